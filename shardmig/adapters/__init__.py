@@ -1,0 +1,1 @@
+"""One adapter per system, with a read side, a write side, or both."""

@@ -1,0 +1,201 @@
+"""The contracts between shardmig and the systems it reads and writes. Knows no system.
+
+An adapter has a read side, a write side, or both. Its obligations are in the docstrings here and are held by
+`adapters/conformance.py`. Vendor exceptions are translated to `shardmig.errors` at the adapter's edge, once, `from`
+the original. An adapter never retries (wrappers do), never prints, never touches the plan or the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from hashlib import blake2b
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol
+
+import msgspec
+
+from shardmig.records import (
+    Chunk,
+    FieldType,
+    FileRef,
+    Finding,
+    LoadOptions,
+    MigrationKey,
+    Piece,
+    ProjectId,
+    RunId,
+    RunRef,
+    Selection,
+    TargetRun,
+    TargetRunId,
+)
+
+
+class FileSink(Protocol):
+    """Where a read side puts the files it reads. Contents are streamed and digested, never held whole."""
+
+    def put(
+        self,
+        run: RunRef,
+        path: str,
+        field_type: FieldType,
+        content: BinaryIO | Path,
+        *,
+        name: str,
+        step: Decimal | None = None,
+        time_ms: int | None = None,
+    ) -> FileRef:
+        """Store one file of field `path`. `name` is the file's own name; its extension is kept.
+
+        Idempotent: the same run, path, name and step overwrite. The caller closes `content`.
+        Raises OSError of the disk as errors.DiskFull, of the source as errors.NotFound or errors.Unavailable.
+        """
+        ...
+
+    def put_tree(
+        self, run: RunRef, path: str, field_type: FieldType, members: Iterable[tuple[str, BinaryIO | Path]]
+    ) -> FileRef:
+        """Store a set of files as one tree. Member names are relative, with forward slashes.
+
+        Raises HostilePath for a member that would leave the tree.
+        """
+        ...
+
+
+class FileStore(Protocol):
+    """Where a write side gets stored files from."""
+
+    def path(self, ref: FileRef) -> Path:
+        """The file (or folder, for a tree) on local disk. Raises HostilePath or NotFound."""
+        ...
+
+    def members(self, ref: FileRef) -> Iterator[tuple[str, Path]]:
+        """(relative name, file) of a tree in name order; for a single file exactly one, named `ref.name`."""
+        ...
+
+
+class Want(msgspec.Struct, frozen=True, kw_only=True):
+    """What to read of runs. `cursors`: continue behind the cursor that an earlier reading gave, by run id.
+    `chunk_points`: upper bound on points in a chunk, and so on memory."""
+
+    selection: Selection = Selection()
+    cursors: Mapping[RunId, bytes] = {}
+    chunk_points: int = 250_000
+
+
+class ReadSide(Protocol):
+    """Reads a system into entities."""
+
+    def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
+        """Selected projects in stable order. A project without permission is raised as Denied only when it was
+        named explicitly; others are skipped with a log line."""
+        ...
+
+    def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
+        """Selected runs of a project: each once, stable ids and order, streaming, correct past 10,000 runs.
+        `selection.limit` is applied by the planner, not here."""
+        ...
+
+    def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
+        """Everything wanted of these runs, in bounded memory.
+
+        For each run: Header first, then Fields, points and Files in any order of chunks, End last. Chunks of
+        several runs may interleave. The same run read twice gives the same chunks in the same order. What cannot
+        be read for good is a loss in End.findings, named by field; what concerns the whole run is raised with
+        `run` set. A run given a cursor starts with Header and goes on behind that cursor.
+        Scalars are typed; int beyond 64 bits, unknown types and the like are findings, never silence.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release everything; idempotent."""
+        ...
+
+
+class Fitted(msgspec.Struct, frozen=True):
+    """What a target holds of a chunk: `native` is the chunk after the documented approximations (None = nothing of
+    it can be held natively); `exact` holds the rows that `native` changed, as they were, for the sidecar (None = all
+    is exact)."""
+
+    native: Chunk | None
+    exact: Chunk | None
+    findings: list[Finding]
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target can do; shown by `plan`. Rules that need code are in `WriteSide.fit`."""
+
+    name: str
+    step_type: Literal["int64", "decimal", "none"]
+    holds_nan: bool
+    holds_infinity: bool
+    keeps_point_times: bool
+    keeps_run_times: bool
+    replay_is_idempotent: bool
+    max_key_length: int
+    requests_per_s: float | None = None
+
+
+class WriteSide(Protocol):
+    """Writes entities into a system and reads them back."""
+
+    caps: Capabilities
+
+    def fit(self, chunk: Chunk) -> Fitted:
+        """What the target will hold of this chunk, under this write side's LoadOptions. Pure: `plan` predicts with
+        it, `write_run` writes by it, `verify` expects it. Raises StepConflict as documented in `shardmig.steps`."""
+        ...
+
+    def find_run(self, key: MigrationKey) -> TargetRun | None:
+        """The run that carries this key, or None. The truth about what was loaded."""
+        ...
+
+    def write_run(
+        self, key: MigrationKey, digest: str, chunks: Iterator[Chunk], files: FileStore, parent: TargetRunId | None
+    ) -> Written:
+        """Write one run from its chunks: Header, Fields, Files, points of each series in step order, End.
+
+        Owns the whole life of the target run: creates it (or goes on with the partial one that carries `key`),
+        writes, and last of all marks it complete with `digest`. A stream that ends without End, or whose End holds
+        losses, leaves it marked partial. Executing it again after any crash gives the same end state: nothing lost,
+        nothing doubled. `parent` is the target id of the run named by Header.run.parent, None if it has none there.
+        Raises Permanent for this run alone, Fatal for all.
+        """
+        ...
+
+    def discard_run(self, run: TargetRun) -> None:
+        """Remove a run so that `find_run` no longer finds it; idempotent."""
+        ...
+
+    def read_run(self, run: TargetRun, want: Want, files: FileSink) -> Iterator[Piece]:
+        """The run as entities under its original project, id, field names, types and exact steps, restored from
+        the sidecar where the native form is an approximation. What write_run added by itself is left out.
+        `files.put` gets every file; verify passes a sink that only digests."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; idempotent."""
+        ...
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What write_run did."""
+
+    id: TargetRunId
+    findings: list[Finding]
+    name_changes: int = 0
+    url: str = ""
+
+
+MakeSource = Callable[[Mapping[str, str]], ReadSide]
+"""From an AdapterSpec's options."""
+
+MakeTarget = Callable[[Mapping[str, str], LoadOptions], WriteSide]
+"""From an AdapterSpec's options and the load options."""
+
+
+def migration_key(run: RunRef) -> MigrationKey:
+    """The idempotency key of a run in any target: the same for the same project, scope and run id, always."""
+    text = "\0".join((run.project, run.scope, run.id))
+    return MigrationKey(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest())

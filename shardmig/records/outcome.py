@@ -1,0 +1,138 @@
+"""What crosses between coordinator and worker, and what the journal keeps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from shardmig.records.chunks import Finding, RunRef
+from shardmig.records.ids import MigrationId, RunId, ShardId, TargetRunId
+from shardmig.records.plan import AdapterSpec, ArchivePaths, Counters, LoadOptions, Phase, Selection, Shard, StepNeeds
+
+Disposition = Literal["transient", "permanent", "fatal", "unclassified"]
+Verdict = Literal["equal", "approximated", "differs", "missing"]
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An error as a record: what crosses a process boundary instead of an exception."""
+
+    error: str
+    disposition: Disposition
+    message: str
+    run: str = ""
+    field: str = ""
+    hint: str = ""
+
+
+class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How one run ended in one attempt.
+
+    done     published (export), complete (load), equal or approximated (verify)
+    skipped  it was already done; nothing was moved
+    failed   `failure` says why, or `findings` hold losses, or the verdict is differs or missing
+    """
+
+    run: RunRef
+    state: Literal["done", "skipped", "failed"]
+    target_id: TargetRunId | None = None
+    digest: str = ""
+    counters: Counters = Counters()
+    steps: StepNeeds = StepNeeds()
+    findings: list[Finding] = []
+    failure: Failure | None = None
+    verdict: Verdict | None = None
+    differences: list[Finding] = []
+    name_changes: int = 0
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of one phase of one shard: all that a worker may know.
+
+    spool: folder for staging. log: file of this attempt, opened exclusively. progress: file that the worker rewrites
+    while it works. parents: target ids of runs that runs of this shard name as parent. sample: 0 = everything,
+    else verify reads about one in `sample` series fields and files.
+    """
+
+    migration: MigrationId
+    phase: Phase
+    shard: Shard
+    attempt: int
+    source: AdapterSpec
+    archive: ArchivePaths
+    target: AdapterSpec | None
+    selection: Selection
+    load: LoadOptions
+    spool: str
+    log: str
+    progress: str
+    chunk_points: int = 250_000
+    part_bytes: int = 50 * 1024 * 1024
+    compression: Literal["zstd", "snappy", "none"] = "zstd"
+    parents: dict[RunId, TargetRunId] = {}
+    sample: int = 0
+
+
+class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker returns. `fatal`: nothing further can succeed; runs not reached are simply not in `runs`."""
+
+    shard: ShardId
+    phase: Phase
+    attempt: int
+    runs: list[RunOutcome]
+    fatal: Failure | None = None
+    started_ms: int = 0
+    ended_ms: int = 0
+
+
+class Started(msgspec.Struct, frozen=True, tag=True):
+    """Journal: a coordinator began (again)."""
+
+    at_ms: int
+    fingerprint: str
+    workers: int
+    engine: str
+
+
+class Extended(msgspec.Struct, frozen=True, tag=True):
+    """Journal: shards were added to the plan (new runs in the source, or a retry)."""
+
+    at_ms: int
+    shards: list[Shard]
+
+
+class MultiplierChosen(msgspec.Struct, frozen=True, tag=True):
+    """Journal: the step multiplier of the whole load; never changes afterwards."""
+
+    at_ms: int
+    step_multiplier: int
+
+
+class AttemptStarted(msgspec.Struct, frozen=True, tag=True):
+    """Journal: intent. For a load: runs of this shard may now exist in the target, half written."""
+
+    at_ms: int
+    phase: Phase
+    shard: ShardId
+    attempt: int
+
+
+class AttemptEnded(msgspec.Struct, frozen=True, tag=True):
+    """Journal: an attempt ended with a result, or was lost (`failure`, no result)."""
+
+    at_ms: int
+    result: TaskResult | None
+    phase: Phase
+    shard: ShardId
+    attempt: int
+    failure: Failure | None = None
+
+
+class Finished(msgspec.Struct, frozen=True, tag=True):
+    """Journal: a coordinator ended on its own terms."""
+
+    at_ms: int
+    exit_code: int
+
+
+JournalLine = Started | Extended | MultiplierChosen | AttemptStarted | AttemptEnded | Finished

@@ -1,0 +1,1 @@
+"""One attempt of one shard: bytes in, bytes out, never an exception."""
