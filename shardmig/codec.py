@@ -67,7 +67,7 @@ class FrameWriter:
     def __init__(self, path: Path, *, keep_bytes: int = 0) -> None:
         """Open `path` for appending after its first `keep_bytes` bytes; what follows them is cut off."""
         self.path = path
-        self._file: BinaryIO = open(path, "r+b" if keep_bytes and path.exists() else "w+b")
+        self._file: BinaryIO = open(path, "r+b" if keep_bytes and path.exists() else "w+b")  # noqa: SIM115
         self._file.truncate(keep_bytes)
         self._file.seek(keep_bytes)
         if keep_bytes == 0:

@@ -17,6 +17,7 @@ import msgspec
 
 from shardmig.records import (
     Chunk,
+    Field,
     FieldType,
     FileRef,
     Finding,
@@ -82,6 +83,10 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     selection: Selection = Selection()
     cursors: Mapping[RunId, bytes] = {}
     chunk_points: int = 250_000
+
+
+STEP_CODES = frozenset({"step-rounded", "step-merged"})
+"""Reason codes of what a step multiplier that is too small does, the same in every target."""
 
 
 class ReadSide(Protocol):
@@ -172,6 +177,19 @@ class WriteSide(Protocol):
         """The run as entities under its original project, id, field names, types and exact steps, restored from
         the sidecar where the native form is an approximation. What write_run added by itself is left out.
         `files.put` gets every file; verify passes a sink that only digests."""
+        ...
+
+    def expected_facts(self, run: RunRef, fields: Iterable[Field], parent: TargetRunId | None) -> dict[str, str]:
+        """What the target's own run facts must be for this run, by fact name: `status`, `start_time`, `end_time`
+        (epoch ms), `name`, `user`, `parent`, `experiment`, `tag:<key>` for every tag that write_run sets from the run,
+        and whatever else it sets natively. Pure, under this write side's LoadOptions. `fields` are the scalar
+        fields below `sys/`; `parent` is the target id of the parent run, None if the target has none. A fact that is
+        not set is left out."""
+        ...
+
+    def read_facts(self, run: TargetRun) -> dict[str, str]:
+        """The same facts as the target holds them now, in the same form; a fact that is not set is left out, and so
+        are facts that the target makes by itself."""
         ...
 
     def close(self) -> None:

@@ -57,6 +57,7 @@ from shardmig.records.plan import (
     Shard,
     StepNeeds,
 )
+from shardmig.records.report import FailedRun, PhaseProgress, Progress, Report, ShardStatus
 
 __all__ = [
     "FIELD_CLASSES",
@@ -75,6 +76,7 @@ __all__ = [
     "Disposition",
     "End",
     "Extended",
+    "FailedRun",
     "Failure",
     "Field",
     "FieldClass",
@@ -99,11 +101,14 @@ __all__ = [
     "MultiplierChosen",
     "PartInfo",
     "Phase",
+    "PhaseProgress",
     "Piece",
     "Plan",
     "Points",
+    "Progress",
     "ProjectId",
     "Receipt",
+    "Report",
     "RunId",
     "RunOutcome",
     "RunRef",
@@ -111,6 +116,7 @@ __all__ = [
     "Selection",
     "Shard",
     "ShardId",
+    "ShardStatus",
     "Started",
     "StepNeeds",
     "Steps",

@@ -51,7 +51,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     spool: folder for staging. log: file of this attempt, opened exclusively. progress: file that the worker rewrites
     while it works. parents: target ids of runs that runs of this shard name as parent. sample: 0 = everything,
-    else verify reads about one in `sample` series fields and files.
+    else verify reads about one in `sample` series fields and files. predict: a survey also says what the target would
+    change.
     """
 
     migration: MigrationId
@@ -71,16 +72,17 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     compression: Literal["zstd", "snappy", "none"] = "zstd"
     parents: dict[RunId, TargetRunId] = {}
     sample: int = 0
+    predict: bool = False
 
 
 class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker returns. `fatal`: nothing further can succeed; runs not reached are simply not in `runs`."""
+    """What a worker returns. `failure`: why the attempt ended before all runs were reached; those are not in `runs`."""
 
     shard: ShardId
     phase: Phase
     attempt: int
     runs: list[RunOutcome]
-    fatal: Failure | None = None
+    failure: Failure | None = None
     started_ms: int = 0
     ended_ms: int = 0
 

@@ -55,12 +55,13 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a run is written into a target, the same for every target.
 
     step_multiplier 0 = not chosen yet ("auto"): the coordinator sets the smallest that keeps every step.
+    on_existing: what to do with a run that the target holds completely, but with other content.
     """
 
     step_multiplier: int = 0
     allow_step_merge: bool = False
     sidecar: bool = True
-    on_existing: Literal["skip", "replace", "fail"] = "skip"
+    on_existing: Literal["skip", "replace", "fail"] = "fail"
 
 
 class Shard(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,302 @@
+"""The coordinator: reconcile, dispatch, commit. The only writer of the journal; knows no adapter by name.
+
+It freezes what is asked for into a plan, hands attempts to an engine and journals how each ended. What it believes
+of a run is an index only: workers ask the archive and the target themselves, so a lost journal line is healed by
+the next attempt. The same request again finds the same migration and goes on.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+
+from shardmig import codec, planner
+from shardmig.adapters.registry import open_source
+from shardmig.config import Settings
+from shardmig.engines import Outcome, make_engine
+from shardmig.errors import PlanMismatch, StepConflict, UsageError
+from shardmig.journal import Journal, Lock
+from shardmig.migration import MigrationFolder, find_migration, home_of
+from shardmig.planner import Request
+from shardmig.progress import Watch
+from shardmig.reconcile import extension
+from shardmig.records import (
+    ArchivePaths,
+    AttemptEnded,
+    AttemptStarted,
+    Extended,
+    Failure,
+    Finished,
+    JournalLine,
+    MultiplierChosen,
+    Plan,
+    Progress,
+    Report,
+    RunId,
+    RunRef,
+    ShardId,
+    Started,
+    StepNeeds,
+    TargetRunId,
+    Task,
+    TaskResult,
+)
+from shardmig.results import exit_code_of, report_of
+from shardmig.schedule import Ready, Schedule
+from shardmig.steps import merge_needs, proposed_multiplier
+from shardmig.worker.task import execute as execute_task
+
+Observe = Callable[[Progress], None]
+
+
+def execute(
+    request: Request, settings: Settings, observe: Observe | None = None, *, home: Path | None = None
+) -> Report:
+    """Carry a request out, or go on with it. Returns how every run of its plan stands.
+
+    `home`: where migrations are kept, by default in the archive. `observe` is called about twice a second from
+    this thread. Raises UsageError, PlanMismatch (also when a run changed or vanished in the source), JournalLocked.
+    SIGINT and SIGTERM: the first drains, the second kills the workers; both leave everything resumable.
+    """
+    folder = MigrationFolder(home or home_of(request.archive), planner.migration_id(request))
+    folder.create()
+    with _locks(folder, request.archive, request):
+        plan, extension = _reconcile(folder, request)
+        return _Execution(folder, plan, settings, observe).carry_out(
+            extension, sample=request.sample, predict=request.predict
+        )
+
+
+def retry(
+    archive: ArchivePaths,
+    settings: Settings,
+    observe: Observe | None = None,
+    *,
+    migration: str = "",
+    shards: Iterable[ShardId] = (),
+) -> Report:
+    """Execute again what failed or was not reached in a migration: these shards, or all. The plan is taken as it is."""
+    folder = find_migration(archive, migration)
+    plan = folder.read_plan()
+    state = folder.state()
+    if unknown := [shard for shard in shards if shard not in state.shards]:
+        raise UsageError(
+            f"migration {folder.id} has no shard {', '.join(unknown)}", hint="`shardmig status` lists them"
+        )
+    with _locks(folder, archive, plan):
+        return _Execution(folder, plan, settings, observe).carry_out([], only=tuple(shards))
+
+
+@contextmanager
+def _locks(folder: MigrationFolder, archive: ArchivePaths, asked: Request | Plan) -> Iterator[None]:
+    """This migration, the archive if it is written, and the target if it is written: each by one coordinator."""
+    with ExitStack() as stack:
+
+        def hold(path: Path, what: str) -> None:
+            stack.callback(Lock(path, what).release)
+
+        hold(folder.lock_file, f"migration {folder.id}")
+        if "export" in asked.phases:
+            hold(home_of(archive) / "export.lock", f"archive {archive.data}")
+        if "load" in asked.phases and asked.target is not None:
+            name = blake2b(codec.encode(asked.target), digest_size=6).hexdigest()
+            hold(home_of(archive) / f"load-{name}.lock", f"the load into {asked.target.name}")
+        yield
+
+
+def _reconcile(folder: MigrationFolder, request: Request) -> tuple[Plan, list[Extended]]:
+    """The frozen plan (made now if there is none) and what the source has beyond it."""
+    listed = _listing(request)
+    if not folder.plan_file.exists():
+        plan = planner.freeze(request, listed, created_ms=_now_ms())
+        folder.write_plan(plan)
+        return plan, []
+    plan = folder.read_plan()
+    if plan.fingerprint != planner.fingerprint(request):
+        raise PlanMismatch(
+            f"{folder.plan_file} was made for another request", hint=f"remove {folder.path} to plan anew"
+        )
+    return plan, extension(folder.state(), listed, request, now_ms=_now_ms())
+
+
+def _listing(request: Request) -> Iterator[RunRef]:
+    source = open_source(request.source)
+    try:
+        projects = list(source.list_projects(request.selection))
+        if unknown := set(request.selection.projects) - set(projects):
+            raise UsageError(
+                f"the source has no project {', '.join(sorted(unknown))}",
+                hint=f"it has: {', '.join(sorted(projects)[:20]) or 'none'}",
+            )
+        for project in projects:
+            yield from source.list_runs(project, request.selection)
+    finally:
+        source.close()
+
+
+class _Execution:
+    """One execution of a plan by this process."""
+
+    def __init__(self, folder: MigrationFolder, plan: Plan, settings: Settings, observe: Observe | None) -> None:
+        self._folder = folder
+        self._plan = plan
+        self._settings = settings
+        self._journal = Journal(folder.journal_file)
+        self._state = folder.state()
+        self._engine = make_engine(
+            settings.engine, settings.slots, deadline_s=settings.deadline_s or None, grace_s=settings.grace_s
+        )
+        self._in_flight: dict[bytes, Ready] = {}
+        self._watch = Watch(folder, self._state, observe)
+        self._signals = 0
+        self._fatal: Failure | None = None
+
+    def carry_out(
+        self, extension: list[Extended], *, only: tuple[ShardId, ...] = (), sample: int = 0, predict: bool = False
+    ) -> Report:
+        self._sample, self._predict = sample, predict
+        try:
+            self._note(Started(_now_ms(), self._plan.fingerprint, self._settings.slots, self._settings.engine))
+            for line in extension:
+                self._note(line)
+            self._schedule = Schedule(self._state, max_attempts=self._settings.max_attempts, only=only)
+            with self._interruptible():
+                try:
+                    for outcome in self._engine.execute(self._tasks(), execute_task, self._watch.tick):
+                        self._commit(outcome)
+                        self._watch.committed()
+                except KeyboardInterrupt:
+                    self._signals = max(self._signals, 1)
+            code = exit_code_of(self._state, interrupted=bool(self._signals), fatal=self._fatal)
+            self._note(Finished(_now_ms(), code))
+        finally:
+            self._engine.close()
+            self._journal.close()
+        return report_of(self._folder, self._state, code, self._watch, self._fatal)
+
+    def _tasks(self) -> Iterator[bytes | None]:
+        while True:
+            self._choose_multiplier()
+            ready = self._schedule.next(time.monotonic())
+            if ready is not None:
+                yield self._start(ready)
+            elif self._in_flight:
+                yield None
+            elif (pause_s := self._schedule.pause_s(time.monotonic())) is not None:
+                time.sleep(min(pause_s, 0.5))
+                self._watch.tick()
+            else:
+                return
+
+    def _start(self, ready: Ready) -> bytes:
+        phase, shard = ready
+        attempt = self._state.attempts.get((phase, shard.id), 0) + 1
+        task = codec.encode(
+            Task(
+                migration=self._folder.id,
+                phase=phase,
+                shard=shard,
+                attempt=attempt,
+                source=self._plan.source,
+                archive=self._plan.archive,
+                target=self._plan.target,
+                selection=self._plan.selection,
+                load=msgspec.structs.replace(self._plan.load, step_multiplier=self._state.step_multiplier),
+                spool=str(self._folder.spool),
+                log=str(self._folder.log_file(phase, shard.id, attempt)),
+                progress=str(self._folder.progress_file(phase, shard.id)),
+                chunk_points=self._settings.chunk_points,
+                part_bytes=self._settings.part_bytes,
+                compression=self._settings.compression,
+                parents=self._parents(ready),
+                sample=self._sample,
+                predict=self._predict,
+            )
+        )
+        self._note(AttemptStarted(_now_ms(), phase, shard.id, attempt))
+        self._in_flight[task] = ready
+        self._watch.started(ready)
+        return task
+
+    def _parents(self, ready: Ready) -> dict[RunId, TargetRunId]:
+        wanted = {run.parent for run in ready.shard.runs if run.parent}
+        if ready.phase != "load" or not wanted:
+            return {}
+        project = ready.shard.runs[0].project
+        return {
+            outcome.run.id: outcome.target_id
+            for outcome in self._state.outcomes["load"].values()
+            if outcome.run.id in wanted and outcome.run.project == project and outcome.target_id
+        }
+
+    def _commit(self, outcome: Outcome) -> None:
+        ready = self._in_flight.pop(outcome.task)
+        result: TaskResult | None = None
+        lost: Failure | None = None
+        if outcome.reply is not None:
+            result = codec.decode(outcome.reply, TaskResult)
+        else:
+            lost = Failure(type(outcome.failure).__name__, "transient", str(outcome.failure))
+        attempt = self._state.attempts[ready.phase, ready.shard.id]
+        self._note(AttemptEnded(_now_ms(), result, ready.phase, ready.shard.id, attempt, lost))
+        if result is not None and result.failure is not None and result.failure.disposition == "fatal":
+            self._fatal = result.failure
+            self._engine.stop()
+        given_up, children = self._schedule.end(ready, result, lost, time.monotonic())
+        if given_up:
+            closing = TaskResult(shard=ready.shard.id, phase=ready.phase, attempt=attempt, runs=given_up)
+            self._note(AttemptEnded(_now_ms(), closing, ready.phase, ready.shard.id, attempt))
+        if children:
+            self._note(Extended(_now_ms(), children))
+            self._schedule.replaced(children)
+        self._watch.ended(ready)
+
+    def _choose_multiplier(self) -> None:
+        """Once the steps of all runs are known, the smallest multiplier that keeps each of them."""
+        phases = self._plan.phases
+        if self._state.step_multiplier or "load" not in phases or not self._schedule.multiplier_can_be_chosen():
+            return
+        wanted = StepNeeds()
+        for outcome in self._state.outcomes[phases[0]].values():
+            wanted = merge_needs(wanted, outcome.steps)
+        try:
+            chosen = proposed_multiplier(wanted)
+        except StepConflict as error:
+            raise UsageError(error.message, hint=error.hint) from error
+        self._note(MultiplierChosen(_now_ms(), chosen))
+
+    def _note(self, line: JournalLine) -> None:
+        self._journal.append(line)
+        self._state.apply(line)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """First signal: drain. Second: stop now. Nothing done is lost either way."""
+
+        def interrupt(_number: int, _frame: object) -> None:
+            self._signals += 1
+            if self._signals > 1:
+                raise KeyboardInterrupt
+            self._engine.stop()
+            self._watch.say("interrupted: shards in flight are finished; press Ctrl-C again to stop now")
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

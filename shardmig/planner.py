@@ -1,0 +1,158 @@
+"""Selection to frozen plan: which runs, cut into which shards, in which order. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from shardmig import codec
+from shardmig.errors import UsageError
+from shardmig.records import (
+    FORMAT_VERSION,
+    AdapterSpec,
+    ArchivePaths,
+    LoadOptions,
+    MigrationId,
+    Phase,
+    Plan,
+    RunRef,
+    Selection,
+    Shard,
+    ShardId,
+)
+
+MAX_SHARD_RUNS: Final = 32
+MAX_SHARD_WEIGHT: Final = 5_000_000
+_SHARDS_AIMED_AT: Final = 64
+_RUN_WEIGHT: Final = 100
+"""What a run costs beside its points: listing, creating, publishing. Keeps shards of tiny runs even."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user asks for. `predict`: a survey that also says what the target would change. `update`: bring runs
+    again that changed in the source since. `sample`: see Task.sample."""
+
+    phases: tuple[Phase, ...]
+    source: AdapterSpec
+    archive: ArchivePaths
+    target: AdapterSpec | None = None
+    selection: Selection = Selection()
+    load: LoadOptions = LoadOptions()
+    predict: bool = False
+    update: bool = False
+    sample: int = 0
+
+
+def fingerprint(request: Request) -> str:
+    """Of what is asked for: the same request has the same one, whatever workers or engine execute it."""
+    asked = msgspec.structs.replace(request, update=False)
+    return blake2b(codec.encode((FORMAT_VERSION, asked)), digest_size=16).hexdigest()
+
+
+def migration_id(request: Request) -> MigrationId:
+    """Names the folder of a migration: its phases and a digest, so that the same command finds it again."""
+    return MigrationId(f"{'-'.join(request.phases)}-{fingerprint(request)[:12]}")
+
+
+def freeze(request: Request, runs: Iterable[RunRef], *, created_ms: int) -> Plan:
+    """The plan for these runs. Raises UsageError when a run is listed twice."""
+    chosen = list(itertools.islice(runs, request.selection.limit or None))
+    _refuse_twins(chosen)
+    return Plan(
+        id=migration_id(request),
+        fingerprint=fingerprint(request),
+        phases=request.phases,
+        source=request.source,
+        archive=request.archive,
+        target=request.target,
+        selection=request.selection,
+        load=request.load,
+        shards=tuple(cut(chosen)),
+        created_ms=created_ms,
+    )
+
+
+def cut(runs: Sequence[RunRef], *, first: int = 1) -> Iterator[Shard]:
+    """Cut runs into shards: a partition. Ids count up from `first`.
+
+    A shard holds runs of one project, scope and depth; ancestors come before descendants, heavy runs before light
+    ones. Its weight stays below a 64th of the whole and below MAX_SHARD_WEIGHT where single runs allow it.
+    """
+    depths = _depths(runs)
+    budget = min(MAX_SHARD_WEIGHT, sum(map(_cost, runs)) / _SHARDS_AIMED_AT)
+    counter = itertools.count(first)
+
+    def group(run: RunRef) -> tuple[int, str, str]:
+        return depths[_key(run)], run.scope, run.project
+
+    ordered = sorted(runs, key=lambda run: (*group(run), -run.weight, run.id))
+    for (depth, scope, _), members in itertools.groupby(ordered, key=group):
+        for batch in _batches(members, budget):
+            yield Shard(id=ShardId(f"{next(counter):05d}"), scope=batch[0].scope, runs=tuple(batch), depth=depth)
+            assert scope == batch[0].scope
+
+
+def halves(shard: Shard, *, first: int) -> list[Shard]:
+    """A shard cut in two children, to find the run that kills its worker. Needs at least two runs."""
+    middle = len(shard.runs) // 2
+    return [
+        msgspec.structs.replace(shard, id=ShardId(f"{first + number:05d}"), runs=runs, parent=shard.id)
+        for number, runs in enumerate((shard.runs[:middle], shard.runs[middle:]))
+    ]
+
+
+def _batches(runs: Iterable[RunRef], budget: float) -> Iterator[list[RunRef]]:
+    batch: list[RunRef] = []
+    weight = 0
+    for run in runs:
+        if batch and (len(batch) == MAX_SHARD_RUNS or weight + _cost(run) > budget):
+            yield batch
+            batch, weight = [], 0
+        batch.append(run)
+        weight += _cost(run)
+    if batch:
+        yield batch
+
+
+def _cost(run: RunRef) -> int:
+    return run.weight + _RUN_WEIGHT
+
+
+def _key(run: RunRef) -> tuple[str, str, str]:
+    return run.project, run.scope, run.id
+
+
+def _depths(runs: Sequence[RunRef]) -> dict[tuple[str, str, str], int]:
+    """How many selected ancestors each run has. A cycle (a broken source) is cut where it is entered."""
+    by_key = {_key(run): run for run in runs}
+    depths: dict[tuple[str, str, str], int] = {}
+    for run in runs:
+        chain = [run]
+        seen = {_key(run)}
+        while (parent := _parent(chain[-1], by_key)) is not None and _key(parent) not in depths:
+            if _key(parent) in seen:
+                break
+            chain.append(parent)
+            seen.add(_key(parent))
+        root = _parent(chain[-1], by_key)
+        depth = depths.get(_key(root), -1) + 1 if root is not None else 0
+        for member in reversed(chain):
+            depths.setdefault(_key(member), depth)
+            depth += 1
+    return depths
+
+
+def _parent(run: RunRef, by_key: dict[tuple[str, str, str], RunRef]) -> RunRef | None:
+    return by_key.get((run.project, run.scope, run.parent)) if run.parent else None
+
+
+def _refuse_twins(runs: Sequence[RunRef]) -> None:
+    seen: set[tuple[str, str, str]] = set()
+    for run in runs:
+        if _key(run) in seen:
+            raise UsageError(f"the source lists run {run.label} twice", hint="select it with --run-ids, or report this")
+        seen.add(_key(run))

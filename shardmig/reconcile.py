@@ -1,0 +1,40 @@
+"""A frozen plan against what the source lists today. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+import msgspec
+
+from shardmig.errors import PlanMismatch
+from shardmig.journal import State
+from shardmig.planner import Request, cut
+from shardmig.records import Extended, RunRef
+
+
+def extension(state: State, listed: Iterable[RunRef], request: Request, *, now_ms: int) -> list[Extended]:
+    """Shards for what the source lists beyond the plan. Raises PlanMismatch for planned runs that changed after
+    they were brought (unless `update`), and for those that vanished before."""
+    first = state.plan.phases[0]
+    planned = {(run.project, run.scope, run.id): run for run in state.runs()}
+    found = {(run.project, run.scope, run.id): run for run in itertools.islice(listed, request.selection.limit or None)}
+    vanished = [run.label for key, run in planned.items() if key not in found and not state.settled(first, run)]
+    if vanished:
+        raise PlanMismatch(
+            f"{len(vanished)} planned runs are no longer in the source, such as {vanished[0]}",
+            hint="bring the source back, or select the runs that are left",
+        )
+    changed = {key: run for key, run in found.items() if key in planned and run.fingerprint != planned[key].fingerprint}
+    brought = [planned[key].label for key in changed if state.settled(first, planned[key])]
+    if brought and not request.update:
+        raise PlanMismatch(
+            f"{len(brought)} runs changed in the source after they were brought, such as {brought[0]}",
+            hint="--update brings them again",
+        )
+    shards = list(cut([run for key, run in found.items() if key not in planned], first=state.shards_made + 1))
+    for shard in state.shards.values():
+        runs = tuple(changed.get((run.project, run.scope, run.id), run) for run in shard.runs)
+        if runs != shard.runs:
+            shards.append(msgspec.structs.replace(shard, runs=runs))
+    return [Extended(now_ms, shards)] if shards else []

@@ -1,0 +1,177 @@
+"""Export one shard: read side of the source to published runs in the archive."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from shardmig import logs
+from shardmig.adapters.base import ReadSide, Want
+from shardmig.adapters.registry import open_source
+from shardmig.archive.files import ArchiveFiles
+from shardmig.archive.layout import sanitize
+from shardmig.archive.reader import ArchiveReader
+from shardmig.archive.spool import RunSpool, spooled_chunks
+from shardmig.archive.writer import compact
+from shardmig.errors import AdapterError, Fatal, TargetConflict, Unavailable
+from shardmig.logs import Event
+from shardmig.records import (
+    End,
+    Header,
+    Receipt,
+    RunId,
+    RunOutcome,
+    RunRef,
+    Selection,
+    Task,
+)
+from shardmig.worker.outcomes import failed, lost_values
+from shardmig.worker.tally import ProgressFile, count
+
+
+def export_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome], None]) -> None:
+    """Export every run of the shard and tell each outcome. Runs that are published already are skipped.
+
+    A killed attempt is continued: what it spooled is kept, and reading goes on behind its last whole chunk.
+    """
+    archive = ArchiveReader(task.archive)
+    source = open_source(task.source)
+    try:
+        pending: dict[RunId, RunRef] = {}
+        for run in task.shard.runs:
+            outcome = _settled_before(run, archive, task.selection)
+            if outcome is None:
+                pending[run.id] = run
+            else:
+                done(outcome)
+        exporter = _Exporter(task, source, progress, done)
+        while pending:
+            exporter.export(pending)
+    finally:
+        source.close()
+
+
+def _settled_before(run: RunRef, archive: ArchiveReader, selection: Selection) -> RunOutcome | None:
+    """The outcome of a run that need not be read: it is published whole, with at least the fields asked for."""
+    receipt = archive.receipt(run)
+    if receipt is None or receipt.run.fingerprint != run.fingerprint or lost_values(receipt.findings):
+        return None
+    held, asked = _field_filters(receipt.asked), _field_filters(selection)
+    if held in (asked, _field_filters(Selection())):
+        logs.get_logger().info(Event.RUN_SKIPPED, run=run.id)
+        return _outcome(run, receipt, "skipped")
+    if asked == _field_filters(Selection()):
+        return None
+    refused = TargetConflict(
+        "the archive holds this run with other fields selected",
+        run=run.label,
+        hint="export into another --data-path, or without field filters",
+    )
+    return failed(run, refused)
+
+
+def _field_filters(selection: Selection) -> tuple[object, ...]:
+    return selection.attributes, selection.exclude_attributes, frozenset(selection.classes)
+
+
+class _Exporter:
+    """Reads pending runs into spools and publishes each as soon as its End has come."""
+
+    def __init__(
+        self, task: Task, source: ReadSide, progress: ProgressFile, done: Callable[[RunOutcome], None]
+    ) -> None:
+        self._task = task
+        self._source = source
+        self._progress = progress
+        self._done = done
+        self._started_ms = time.time_ns() // 1_000_000
+
+    def export(self, pending: dict[RunId, RunRef]) -> None:
+        """Export pending runs and take them out, until all are out or one of them failed.
+
+        Raises an error that names no run, and Fatal.
+        """
+        spools = {run.id: self._open_spool(run) for run in pending.values()}
+        try:
+            for run in [run for run in pending.values() if spools[run.id].is_ended]:
+                self._publish(run, spools[run.id])
+                del pending[run.id]
+            self._read(pending, spools)
+        except Fatal:
+            raise
+        except AdapterError as error:
+            culprit = next((run for run in pending.values() if error.run in (run.id, run.label)), None)
+            if culprit is None:
+                raise
+            del pending[culprit.id]
+            self._done(failed(culprit, error))
+        finally:
+            for spool in spools.values():
+                spool.close()
+
+    def _read(self, pending: dict[RunId, RunRef], spools: dict[RunId, RunSpool]) -> None:
+        cursors = {run: cursor for run in pending if (cursor := spools[run].cursor())}
+        want = Want(selection=self._task.selection, cursors=cursors, chunk_points=self._task.chunk_points)
+        project = self._task.shard.runs[0].project
+        files = ArchiveFiles(self._task.archive, project)
+        for piece in self._source.read_runs(list(pending.values()), want, files):
+            spool = spools[piece.run.id]
+            spool.append(piece)
+            self._progress.add(count(piece.chunk))
+            if isinstance(piece.chunk, End):
+                self._publish(piece.run, spool)
+                del pending[piece.run.id]
+        for run in list(pending.values()):
+            del pending[run.id]
+            self._done(failed(run, Unavailable("the source ended this run without its End", run=run.label)))
+
+    def _open_spool(self, run: RunRef) -> RunSpool:
+        """The spool of a run: continued where it was begun on the same content and the source can go on, else anew."""
+        path = Path(self._task.spool) / f"{sanitize(f'{run.scope}/{run.project}/{run.id}')}.spool"
+        header = spooled_header(path)
+        spool = RunSpool(path)
+        if header is None:
+            return spool
+        if header.run.fingerprint != run.fingerprint or not (spool.is_ended or spool.cursor()):
+            spool.restart()
+        else:
+            logs.get_logger().info(Event.RUN_RESUMED, run=run.id)
+        return spool
+
+    def _publish(self, run: RunRef, spool: RunSpool) -> None:
+        spool.close()
+        header = spooled_header(spool.path)
+        receipt = compact(
+            spool.path,
+            self._task.archive,
+            asked=self._task.selection,
+            source=header.source if header else self._task.source.name,
+            source_version=header.source_version if header else "",
+            started_ms=self._started_ms,
+            part_bytes=self._task.part_bytes,
+            compression=self._task.compression,
+        )
+        logs.get_logger().info(Event.RUN_ENDED, run=run.id, digest=receipt.digest, rows=receipt.counters.points)
+        self._done(_outcome(run, receipt, "done"))
+        spool.path.unlink(missing_ok=True)
+
+
+def spooled_header(path: Path) -> Header | None:
+    """The Header that a spool begins with, None where there is no whole one."""
+    first = next(spooled_chunks(path), None) if path.exists() else None
+    return first if isinstance(first, Header) else None
+
+
+def _outcome(run: RunRef, receipt: Receipt, state: Literal["done", "skipped"]) -> RunOutcome:
+    losses = lost_values(receipt.findings)
+    return RunOutcome(
+        run=run,
+        state="failed" if losses else state,
+        digest=receipt.digest,
+        counters=receipt.counters,
+        steps=receipt.steps,
+        findings=receipt.findings,
+        failure=losses,
+    )

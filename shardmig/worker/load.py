@@ -1,0 +1,121 @@
+"""Load one shard: published runs of the archive to the write side of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from shardmig import logs
+from shardmig.adapters.base import Want, WriteSide, migration_key
+from shardmig.adapters.registry import open_target
+from shardmig.archive.digest import RunDigest
+from shardmig.archive.files import ArchiveFiles
+from shardmig.archive.reader import ArchiveReader
+from shardmig.errors import Permanent, TargetConflict, Transient, UsageError
+from shardmig.logs import Event
+from shardmig.records import Chunk, Counters, End, Finding, RunOutcome, RunRef, TargetRun, TargetRunId, Task
+from shardmig.selection import Matcher
+from shardmig.worker.outcomes import failed, lost_values
+from shardmig.worker.tally import ProgressFile, count
+
+
+def load_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome], None]) -> None:
+    """Load every run of the shard and tell each outcome. A run that fails does not stop the others; Fatal does."""
+    if task.target is None or task.load.step_multiplier == 0:
+        raise UsageError("a load needs a target and a step multiplier")
+    target = open_target(task.target, task.load)
+    try:
+        loader = _Loader(task, ArchiveReader(task.archive), target, progress)
+        for run in task.shard.runs:
+            try:
+                done(loader.load(run))
+            except (Permanent, Transient) as error:
+                done(failed(run, error))
+    finally:
+        target.close()
+
+
+class _Loader:
+    def __init__(self, task: Task, archive: ArchiveReader, target: WriteSide, progress: ProgressFile) -> None:
+        self._task = task
+        self._archive = archive
+        self._target = target
+        self._progress = progress
+        self._want = Want(selection=task.selection, chunk_points=task.chunk_points)
+
+    def load(self, run: RunRef) -> RunOutcome:
+        """Load one run, unless the target says that it holds it."""
+        key = migration_key(run)
+        digest = self._digest(run)
+        found = self._target.find_run(key)
+        if found is not None and found.state == "complete":
+            if found.digest == digest or self._task.load.on_existing == "skip":
+                return self._skipped(run, found, digest)
+            if self._task.load.on_existing == "fail":
+                raise TargetConflict(
+                    f"the target holds this run as {found.id}, loaded whole but with other content",
+                    run=run.label,
+                    hint="--on-existing replace writes it anew, --on-existing skip leaves it",
+                )
+            self._target.discard_run(found)
+        stream = _Stream(self._archive, run, self._want, self._progress)
+        files = ArchiveFiles(self._task.archive, run.project)
+        written = self._target.write_run(key, digest, iter(stream), files, self._parent(run))
+        findings = [*stream.findings, *written.findings]
+        losses = lost_values(findings)
+        logs.get_logger().info(Event.RUN_ENDED, run=run.id, target=written.id)
+        return RunOutcome(
+            run=run,
+            state="failed" if losses else "done",
+            target_id=written.id,
+            digest=digest,
+            counters=stream.counters,
+            findings=findings,
+            failure=losses,
+            name_changes=written.name_changes,
+        )
+
+    def _skipped(self, run: RunRef, found: TargetRun, digest: str) -> RunOutcome:
+        logs.get_logger().info(Event.RUN_SKIPPED, run=run.id, target=found.id)
+        other = Finding("note", "other-content-kept", detail=f"{found.id} was left as it is (--on-existing skip)")
+        findings = [] if found.digest == digest else [other]
+        return RunOutcome(run=run, state="skipped", target_id=found.id, digest=found.digest, findings=findings)
+
+    def _digest(self, run: RunRef) -> str:
+        """Digest of what is to be loaded: from the receipt where all fields are selected, else by reading."""
+        receipt = self._archive.receipt(run)
+        if receipt is not None and Matcher(self._task.selection).takes_every_field:
+            return receipt.digest
+        whole = RunDigest()
+        for piece in self._archive.read(run, self._want):
+            whole.add(piece.chunk)
+        return whole.digest()
+
+    def _parent(self, run: RunRef) -> TargetRunId | None:
+        if run.parent is None:
+            return None
+        if (known := self._task.parents.get(run.parent)) is not None:
+            return known
+        parent = msgspec.structs.replace(run, id=run.parent)
+        found = self._target.find_run(migration_key(parent))
+        return found.id if found is not None else None
+
+
+class _Stream:
+    """The chunks of a run on their way, counted; what End found is kept for the outcome."""
+
+    def __init__(self, archive: ArchiveReader, run: RunRef, want: Want, progress: ProgressFile) -> None:
+        self._pieces = archive.read(run, want)
+        self._progress = progress
+        self.counters = Counters()
+        self.findings: list[Finding] = []
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for piece in self._pieces:
+            counted = count(piece.chunk)
+            self.counters += counted
+            self._progress.add(counted)
+            if isinstance(piece.chunk, End):
+                self.findings = piece.chunk.findings
+            yield piece.chunk

@@ -1,0 +1,81 @@
+"""One attempt: bytes in, bytes out. Never raises; knows nothing of plan and journal."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from shardmig import codec, logs
+from shardmig.errors import AdapterError, DiskFull, Fatal, Permanent, ShardmigError, Transient
+from shardmig.logs import Event
+from shardmig.records import Disposition, Failure, Phase, RunOutcome, Task, TaskResult
+from shardmig.worker.export import export_shard
+from shardmig.worker.load import load_shard
+from shardmig.worker.survey import survey_shard
+from shardmig.worker.tally import ProgressFile
+from shardmig.worker.verify_shard import verify_shard
+
+Execute = Callable[[Task, ProgressFile, Callable[[RunOutcome], None]], None]
+
+_PHASES: Final[dict[Phase, Execute]] = {
+    "survey": survey_shard,
+    "export": export_shard,
+    "load": load_shard,
+    "verify": verify_shard,
+}
+
+
+def execute(payload: bytes) -> bytes:
+    """Execute one Task and return its TaskResult. Runs that ended before a failure are in the result."""
+    task: Task = codec.decode(payload, Task)
+    started_ms = _now_ms()
+    outcomes: list[RunOutcome] = []
+    failure: Failure | None = None
+    try:
+        with logs.attempt_log(Path(task.log), shard=task.shard.id, phase=task.phase, attempt=task.attempt) as log:
+            log.info(Event.ATTEMPT_STARTED, runs=len(task.shard.runs))
+            try:
+                _PHASES[task.phase](task, ProgressFile(Path(task.progress)), outcomes.append)
+            except Exception as error:
+                failure = failure_of(error)
+                log.exception(Event.ATTEMPT_ENDED, failure=failure.error)
+            else:
+                log.info(Event.ATTEMPT_ENDED, runs=len(outcomes))
+    except Exception as error:  # noqa: BLE001 - a worker never raises
+        failure = failure or failure_of(error)
+    result = TaskResult(
+        shard=task.shard.id,
+        phase=task.phase,
+        attempt=task.attempt,
+        runs=outcomes,
+        failure=failure,
+        started_ms=started_ms,
+        ended_ms=_now_ms(),
+    )
+    return codec.encode(result)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An exception as a record; its class decides the disposition."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        error = DiskFull(f"the disk is full: {error}", hint="free space and give the same command again")
+    if isinstance(error, ShardmigError):
+        return Failure(type(error).__name__, _disposition(error), error.message, error.run, error.field, error.hint)
+    return Failure(type(error).__name__, "unclassified", f"{type(error).__name__}: {error}")
+
+
+def _disposition(error: ShardmigError) -> Disposition:
+    if isinstance(error, Transient):
+        return "transient"
+    if isinstance(error, Fatal):
+        return "fatal"
+    if isinstance(error, Permanent):
+        return "permanent"
+    return "unclassified" if isinstance(error, AdapterError) else "fatal"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,134 @@
+"""The shape that docs/architecture.md promises, held by machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+_ROOT = Path(__file__).parents[2]
+_DOCS = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
+_VENDORS = ("mlflow", "neptune", "neptune_scale", "neptune_query", "wandb", "comet_ml", "zenml", "litlogger", "ray")
+_HEAVY = ("pandas", "sqlalchemy", "alembic", "requests", "pyarrow")
+
+
+def test_each_layer_imports_only_what_stands_below_it() -> None:
+    linter = Path(sys.executable).parent / "lint-imports"
+    result = subprocess.run([linter, "--no-cache"], cwd=_ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_help_imports_no_vendor_sdk_and_nothing_heavy() -> None:
+    script = (
+        "import sys, json\n"
+        "from shardmig.cli import main\n"
+        "sys.argv = ['shardmig', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(json.dumps(sorted(sys.modules)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in json.loads(result.stdout.splitlines()[-1])}
+    assert loaded.isdisjoint(_VENDORS + _HEAVY), loaded.intersection(_VENDORS + _HEAVY)
+
+
+def test_help_appears_at_once() -> None:
+    """0.4 s of processor time, the best of three: the wall clock would measure the other tests."""
+    command = [sys.executable, "-c", "from shardmig.cli import main; main()", "--help"]
+    assert min(_processor_seconds(command) for _ in range(3)) < 0.4
+
+
+@pytest.mark.parametrize("module", sorted((_ROOT / "shardmig").rglob("*.py")), ids=lambda path: path.stem)
+def test_a_module_stays_small_enough_to_read(module: Path) -> None:
+    lines = module.read_text().splitlines()
+    assert len(lines) <= 400, f"{module.relative_to(_ROOT)} has {len(lines)} lines"
+
+
+def test_only_the_worker_task_and_the_cli_catch_everything() -> None:
+    found = {
+        module.relative_to(_ROOT).as_posix()
+        for module in (_ROOT / "shardmig").rglob("*.py")
+        if re.search(r"except (Base)?Exception\b|except:", module.read_text())
+    }
+    assert found <= {"shardmig/worker/task.py", "shardmig/cli.py"}
+
+
+def test_only_the_cli_prints_or_exits() -> None:
+    found = {
+        module.relative_to(_ROOT).as_posix()
+        for module in (_ROOT / "shardmig").rglob("*.py")
+        if re.search(r"(?<![\w.])print\(|sys\.exit\(|raise SystemExit", module.read_text())
+    }
+    assert found <= {"shardmig/cli.py"}
+
+
+def test_every_option_of_every_command_is_explained_in_its_help() -> None:
+    silent = [
+        f"{name} {'/'.join(parameter.opts)}"
+        for name, command in _commands()
+        for parameter in command.params
+        if isinstance(parameter, TyperOption) and not parameter.hidden and not (parameter.help or "").strip()
+    ]
+    assert silent == []
+
+
+def test_every_option_is_in_the_docs() -> None:
+    text = "\n".join(page.read_text() for page in _DOCS)
+    missing = sorted(
+        {
+            option
+            for _, command in _commands()
+            for parameter in command.params
+            if isinstance(parameter, TyperOption) and not parameter.hidden
+            for option in parameter.opts
+            if option.startswith("--") and option != "--help" and not re.search(rf"{option}(?![\w-])", text)
+        }
+    )
+    assert missing == []
+
+
+def test_every_command_is_in_the_docs() -> None:
+    text = "\n".join(page.read_text() for page in _DOCS)
+    assert [name for name, _ in _commands() if f"shardmig {name}" not in text] == []
+
+
+def test_the_page_of_exit_codes_lists_the_promised_ones() -> None:
+    rows = re.findall(r"^\| *(\d+) *\|", (_ROOT / "docs" / "exit-codes.md").read_text(), re.MULTILINE)
+    assert rows == ["0", "1", "2", "3", "4", "5", "6", "130"]
+
+
+def test_every_link_between_the_docs_leads_somewhere() -> None:
+    pages = [*_DOCS, _ROOT / "CONTRIBUTING.md", _ROOT / "CHANGELOG.md"]
+    broken = [
+        f"{page.name}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def _commands() -> Iterator[tuple[str, TyperCommand]]:
+    from shardmig.cli import app
+
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    for name, command in sorted(group.commands.items()):
+        assert isinstance(command, TyperCommand)
+        yield name, command
+
+
+def _processor_seconds(command: list[str]) -> float:
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
