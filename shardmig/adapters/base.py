@@ -85,6 +85,9 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     chunk_points: int = 250_000
 
 
+FACT_NAMESPACES = ("sys/", "source_code/")
+"""Where Neptune keeps what it knows of a run itself."""
+
 STEP_CODES = frozenset({"step-rounded", "step-merged"})
 """Reason codes of what a step multiplier that is too small does, the same in every target."""
 
@@ -108,7 +111,8 @@ class ReadSide(Protocol):
         For each run: Header first, then Fields, points and Files in any order of chunks, End last. Chunks of
         several runs may interleave. The same run read twice gives the same chunks in the same order. What cannot
         be read for good is a loss in End.findings, named by field; what concerns the whole run is raised with
-        `run` set. A run given a cursor starts with Header and goes on behind that cursor.
+        `run` set. A run given a cursor starts with Header (whose
+        own cursor marks that same place) and goes on behind it.
         Scalars are typed; int beyond 64 bits, unknown types and the like are findings, never silence.
         """
         ...
@@ -179,12 +183,14 @@ class WriteSide(Protocol):
         `files.put` gets every file; verify passes a sink that only digests."""
         ...
 
-    def expected_facts(self, run: RunRef, fields: Iterable[Field], parent: TargetRunId | None) -> dict[str, str]:
+    def expected_facts(
+        self, run: RunRef, fields: Iterable[Field], parent: TargetRunId | None, last_point_ms: int | None
+    ) -> dict[str, str]:
         """What the target's own run facts must be for this run, by fact name: `status`, `start_time`, `end_time`
         (epoch ms), `name`, `user`, `parent`, `experiment`, `tag:<key>` for every tag that write_run sets from the run,
         and whatever else it sets natively. Pure, under this write side's LoadOptions. `fields` are the scalar
-        fields below `sys/`; `parent` is the target id of the parent run, None if the target has none. A fact that is
-        not set is left out."""
+        fields below FACT_NAMESPACES; `parent` is the target id of the parent run, None if the target has none;
+        `last_point_ms` is the greatest time of its points. A fact that is not set is left out."""
         ...
 
     def read_facts(self, run: TargetRun) -> dict[str, str]:

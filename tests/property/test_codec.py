@@ -17,7 +17,7 @@ RUN = RunRef(project=ProjectId("ws/p"), id=RunId("R-1"))
 
 
 @given(arrays.arrays(np.float64, st.integers(0, 50), elements=st.floats(width=64)), st.integers(0, 18))
-def test_float_points_keep_their_bits(values: np.ndarray, scale: int) -> None:  # type: ignore[type-arg]
+def test_float_points_keep_their_bits(values: np.ndarray, scale: int) -> None:
     count = len(values)
     whole = np.arange(count, dtype=np.int64)
     chunk = FloatPoints(["m"], np.array([count]), Steps(whole, scale), whole, values)

@@ -52,7 +52,7 @@ def test_classes_follow_neptune_exporter() -> None:
         kind
         for kind in ("int", "float_series", "string_series", "histogram_series", "file")
         if matcher.wants_field("x", kind)
-    ]  # type: ignore[arg-type]
+    ]
     assert wanted == ["string_series", "histogram_series"]
 
 

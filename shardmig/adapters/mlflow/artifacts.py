@@ -1,0 +1,130 @@
+"""Where the files of a run lie: on a disk, behind the tracking server, or in any store that MLflow knows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Protocol
+from urllib.parse import unquote, urlsplit
+
+from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.mlflow.store import StoredRun
+from shardmig.adapters.wrappers import retrying
+from shardmig.archive.layout import disk_errors
+from shardmig.errors import NotFound
+
+PROXY: Final = "/api/2.0/mlflow-artifacts/artifacts/"
+
+
+class Artifacts(Protocol):
+    """The artifacts of one run, by their path in it. Safe to use from several threads."""
+
+    def put(self, file: Path, path: str) -> None:
+        """Store a file; one that is there is replaced."""
+        ...
+
+    def get(self, path: str, file: Path) -> None:
+        """Copy an artifact to a new local file. Raises NotFound."""
+        ...
+
+
+def artifacts_of(run: StoredRun, http: HttpClient | None) -> Artifacts:
+    """The artifacts of a run. `http`: the tracking server, None for a database."""
+    parts = urlsplit(run.artifact_uri)
+    if parts.scheme in ("", "file"):
+        return _OnDisk(Path(unquote(parts.path) if parts.scheme else run.artifact_uri))
+    if http is not None and parts.scheme == "mlflow-artifacts" and not parts.netloc:
+        return _BehindServer(http, PROXY + unquote(parts.path).strip("/"))
+    return _InRepository(run.artifact_uri)
+
+
+class Uploads:
+    """Files of one run on their way up, several at a time."""
+
+    def __init__(self, artifacts: Artifacts, workers: int) -> None:
+        self._artifacts = artifacts
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="artifacts")
+        self._most = 4 * workers
+        self._pending: list[Future[None]] = []
+
+    def add(self, file: Path, path: str, *, then_delete: bool = False) -> None:
+        """Send a file. Waits while many are on their way. Raises what an earlier one raised."""
+        if len(self._pending) >= self._most:
+            self._pending.pop(0).result()
+        self._pending.append(self._pool.submit(self._put, file, path, then_delete))
+
+    def wait(self) -> None:
+        """Return when all have arrived. Raises what the first failing one raised."""
+        while self._pending:
+            self._pending.pop(0).result()
+
+    def close(self) -> None:
+        """Give up what has not begun; idempotent."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _put(self, file: Path, path: str, then_delete: bool) -> None:
+        retrying(lambda: self._artifacts.put(file, path))
+        if then_delete:
+            file.unlink()
+
+
+class _OnDisk:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def put(self, file: Path, path: str) -> None:
+        target = self._root / path
+        with disk_errors(f"artifact {path}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+
+    def get(self, path: str, file: Path) -> None:
+        try:
+            with disk_errors(f"artifact {path}"):
+                shutil.copyfile(self._root / path, file)
+        except FileNotFoundError as error:
+            raise NotFound(f"artifact {path} does not exist") from error
+
+
+class _BehindServer:
+    def __init__(self, http: HttpClient, root: str) -> None:
+        self._http = http
+        self._root = root
+
+    def put(self, file: Path, path: str) -> None:
+        with file.open("rb") as content:
+            self._http.upload(f"{self._root}/{path}", content, os.fstat(content.fileno()).st_size)
+
+    def get(self, path: str, file: Path) -> None:
+        with file.open("wb") as content:
+            self._http.download(f"{self._root}/{path}", content)
+
+
+class _InRepository:
+    """Any other artifact store, through MLflow's own client for it."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._repository: Any = None
+
+    def put(self, file: Path, path: str) -> None:
+        folder, _, name = path.rpartition("/")
+        with TemporaryDirectory(prefix="shardmig-") as temporary, mlflow_errors(f"artifact {path}"):
+            named = Path(temporary, name)
+            named.symlink_to(file.absolute())
+            self._opened().log_artifact(str(named), folder or None)
+
+    def get(self, path: str, file: Path) -> None:
+        with TemporaryDirectory(prefix="shardmig-") as temporary, mlflow_errors(f"artifact {path}"):
+            Path(self._opened().download_artifacts(path, temporary)).replace(file)
+
+    def _opened(self) -> Any:
+        if self._repository is None:
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+            self._repository = get_artifact_repository(self._uri)
+        return self._repository

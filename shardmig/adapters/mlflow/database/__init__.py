@@ -1,0 +1,48 @@
+"""The bulk path of the MLflow target: runs through SQL, for SQLite and PostgreSQL tracking URIs.
+
+Writes MLflow's own tables as MLflow's own store would, only in large transactions, and reads histories in columns.
+What it leaves behind cannot be told from the ordinary path through any call of MLflow's API. Nothing here imports
+mlflow or SQLAlchemy before one of the functions is called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shardmig.adapters.mlflow.database.uri import driver_uri, is_bulk_dialect
+
+if TYPE_CHECKING:
+    from shardmig.adapters.mlflow.store import RunStore
+
+
+def prepare_database(tracking_uri: str) -> str:
+    """The database URI to hand to MLflow; a database without tables gets MLflow's, by MLflow's own code.
+
+    Call it before the first MlflowClient: several workers may, only one of them initialises. A missing SQLite file
+    appears whole or not at all. Raises AdapterError classes.
+    """
+    from shardmig.adapters.mlflow.database.schema import initialise
+
+    uri = driver_uri(tracking_uri)
+    if is_bulk_dialect(uri):
+        initialise(uri)
+    return uri
+
+
+def open_store(tracking_uri: str, ordinary: RunStore) -> tuple[RunStore, str]:
+    """The bulk store over a prepared database and "", or `ordinary` and the reason why there is no bulk path.
+
+    The bulk store closes `ordinary`, which it uses for what is rare.
+    """
+    from shardmig.adapters.mlflow.database.connection import Database
+    from shardmig.adapters.mlflow.database.schema import why_not_bulk
+    from shardmig.adapters.mlflow.database.store import DatabaseStore
+
+    uri = driver_uri(tracking_uri, bulk=True)
+    if not is_bulk_dialect(uri):
+        return ordinary, f"the bulk path writes SQLite and PostgreSQL, not {uri.partition(':')[0]}"
+    database = Database(uri)
+    if reason := why_not_bulk(database):
+        database.close()
+        return ordinary, reason
+    return DatabaseStore(database, ordinary), ""

@@ -1,0 +1,106 @@
+"""MLflow's tables: which schema revisions the bulk path knows, and how a new database gets them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, cast
+
+from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
+from mlflow.store.db import utils as mlflow_db
+from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
+from sqlalchemy import Column, MetaData, String, Table, inspect, select
+from sqlalchemy.engine import make_url
+
+from shardmig.adapters.mlflow.database.connection import Database
+from shardmig.adapters.mlflow.database.turns import turn
+
+KNOWN_REVISIONS: Final = frozenset({"dc11669786a5"})
+"""Schema revisions against which every API answer was compared (tests/contract/mlflow): MLflow 3.17.2."""
+
+EXPERIMENTS: Final = cast("Table", SqlExperiment.__table__)
+RUNS: Final = cast("Table", SqlRun.__table__)
+TAGS: Final = cast("Table", SqlTag.__table__)
+PARAMS: Final = cast("Table", SqlParam.__table__)
+METRICS: Final = cast("Table", SqlMetric.__table__)
+LATEST_METRICS: Final = cast("Table", SqlLatestMetric.__table__)
+
+_ALEMBIC_VERSION: Final = Table("alembic_version", MetaData(), Column("version_num", String(32)))
+
+
+def why_not_bulk(database: Database) -> str:
+    """Why the bulk path must keep its hands off this database; "" = it may write."""
+    if MLFLOW_ENABLE_WORKSPACES.get():
+        return "MLflow's workspaces are enabled"
+    revisions = _revisions(database)
+    if revisions != {_installed_revision()}:
+        return (
+            f"the database is at schema revision {_listed(revisions)}, the installed MLflow at {_installed_revision()}"
+        )
+    if not revisions <= KNOWN_REVISIONS:
+        return f"schema revision {_listed(revisions)} is newer or older than those shardmig knows"
+    return ""
+
+
+def initialise(uri: str) -> None:
+    """Give a database without tables MLflow's, once, whoever comes first.
+
+    A new SQLite file is made beside its place and renamed, so that a worker killed meanwhile leaves nothing half made.
+    """
+    with _quiet_migrations(), turn("initialise", uri):
+        path = make_url(uri).database if uri.startswith("sqlite") else None
+        if path in (None, "", ":memory:") or path.startswith("file:") or Path(path).exists():
+            _create_missing_tables(uri)
+            return
+        final = Path(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        staged = final.with_name(f"{final.name}.shardmig-new")
+        staged.unlink(missing_ok=True)
+        _create_missing_tables(make_url(uri).set(database=str(staged)).render_as_string(hide_password=False))
+        os.replace(staged, final)
+
+
+def _create_missing_tables(uri: str) -> None:
+    database = Database(uri)
+    try:
+        with database.reading() as connection:
+            is_empty = not inspect(connection).has_table(EXPERIMENTS.name)
+        if is_empty:
+            with database.translated():
+                engine = mlflow_db.create_sqlalchemy_engine(uri)
+                mlflow_db._initialize_tables(engine)  # noqa: SLF001
+                engine.dispose()
+    finally:
+        database.close()
+
+
+def _revisions(database: Database) -> set[str]:
+    with database.reading() as connection:
+        if not inspect(connection).has_table(_ALEMBIC_VERSION.name):
+            return set()
+        return set(connection.scalars(select(_ALEMBIC_VERSION.c.version_num)))
+
+
+def _installed_revision() -> str:
+    return cast("str", mlflow_db._get_latest_schema_revision())  # noqa: SLF001
+
+
+def _listed(revisions: set[str]) -> str:
+    return ", ".join(sorted(revisions)) or "none"
+
+
+@contextmanager
+def _quiet_migrations() -> Iterator[None]:
+    # Alembic logs one line a migration; fifty lines say nothing to a user who asked for a new file.
+    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

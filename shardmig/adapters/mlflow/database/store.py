@@ -1,0 +1,187 @@
+"""The bulk store: the life of a run in a few large transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+from uuid import uuid4
+
+import numpy as np
+from mlflow.entities import RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+from mlflow.utils.uri import append_to_uri_path
+from mlflow.utils.validation import _validate_metric, _validate_param, _validate_tag
+from sqlalchemy import Connection, update
+
+from shardmig.adapters.mlflow.database.connection import Database
+from shardmig.adapters.mlflow.database.facts import artifact_root, find_by_key, insert_params, insert_run, set_tags
+from shardmig.adapters.mlflow.database.history import read_history
+from shardmig.adapters.mlflow.database.insert import insert_metrics
+from shardmig.adapters.mlflow.database.latest import keep_latest
+from shardmig.adapters.mlflow.database.schema import RUNS
+from shardmig.adapters.mlflow.store import Metrics, NewRun, RunStore, Status, StoredRun
+from shardmig.errors import BadInput, NotFound, TargetConflict
+from shardmig.records import MigrationKey, TargetRunId
+
+T = TypeVar("T")
+
+ROWS_A_TRANSACTION: Final = 50_000
+"""About a quarter of a second on SQLite: long enough to fill it, short enough for the writers that wait."""
+
+
+class _Pending:
+    """What was logged to a run and waits for the next transaction."""
+
+    def __init__(self) -> None:
+        self.params: dict[str, str] = {}
+        self.parts: list[Metrics] = []
+        self.rows = 0
+
+
+class DatabaseStore:
+    """Implements `store.RunStore`. What is rare (experiments, deletion, one run's facts) MLflow's own code does."""
+
+    def __init__(self, database: Database, ordinary: RunStore) -> None:
+        """Takes over both: `close` closes them."""
+        self._database = database
+        self._ordinary = ordinary
+        self._pending: dict[TargetRunId, _Pending] = {}
+
+    def experiment_id(self, name: str) -> str:
+        """See RunStore."""
+        return self._ordinary.experiment_id(name)
+
+    def experiment_name(self, experiment_id: str) -> str:
+        """See RunStore."""
+        return self._ordinary.experiment_name(experiment_id)
+
+    def find_runs(self, key: MigrationKey) -> list[StoredRun]:
+        """See RunStore."""
+        with self._database.reading() as connection:
+            return find_by_key(connection, key)
+
+    def create_run(self, run: NewRun) -> StoredRun:
+        """See RunStore. Columns as MLflow's own create_run fills them."""
+        run_id = TargetRunId(uuid4().hex)
+        tags = _checked_tags({**run.tags, MLFLOW_RUN_NAME: run.name}, run_id)
+        with self._database.writing() as connection:
+            root = artifact_root(connection, run.experiment_id)
+            stored = StoredRun(
+                id=run_id,
+                experiment_id=run.experiment_id,
+                name=run.name,
+                user=run.user,
+                status=RunStatus.to_string(RunStatus.RUNNING),
+                start_ms=run.start_ms,
+                end_ms=None,
+                artifact_uri=append_to_uri_path(root, run_id, SqlAlchemyStore.ARTIFACTS_FOLDER_NAME),
+                tags=tags,
+            )
+            insert_run(connection, stored)
+            set_tags(connection, run_id, tags)
+        return stored
+
+    def log_params(self, run: StoredRun, params: Mapping[str, str]) -> None:
+        """See RunStore. Buffered: another value for a param that is there is found by `flush`."""
+        pending = self._pending_of(run)
+        for param in _checked(lambda: [_validate_param(key, value) for key, value in params.items()], run.id):
+            if pending.params.setdefault(param.key, param.value) != param.value:
+                raise TargetConflict("this param was already given another value", run=run.id, field=param.key)
+
+    def log_metrics(self, run: StoredRun, metrics: Metrics) -> None:
+        """See RunStore. Buffered up to one transaction."""
+        earliest_ms = int(metrics.times_ms.min(initial=0))
+        _checked(lambda: [_validate_metric(key, 0.0, earliest_ms, 0) for key in metrics.keys], run.id)
+        for part in cut(metrics, ROWS_A_TRANSACTION):
+            pending = self._pending_of(run)
+            if pending.rows + len(part) > ROWS_A_TRANSACTION:
+                self.flush(run)
+                pending = self._pending_of(run)
+            pending.parts.append(part)
+            pending.rows += len(part)
+
+    def set_tags(self, run: StoredRun, tags: Mapping[str, str]) -> None:
+        """See RunStore."""
+        checked = _checked_tags(tags, run.id)
+        with self._database.writing() as connection:
+            self._write_pending(connection, run)
+            set_tags(connection, run.id, checked)
+
+    def flush(self, run: StoredRun) -> None:
+        """See RunStore."""
+        if run.id in self._pending:
+            with self._database.writing() as connection:
+                self._write_pending(connection, run)
+
+    def finish_run(self, run: StoredRun, status: Status, end_ms: int | None, tags: Mapping[str, str]) -> None:
+        """See RunStore. One transaction with what was still buffered."""
+        checked = _checked_tags(tags, run.id)
+        facts: dict[str, Any] = {"status": status} | ({} if end_ms is None else {"end_time": end_ms})
+        with self._database.writing() as connection:
+            self._write_pending(connection, run)
+            if not connection.execute(update(RUNS).where(RUNS.c.run_uuid == run.id).values(facts)).rowcount:
+                raise NotFound(f"MLflow run {run.id} is gone", run=run.id)
+            set_tags(connection, run.id, checked)
+
+    def delete_run(self, run_id: TargetRunId) -> None:
+        """See RunStore."""
+        self._pending.pop(run_id, None)
+        self._ordinary.delete_run(run_id)
+
+    def get_run(self, run_id: TargetRunId) -> StoredRun:
+        """See RunStore."""
+        return self._ordinary.get_run(run_id)
+
+    def history(self, run: StoredRun, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
+        """See RunStore."""
+        return read_history(self._database, run.id, keys, rows)
+
+    def close(self) -> None:
+        """See RunStore."""
+        self._pending.clear()
+        self._database.close()
+        self._ordinary.close()
+
+    def _pending_of(self, run: StoredRun) -> _Pending:
+        return self._pending.setdefault(run.id, _Pending())
+
+    def _write_pending(self, connection: Connection, run: StoredRun) -> None:
+        # Taken out first: what a failed transaction loses is logged again by whoever redoes the run.
+        pending = self._pending.pop(run.id, _Pending())
+        if pending.params:
+            insert_params(connection, run.id, pending.params)
+        if pending.parts:
+            insert_metrics(connection, run.id, pending.parts)
+            for part in pending.parts:
+                keep_latest(connection, run.id, part)
+
+
+def _checked_tags(tags: Mapping[str, str], run_id: TargetRunId) -> dict[str, str]:
+    return {tag.key: tag.value for tag in _checked(lambda: [_validate_tag(*tag) for tag in tags.items()], run_id)}
+
+
+def _checked(check: Callable[[], list[T]], run_id: TargetRunId) -> list[T]:
+    """What MLflow's own validation makes of names and values: the bulk path takes no more than the API would."""
+    try:
+        return check()
+    except MlflowException as error:
+        raise BadInput(str(error), run=run_id) from error
+
+
+def cut(metrics: Metrics, rows: int) -> Iterator[Metrics]:
+    """The same points in parts of at most `rows`."""
+    ends = np.cumsum(metrics.lengths)
+    for start in range(0, len(metrics), rows):
+        stop = min(start + rows, len(metrics))
+        first, last = int(np.searchsorted(ends, start, "right")), int(np.searchsorted(ends, stop, "left"))
+        bounds = np.concatenate(([start], ends[first:last], [stop]))
+        part = slice(start, stop)
+        yield Metrics(
+            metrics.keys[first : last + 1],
+            np.diff(bounds),
+            metrics.steps[part],
+            metrics.times_ms[part],
+            metrics.values[part],
+        )

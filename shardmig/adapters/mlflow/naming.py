@@ -1,0 +1,123 @@
+"""Which names MLflow accepts, and what the others become.
+
+MLflow 3.17 takes as key of a param, metric or tag at most 250 letters, digits, `_`, `-`, `.`, `:`, spaces and slashes
+(letters of any script) that are a normal relative path. Artifact paths are held to what every artifact store and
+every disk takes: the same characters without `:` and with a few signs, short segments, never below `shardmig/`, which
+is ours.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import PurePosixPath
+from typing import Final
+
+from shardmig.adapters.mlflow.options import MlflowOptions
+from shardmig.adapters.names import digest_of, fit_name
+
+MAX_KEY: Final = 250
+MAX_EXPERIMENT_NAME: Final = 256
+"""MLflow's API says 500, its database column (as PostgreSQL enforces) 256."""
+MAX_RUN_NAME: Final = 250
+MAX_ARTIFACT_PATH: Final = 480
+MAX_ARTIFACT_SEGMENT_BYTES: Final = 200
+OWN_FOLDER: Final = "shardmig"
+
+_KEY: Final = re.compile(r"[/\w.\- :]*")
+_NOT_KEY: Final = re.compile(r"[^/\w.\- :]")
+_ARTIFACT: Final = re.compile(r"[/\w.\- +=@,()\[\]~]*")
+_NOT_ARTIFACT: Final = re.compile(r"[^/\w.\- +=@,()\[\]~]")
+_MADE_KEY: Final = re.compile(r"--[0-9a-f]{16}$")
+_MADE: Final = re.compile(r"~[0-9a-f]{16}(\.[^/]*)?$")
+_CASELESS: Final = re.compile(r"[!-@\[-~]([ -@\[-~]*[!-@\[-~])?")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+class Naming:
+    """The names of one target. Pure and injective: equal names only for equal fields."""
+
+    def __init__(self, *, caseless: bool = False) -> None:
+        self._caseless = caseless
+
+    def key(self, path: str) -> str:
+        """The key of a param, metric or tag."""
+        if self._accepts_key(path):
+            return path
+        made = fit_name(path, accepts=lambda _: False, clean=_clean_key, max_length=MAX_KEY - 1)
+        return made.replace("~", "--")  # MLflow takes no ~ in keys
+
+    def artifact(self, path: str) -> str:
+        """The artifact path of a file that wants to be called `path`."""
+        return path if self._accepts_artifact(path) else self.unlike_any_other(path, path)
+
+    def unlike_any_other(self, path: str, identity: str) -> str:
+        """A top-level artifact path that only `identity` has, with the extension of `path`."""
+        extension = _NOT_ARTIFACT.sub("_", PurePosixPath(path).suffix)[:16].lower()
+        stem = _NOT_ARTIFACT.sub("_", path.removesuffix(PurePosixPath(path).suffix)).replace("/", "_").strip(" ._")
+        return f"{_cut_to_bytes(stem, 120) or '_'}~{digest_of(identity)}{extension}"
+
+    def _accepts_key(self, name: str) -> bool:
+        return (
+            len(name) <= MAX_KEY
+            and _KEY.fullmatch(name) is not None
+            and _MADE_KEY.search(name) is None
+            and _is_normal(name)
+            and (not self._caseless or _CASELESS.fullmatch(name) is not None)
+        )
+
+    def _accepts_artifact(self, path: str) -> bool:
+        segments = path.split("/")
+        return (
+            len(path) <= MAX_ARTIFACT_PATH
+            and _ARTIFACT.fullmatch(path) is not None
+            and _is_normal(path)
+            and segments[0].lower() != OWN_FOLDER
+            and _MADE.search(path) is None
+            and all(len(segment.encode()) <= MAX_ARTIFACT_SEGMENT_BYTES for segment in segments)
+            and not any(segment[0] in " ~" or segment[-1] in " ." for segment in segments)
+            and (not self._caseless or _CASELESS.fullmatch(path) is not None)
+        )
+
+
+def experiment_name(options: MlflowOptions, project_id: str, sys_name: str) -> str:
+    """The experiment of a run: prefix and template, joined with slashes; at most 256 characters."""
+    workspace, _, project = project_id.rpartition("/")
+    facts = {"project_id": project_id, "workspace": workspace, "project": project, "sys_name": sys_name}
+    parts = [
+        part.format_map(facts)
+        for part in options.experiment_name_template.split("/")
+        if all(value for name, value in facts.items() if f"{{{name}}}" in part)
+    ]
+    name = "/".join([options.name_prefix.strip("/")] * bool(options.name_prefix.strip("/")) + parts) or project_id
+    return fit_name(
+        name, accepts=_accepts_experiment, clean=lambda text: _CONTROL.sub("_", text), max_length=MAX_EXPERIMENT_NAME
+    )
+
+
+def run_name(name: str) -> str:
+    """A run's name for people, cut to what the database column holds; the exact one is in tags and params."""
+    return _CONTROL.sub("_", name)[:MAX_RUN_NAME]
+
+
+def without_control_characters(text: str) -> str:
+    """A text that every SQL store takes: NUL and lone surrogates become U+FFFD."""
+    return re.sub("[\x00\ud800-\udfff]", "\ufffd", text)
+
+
+def _is_normal(path: str) -> bool:
+    """Would this name, taken as a path, lead to itself? MLflow's own rule."""
+    return posixpath.normpath(path) == path and path != "." and not path.startswith(("..", "/"))
+
+
+def _accepts_experiment(name: str) -> bool:
+    return 0 < len(name) <= MAX_EXPERIMENT_NAME and _CONTROL.search(name) is None and name.strip() == name
+
+
+def _clean_key(name: str) -> str:
+    words = [word for word in _NOT_KEY.sub("_", name).split("/") if word not in ("", ".", "..")]
+    return "/".join(words).lstrip(". ") or "_"
+
+
+def _cut_to_bytes(text: str, size_bytes: int) -> str:
+    return text.encode("utf-8", "replace")[:size_bytes].decode("utf-8", "ignore")

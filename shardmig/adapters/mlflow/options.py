@@ -1,0 +1,107 @@
+"""The options of the MLflow target."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from string import Formatter
+from typing import Final, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from shardmig.errors import UsageError
+
+TEMPLATE_FIELDS: Final = ("project_id", "workspace", "project", "sys_name")
+_CASELESS_DATABASES: Final = ("mysql", "mssql")
+_DATABASES: Final = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
+
+
+class MlflowOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
+    """Where and how to write. Passwords and tokens come from MLflow's own environment variables only.
+
+    tracking_uri              http(s) server or database; default: $MLFLOW_TRACKING_URI
+    name_prefix               first part of every experiment name
+    experiment_name_template  of {project_id}, {workspace}, {project}, {sys_name}; a part between slashes that names a
+                              fact which the run does not have is left out
+    bulk                      write database URIs through SQL where the schema revision is known
+    names                     exact: the store tells `lr` from `LR` (SQLite, PostgreSQL). caseless: it may not (MySQL,
+                              SQL Server), so names with anything but lower-case ASCII get a digest. Default: by the
+                              database; `exact` for servers
+    connections               HTTP connections of one worker
+    artifact_workers          artifacts of one run that go up at the same time
+    timeout_s                 of one HTTP request
+    """
+
+    tracking_uri: str = ""
+    name_prefix: str = ""
+    experiment_name_template: str = "{project_id}/{sys_name}"
+    bulk: Literal["yes", "no"] = "yes"
+    names: Literal["", "exact", "caseless"] = ""
+    connections: int = 4
+    artifact_workers: int = 4
+    timeout_s: float = 120.0
+
+    @property
+    def scheme(self) -> str:
+        """The tracking URI's scheme without its driver: http, https, sqlite, postgresql …"""
+        return urlsplit(self.tracking_uri).scheme.partition("+")[0]
+
+    @property
+    def is_http(self) -> bool:
+        """Is the target a server?"""
+        return self.scheme in ("http", "https")
+
+    @property
+    def shown_uri(self) -> str:
+        """The tracking URI as messages and links may show it: without user name and password."""
+        parts = urlsplit(self.tracking_uri)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+
+    @property
+    def is_caseless(self) -> bool:
+        """Must names differ in more than case?"""
+        return self.names == "caseless" or (not self.names and self.scheme in _CASELESS_DATABASES)
+
+
+def parse_options(texts: Mapping[str, str]) -> MlflowOptions:
+    """Options from their texts. Raises UsageError for unknown names, bad values and a password in the URI."""
+    try:
+        options = msgspec.convert(dict(texts), MlflowOptions, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"mlflow target: {error}", hint=f"known options: {', '.join(_option_names())}") from error
+    if urlsplit(options.tracking_uri).password:
+        raise UsageError(
+            "the tracking URI holds a password, which would be stored in the plan",
+            hint="set $MLFLOW_TRACKING_URI instead of --mlflow-tracking-uri, or use $PGPASSWORD",
+        )
+    if not options.tracking_uri:
+        options = msgspec.structs.replace(options, tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""))
+    _check(options)
+    return options
+
+
+def _check(options: MlflowOptions) -> None:
+    if not options.tracking_uri:
+        raise UsageError("no MLflow tracking URI", hint="give --mlflow-tracking-uri or set $MLFLOW_TRACKING_URI")
+    if not options.is_http and options.scheme not in _DATABASES:
+        raise UsageError(
+            f"tracking URIs of the kind {options.scheme or 'path'!r} are not supported",
+            hint=f"known: http, https, {', '.join(_DATABASES)}",
+        )
+    try:
+        fields = [name for _, name, _, _ in Formatter().parse(options.experiment_name_template) if name is not None]
+    except ValueError as error:
+        raise UsageError(f"experiment-name-template: {error}") from error
+    if unknown := sorted(set(fields) - set(TEMPLATE_FIELDS)):
+        raise UsageError(
+            f"experiment-name-template: unknown field {unknown[0]!r}", hint=f"known: {', '.join(TEMPLATE_FIELDS)}"
+        )
+    if options.is_http and not urlsplit(options.tracking_uri).hostname:
+        raise UsageError("the tracking URI names no host")
+    if options.connections < 1 or options.artifact_workers < 1:
+        raise UsageError("connections and artifact-workers must be at least 1")
+
+
+def _option_names() -> list[str]:
+    return [field.encode_name for field in msgspec.structs.fields(MlflowOptions)]

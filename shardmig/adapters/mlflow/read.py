@@ -1,0 +1,189 @@
+"""Reads a migrated run back under its own project, id, field names, types and exact steps.
+
+What write_run added by itself (shown texts, manifest, sidecar, tags) is left out. What MLflow holds beyond the manifest
+(params and metrics logged by others) is given under its own key, so that a comparison sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import count, groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from shardmig import steps
+from shardmig.adapters.base import FileSink, Want
+from shardmig.adapters.mlflow.artifacts import Artifacts
+from shardmig.adapters.mlflow.fit import fit_param
+from shardmig.adapters.mlflow.manifest import MANIFEST, SIDECAR, FileEntry, Manifest, SeriesEntry, decode_manifest
+from shardmig.adapters.mlflow.overlay import Overlay
+from shardmig.adapters.mlflow.scalars import field_of
+from shardmig.adapters.mlflow.sidecar import Sidecar
+from shardmig.adapters.mlflow.store import Metrics, RunStore, StoredRun
+from shardmig.adapters.mlflow.tables import points_of_table
+from shardmig.errors import NotFound
+from shardmig.records import (
+    Chunk,
+    End,
+    Field,
+    Fields,
+    FileRef,
+    Files,
+    Finding,
+    FloatPoints,
+    Header,
+    Piece,
+)
+from shardmig.selection import Matcher
+
+FILES_IN_CHUNK: Final = 1000
+
+
+def read_run(store: RunStore, stored: StoredRun, artifacts: Artifacts, want: Want, files: FileSink) -> Iterator[Piece]:
+    """The pieces of one run in canonical order. Raises NotFound when its manifest is gone."""
+    with TemporaryDirectory(prefix="shardmig-") as staging:
+        reader = _Reader(store, stored, artifacts, want, Path(staging))
+        for chunk in reader.chunks(files):
+            yield Piece(reader.manifest.run, chunk)
+
+
+class _Reader:
+    def __init__(self, store: RunStore, stored: StoredRun, artifacts: Artifacts, want: Want, staging: Path) -> None:
+        self._store = store
+        self._stored = stored
+        self._artifacts = artifacts
+        self._want = want
+        self._staging = staging
+        self._matcher = Matcher(want.selection)
+        self._numbers = count()
+        self._findings: list[Finding] = []
+        self.manifest = self._read_manifest()
+        self._sidecar = self._read_sidecar()
+        self._overlay: tuple[str, Overlay] | None = None
+
+    def chunks(self, files: FileSink) -> Iterator[Chunk]:
+        """Everything wanted, in canonical order."""
+        manifest = self.manifest
+        yield Header(manifest.run, manifest.source, manifest.source_version)
+        if fields := sorted(self._fields(), key=lambda field: (field.path, field.type)):
+            yield Fields(fields)
+        yield from self._files(files)
+        yield from self._series()
+        yield End(self._findings)
+
+    def _read_manifest(self) -> Manifest:
+        try:
+            return decode_manifest(self._fetched(MANIFEST).read_bytes(), self._stored.id)
+        except NotFound as error:
+            hint = "it was deleted, or the run was never loaded to its end: load it again"
+            raise NotFound(f"run {self._stored.id} has no {MANIFEST}", hint=hint) from error
+
+    def _read_sidecar(self) -> Sidecar:
+        if not self.manifest.has_sidecar:
+            return Sidecar(None)
+        try:
+            return Sidecar(self._fetched(SIDECAR))
+        except NotFound:
+            self._findings.append(Finding("loss", "sidecar-missing", detail=f"{SIDECAR} is gone"))
+            return Sidecar(None)
+
+    def _fields(self) -> Iterator[Field]:
+        params = dict(self._stored.params)
+        exact = self._sidecar.scalars()
+        for entry in self.manifest.params:
+            text = params.pop(entry.key, None)
+            if text is None or not self._matcher.wants_field(entry.path, entry.type):
+                continue
+            field = field_of(entry.path, entry.type, text)
+            if (whole := exact.get((entry.path, entry.type))) is not None:
+                original = field_of(entry.path, entry.type, whole)
+                field = original if fit_param(original).text == text else field
+            yield field
+        for key, text in params.items():
+            if self._matcher.wants_field(key, "string"):
+                yield Field(key, "string", text)
+
+    def _files(self, sink: FileSink) -> Iterator[Chunk]:
+        refs: list[FileRef] = []
+        for entry in sorted(self.manifest.files, key=lambda entry: (entry.path, entry.step or 0)):
+            if not self._matcher.wants_field(entry.path, entry.type):
+                continue
+            try:
+                refs.append(self._file(entry, sink))
+            except NotFound as error:
+                self._findings.append(Finding("loss", "file-missing", entry.path, detail=error.message))
+            if len(refs) == FILES_IN_CHUNK:
+                yield Files(refs)
+                refs = []
+        if refs:
+            yield Files(refs)
+
+    def _file(self, entry: FileEntry, sink: FileSink) -> FileRef:
+        run = self.manifest.run
+        if entry.members is not None:
+            return sink.put_tree(run, entry.path, entry.type, self._members(entry.members))
+        local = self._fetched(entry.artifact)
+        ref = sink.put(run, entry.path, entry.type, local, name=entry.name, step=entry.step, time_ms=entry.time_ms)
+        local.unlink(missing_ok=True)
+        return ref
+
+    def _members(self, members: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Path]]:
+        for name, artifact in members:
+            local = self._fetched(artifact)
+            yield name, local
+            local.unlink(missing_ok=True)
+
+    def _series(self) -> Iterator[Chunk]:
+        keys = {self.manifest.metrics.get(key, key): key for key in self._stored.metric_keys}
+        series: list[tuple[str, str, SeriesEntry | None]] = [(path, "float_series", None) for path in keys]
+        series += [(entry.path, entry.type, entry) for entry in self.manifest.series]
+        wanted = sorted(
+            (one for one in series if self._matcher.wants_field(one[0], one[2].type if one[2] else "float_series")),
+            key=lambda one: one[:2],
+        )
+        for entry, group in groupby(wanted, key=lambda one: one[2]):
+            if entry is None:
+                yield from self._floats([keys[path] for path, _, _ in group])
+            else:
+                yield from self._artifact_series(entry)
+
+    def _floats(self, keys: list[str]) -> Iterator[Chunk]:
+        for metrics in self._store.history(self._stored, keys, self._want.chunk_points):
+            paths = [self.manifest.metrics.get(key, key) for key in metrics.keys]
+            if any(self._sidecar.holds(path) for path in paths):
+                for path, (_, rows) in zip(paths, metrics.spans(), strict=True):
+                    yield from self._restored(path, metrics, rows)
+            elif len(metrics):
+                exact_steps = steps.divide(metrics.steps, self.manifest.step_multiplier)
+                yield FloatPoints(paths, metrics.lengths, exact_steps, metrics.times_ms, metrics.values)
+
+    def _restored(self, path: str, metrics: Metrics, rows: slice) -> Iterator[Chunk]:
+        if self._overlay is None or self._overlay[0] != path:
+            overlay = Overlay(path, self._sidecar.points(path), self.manifest.step_multiplier)
+            self._overlay = (path, overlay)
+        length = np.array([rows.stop - rows.start], dtype=np.int64)
+        one = Metrics([path], length, metrics.steps[rows], metrics.times_ms[rows], metrics.values[rows])
+        yield from self._overlay[1].restored(one)
+
+    def _artifact_series(self, entry: SeriesEntry) -> Iterator[Chunk]:
+        try:
+            local = self._fetched(entry.artifact)
+        except NotFound as error:
+            self._findings.append(Finding("loss", "series-missing", entry.path, detail=error.message))
+            return
+        with pq.ParquetFile(local) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                for start in range(0, len(table), self._want.chunk_points):
+                    part = table.slice(start, self._want.chunk_points)
+                    yield from points_of_table([entry.path], np.array([len(part)], dtype=np.int64), part)
+        local.unlink()
+
+    def _fetched(self, artifact: str) -> Path:
+        local = self._staging / str(next(self._numbers))
+        self._artifacts.get(artifact, local)
+        return local

@@ -1,0 +1,111 @@
+"""What the refusals of MLflow, its servers and the way to them mean for the migration."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from shardmig.errors import (
+    AdapterError,
+    AuthFailed,
+    BadInput,
+    Denied,
+    Fatal,
+    NotFound,
+    RateLimited,
+    TargetConflict,
+    TimedOut,
+    Unavailable,
+)
+
+
+@contextmanager
+def network_errors(what: str) -> Iterator[None]:
+    """What went wrong on the way to the server, as AdapterError classes."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise TimedOut(f"{what}: no answer in time") from error
+    except ssl.SSLCertVerificationError as error:
+        raise Fatal(
+            f"{what}: {error}", hint="set $MLFLOW_TRACKING_SERVER_CERT_PATH to the server's certificate authority"
+        ) from error
+    except (ConnectionError, http.client.HTTPException, ssl.SSLError, socket.gaierror) as error:
+        raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
+
+
+class _Refusal(msgspec.Struct):
+    error_code: str | int = ""
+    message: str = ""
+
+
+def response_error(method: str, target: str, response: http.client.HTTPResponse) -> AdapterError:
+    """What a response of status 400 or more means."""
+    text = response.read()
+    try:
+        refusal = msgspec.json.decode(text, type=_Refusal)
+    except msgspec.DecodeError:
+        refusal = _Refusal(message=text[:200].decode("utf-8", "replace"))
+    pause_s = _retry_after_s(response.headers.get("Retry-After"))
+    what = f"{method} {target.partition('?')[0]}: {response.status} {refusal.error_code} {refusal.message}"
+    return error_of(response.status, str(refusal.error_code), what, pause_s)
+
+
+def error_of(status: int, code: str, message: str, pause_s: float | None = None) -> AdapterError:
+    """What an HTTP status and MLflow's error code mean for the migration."""
+    if status == 401:
+        return AuthFailed(message, hint="check $MLFLOW_TRACKING_USERNAME and _PASSWORD, or $MLFLOW_TRACKING_TOKEN")
+    if status == 403:
+        return Denied(message)
+    if status == 429 or (status == 503 and pause_s is not None):
+        return RateLimited(message, retry_after_s=pause_s)
+    if status in (408, 504):
+        return TimedOut(message)
+    if status >= 500:
+        return Unavailable(message)
+    if code == "RESOURCE_ALREADY_EXISTS":
+        return TargetConflict(message)
+    if status == 404 or code == "RESOURCE_DOES_NOT_EXIST":
+        return NotFound(message)
+    return BadInput(message)
+
+
+def _retry_after_s(text: str | None) -> float | None:
+    if text is None:
+        return None
+    if text.strip().isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+@contextmanager
+def mlflow_errors(what: str) -> Iterator[None]:
+    """MLflow's own exceptions, and those of what it stands on, as AdapterError classes."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except MlflowException as error:
+        status: int = error.get_http_status_code()
+        raise error_of(status, str(error.error_code), f"{what}: {error.message}") from error
+    except SQLAlchemyError as error:
+        raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def deleted_experiment(name: str, experiment_id: str) -> TargetConflict:
+    """What to say when a deleted experiment holds the name."""
+    return TargetConflict(
+        f"experiment {name!r} exists in MLflow but is deleted, and deleted experiments keep their name",
+        hint=f"mlflow experiments restore --experiment-id {experiment_id}, or choose another --name-prefix",
+    )

@@ -1,0 +1,132 @@
+"""What the life of a run asks of an MLflow tracking store. Knows neither HTTP nor SQL.
+
+Two stores exist and give results that MLflow's API cannot tell apart: `rest` (or `client` for databases without the
+bulk path) through MLflow's API, `database` through SQL. `write` and `read` are the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+import numpy as np
+
+from shardmig.records import Float64s, Int64s, MigrationKey, TargetRunId
+
+Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """Points as MLflow holds them, series after series: series i has the next lengths[i] rows.
+
+    Keys are MLflow's (not field paths) and unique within one Metrics. Values: NaN, or finite and never -0.0.
+    times_ms >= 0. No two rows of a series are equal. A series may go on in the next Metrics.
+    """
+
+    keys: list[str]
+    lengths: Int64s
+    steps: Int64s
+    times_ms: Int64s
+    values: Float64s
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def spans(self) -> Iterator[tuple[str, slice]]:
+        """Each key with the rows of its series."""
+        ends = np.cumsum(self.lengths).tolist()
+        for key, start, end in zip(self.keys, [0, *ends], ends, strict=False):
+            yield key, slice(start, end)
+
+
+class NewRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is created with; its status is RUNNING.
+
+    `name` is also stored as the tag `mlflow.runName`, as MLflow does. `tags` hold shardmig's key and intent, so that
+    a run whose creation was answered too late is found by `find_runs`.
+    """
+
+    experiment_id: str
+    name: str
+    start_ms: int
+    user: str
+    tags: dict[str, str]
+
+
+class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What MLflow tells of a run without its histories. `metric_keys` in no order."""
+
+    id: TargetRunId
+    experiment_id: str
+    name: str
+    user: str
+    status: str
+    start_ms: int | None
+    end_ms: int | None
+    artifact_uri: str
+    tags: dict[str, str]
+    params: dict[str, str] = {}
+    metric_keys: list[str] = []
+
+
+class RunStore(Protocol):
+    """The operations on runs. Each is idempotent unless said otherwise; none retries longer than its own lock wait.
+
+    Raises AdapterError classes, never a vendor's exception. Safe to use from one thread.
+    """
+
+    def experiment_id(self, name: str) -> str:
+        """The active experiment of that name, created if need be (another worker may create it at the same time).
+        Raises TargetConflict when a deleted experiment holds the name."""
+        ...
+
+    def experiment_name(self, experiment_id: str) -> str:
+        """The name of an experiment. Raises NotFound."""
+        ...
+
+    def find_runs(self, key: MigrationKey) -> list[StoredRun]:
+        """Every active run of any experiment whose tag `shardmig.key` is `key`, in a stable order; tags filled."""
+        ...
+
+    def create_run(self, run: NewRun) -> StoredRun:
+        """A new run. Not idempotent: twice makes two."""
+        ...
+
+    def log_params(self, run: StoredRun, params: Mapping[str, str]) -> None:
+        """Params with new or equal values; may be buffered until `flush`. Raises TargetConflict for another value."""
+        ...
+
+    def log_metrics(self, run: StoredRun, metrics: Metrics) -> None:
+        """Points; those that are there already stay as they are. May be buffered until `flush`. The latest value of each
+        key (greatest step, then time, then value) is kept as MLflow keeps it."""
+        ...
+
+    def set_tags(self, run: StoredRun, tags: Mapping[str, str]) -> None:
+        """Tags; a value that is there is replaced. Unbuffered, after everything buffered."""
+        ...
+
+    def flush(self, run: StoredRun) -> None:
+        """Make everything logged durable."""
+        ...
+
+    def finish_run(self, run: StoredRun, status: Status, end_ms: int | None, tags: Mapping[str, str]) -> None:
+        """Flush, set status and end time, and last of all the tags."""
+        ...
+
+    def delete_run(self, run_id: TargetRunId) -> None:
+        """Mark deleted, as MLflow does: `find_runs` no longer finds it. A run that is not there is no error."""
+        ...
+
+    def get_run(self, run_id: TargetRunId) -> StoredRun:
+        """One run with tags, params and metric keys. Raises NotFound."""
+        ...
+
+    def history(self, run: StoredRun, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
+        """All points of these keys, in the order of `keys`, about `rows` points at a time; each series ordered by
+        (step, time, value), NaN last. A series is split between two Metrics at the end of a step only."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; idempotent."""
+        ...

@@ -1,0 +1,220 @@
+"""The MLflow target: finding, writing, discarding and reading runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Literal
+
+from shardmig import __version__
+from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written
+from shardmig.adapters.mlflow import facts
+from shardmig.adapters.mlflow.artifacts import Uploads, artifacts_of
+from shardmig.adapters.mlflow.facts import RunFacts
+from shardmig.adapters.mlflow.fit import fit_chunk
+from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.naming import MAX_KEY, Naming, experiment_name
+from shardmig.adapters.mlflow.options import MlflowOptions
+from shardmig.adapters.mlflow.read import read_run
+from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
+from shardmig.adapters.mlflow.write import RunContent, leading_fields
+from shardmig.errors import ShardmigError, TargetConflict
+from shardmig.records import (
+    Chunk,
+    Field,
+    Fields,
+    Header,
+    LoadOptions,
+    MigrationKey,
+    Piece,
+    RunRef,
+    TargetRun,
+    TargetRunId,
+)
+
+RULES: Final = 1
+"""Of what a run looks like in MLflow. A run half written by other rules is begun anew, not gone on with."""
+
+_MOST_TAGS_AT_CREATION: Final = 100
+
+CAPABILITIES: Final = Capabilities(
+    name="mlflow",
+    step_type="int64",
+    holds_nan=True,
+    holds_infinity=False,
+    keeps_point_times=True,
+    keeps_run_times=True,
+    replay_is_idempotent=True,
+    max_key_length=MAX_KEY,
+)
+
+
+class MlflowTarget:
+    """WriteSide of MLflow, over any run store. `http` is the tracking server's client, None for a database."""
+
+    caps = CAPABILITIES
+
+    def __init__(self, store: RunStore, http: HttpClient | None, options: MlflowOptions, load: LoadOptions) -> None:
+        self._store = store
+        self._http = http
+        self._options = options
+        self._load = load
+        self._naming = Naming(caseless=options.is_caseless)
+
+    def fit(self, chunk: Chunk) -> Fitted:
+        """As WriteSide; see `fit`."""
+        return fit_chunk(chunk, self._load, self._naming)
+
+    def find_run(self, key: MigrationKey) -> TargetRun | None:
+        """As WriteSide. A complete run comes before partial ones."""
+        if not key.isalnum():  # no key of ours, and no text to put into a filter
+            return None
+        runs = [self._target_run(run, key) for run in self._store.find_runs(key)]
+        return min(runs, key=lambda run: run.state != "complete", default=None)
+
+    def write_run(
+        self, key: MigrationKey, digest: str, chunks: Iterator[Chunk], files: FileStore, parent: TargetRunId | None
+    ) -> Written:
+        """As WriteSide. A complete run of the same digest is left as it is; of another digest it is a TargetConflict,
+        unless existing runs are to be replaced."""
+        header, fields, rest = leading_fields(chunks)
+        run_facts = RunFacts(header.run)
+        run_facts.learn(fields)
+        content = itertools.chain([Fields(fields)] if fields else [], rest)
+        try:
+            run = self._begin(key, digest, header, run_facts, parent)
+            if _is_complete(run):
+                return Written(run.id, [], url=self._url(run))
+            return self._fill(run, digest, header, content, run_facts, files)
+        except ShardmigError as error:
+            error.run = error.run or header.run.label
+            raise
+
+    def discard_run(self, run: TargetRun) -> None:
+        """As WriteSide. MLflow marks it deleted; `mlflow gc` removes it for good."""
+        self._store.delete_run(run.id)
+
+    def read_run(self, run: TargetRun, want: Want, files: FileSink) -> Iterator[Piece]:
+        """As WriteSide; see `read`."""
+        stored = self._store.get_run(run.id)
+        return read_run(self._store, stored, artifacts_of(stored, self._http), want, files)
+
+    def expected_facts(
+        self, run: RunRef, fields: Iterable[Field], parent: TargetRunId | None, last_point_ms: int | None
+    ) -> dict[str, str]:
+        """As WriteSide."""
+        run_facts = RunFacts(run)
+        run_facts.learn(fields)
+        return facts.expected_facts(run_facts, self._naming, self._experiment(run_facts), parent, last_point_ms)
+
+    def read_facts(self, run: TargetRun) -> dict[str, str]:
+        """As WriteSide."""
+        stored = self._store.get_run(run.id)
+        return facts.held_facts(stored, self._store.experiment_name(stored.experiment_id))
+
+    def close(self) -> None:
+        """As WriteSide."""
+        self._store.close()
+
+    def _begin(
+        self, key: MigrationKey, digest: str, header: Header, run_facts: RunFacts, parent: TargetRunId | None
+    ) -> StoredRun:
+        """The run to go on with: a complete one of this digest, a partial one of this intent, or a new one.
+        Any other run of this key is discarded."""
+        experiment = self._experiment(run_facts)
+        intent = self._intent(digest, experiment)
+        chosen = None
+        for run in sorted(self._store.find_runs(key), key=_is_complete, reverse=True):
+            if _is_complete(run) and run.tags.get(facts.DIGEST) != digest and self._load.on_existing != "replace":
+                raise TargetConflict(
+                    f"MLflow holds this run as {run.id}, whole but with other content",
+                    hint="--on-existing replace writes it anew",
+                )
+            wanted = run.tags.get(facts.DIGEST) == digest if _is_complete(run) else run.tags.get(facts.INTENT) == intent
+            if chosen is None and wanted:
+                chosen = run
+            else:
+                self._store.delete_run(run.id)
+        if chosen is not None and _is_complete(chosen):
+            return chosen
+        tags = self._provenance(key, digest, intent, header) | run_facts.tags(self._naming, parent)
+        return self._create(experiment, run_facts, tags) if chosen is None else self._tagged(chosen, tags)
+
+    def _create(self, experiment: str, run_facts: RunFacts, tags: dict[str, str]) -> StoredRun:
+        first = dict(itertools.islice(tags.items(), _MOST_TAGS_AT_CREATION))
+        run = self._store.create_run(
+            NewRun(
+                experiment_id=self._store.experiment_id(experiment),
+                name=run_facts.name,
+                start_ms=run_facts.start_ms,
+                user=run_facts.user,
+                tags=first,
+            )
+        )
+        return run if len(first) == len(tags) else self._tagged(run, tags)
+
+    def _tagged(self, run: StoredRun, tags: dict[str, str]) -> StoredRun:
+        self._store.set_tags(run, tags)
+        return run
+
+    def _fill(
+        self,
+        run: StoredRun,
+        digest: str,
+        header: Header,
+        chunks: Iterator[Chunk],
+        run_facts: RunFacts,
+        files: FileStore,
+    ) -> Written:
+        with TemporaryDirectory(prefix="shardmig-") as staging:
+            uploads = Uploads(artifacts_of(run, self._http), self._options.artifact_workers)
+            content = RunContent(self._store, run, uploads, Path(staging), self._load, self._naming)
+            try:
+                content.write(header, chunks, run_facts, files)
+            finally:
+                uploads.close()
+                content.close()
+        tags = {facts.DIGEST: digest, facts.STATE: facts.COMPLETE} if content.is_whole else {}
+        self._store.finish_run(run, run_facts.status, run_facts.end_ms(content.last_point_ms), tags)
+        changes = sum(finding.code == "name-changed" for finding in content.findings)
+        return Written(run.id, content.findings, name_changes=changes, url=self._url(run))
+
+    def _experiment(self, run_facts: RunFacts) -> str:
+        return experiment_name(self._options, run_facts.run.project, run_facts.sys_name)
+
+    def _intent(self, digest: str, experiment: str) -> str:
+        """Two loads of equal intent leave the same run behind, so one may go on where the other stopped."""
+        load = self._load
+        decisive = (RULES, digest, experiment, load.step_multiplier, load.allow_step_merge, load.sidecar)
+        return blake2b(repr((*decisive, self._options.is_caseless)).encode(), digest_size=16).hexdigest()
+
+    def _provenance(self, key: MigrationKey, digest: str, intent: str, header: Header) -> dict[str, str]:
+        tags = {
+            facts.KEY: key,
+            facts.STATE: facts.LOADING,
+            facts.DIGEST: digest,
+            facts.INTENT: intent,
+            "shardmig.source": " ".join(filter(None, (header.source, header.source_version))),
+            "shardmig.project": header.run.project,
+            "shardmig.run_id": header.run.id,
+            "shardmig.scope": header.run.scope,
+            "shardmig.step_multiplier": str(self._load.step_multiplier or 1),
+            "shardmig.version": __version__,
+        }
+        return {name: facts.tag_value(value) for name, value in tags.items() if value}
+
+    def _target_run(self, run: StoredRun, key: MigrationKey) -> TargetRun:
+        state: Literal["complete", "partial"] = "complete" if _is_complete(run) else "partial"
+        return TargetRun(run.id, key, state, run.tags.get(facts.DIGEST, ""), self._url(run))
+
+    def _url(self, run: StoredRun) -> str:
+        if self._http is None:
+            return ""
+        return f"{self._options.shown_uri}/#/experiments/{run.experiment_id}/runs/{run.id}"
+
+
+def _is_complete(run: StoredRun) -> bool:
+    return run.tags.get(facts.STATE) == facts.COMPLETE

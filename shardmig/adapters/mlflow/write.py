@@ -1,0 +1,244 @@
+"""Writes the content of one run: the same for every run store."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from shardmig import __version__
+from shardmig.adapters.base import FileStore
+from shardmig.adapters.mlflow.artifacts import Uploads
+from shardmig.adapters.mlflow.facts import RunFacts
+from shardmig.adapters.mlflow.fit import fit_chunk, fit_param, fit_points
+from shardmig.adapters.mlflow.manifest import (
+    MANIFEST,
+    SIDECAR,
+    ArtifactNames,
+    FileEntry,
+    Manifest,
+    ParamEntry,
+    SeriesEntry,
+    encode_manifest,
+    forced_key,
+    wanted_path,
+)
+from shardmig.adapters.mlflow.naming import Naming
+from shardmig.adapters.mlflow.series_files import NAMES, SeriesFiles
+from shardmig.adapters.mlflow.sidecar import SidecarWriter
+from shardmig.adapters.mlflow.store import RunStore, StoredRun
+from shardmig.archive.layout import disk_errors
+from shardmig.errors import BadInput, HostilePath, NotFound
+from shardmig.records import (
+    NO_TIME,
+    Chunk,
+    End,
+    Field,
+    Fields,
+    FieldType,
+    FileRef,
+    Files,
+    Finding,
+    FindingKind,
+    FloatPoints,
+    Header,
+    HistogramPoints,
+    Int64s,
+    LoadOptions,
+    StringPoints,
+)
+
+REFUSED: Final = (HostilePath, NotFound, BadInput)
+
+
+def leading_fields(chunks: Iterator[Chunk]) -> tuple[Header, list[Field], Iterator[Chunk]]:
+    """The header, the scalar fields that follow it, and the rest. Raises BadInput for a stream without header."""
+    header = next(chunks, None)
+    if not isinstance(header, Header):
+        raise BadInput("a run's chunks begin with its Header")
+    fields: list[Field] = []
+    for chunk in chunks:
+        if not isinstance(chunk, Fields):
+            return header, fields, itertools.chain([chunk], chunks)
+        fields += chunk.fields
+    return header, fields, iter(())
+
+
+class RunContent:
+    """Everything of one run but its creation and its end. One use."""
+
+    def __init__(
+        self, store: RunStore, run: StoredRun, uploads: Uploads, staging: Path, load: LoadOptions, naming: Naming
+    ) -> None:
+        self._store = store
+        self._run = run
+        self._uploads = uploads
+        self._staging = staging
+        self._load = load
+        self._naming = naming
+        self._names = ArtifactNames(naming)
+        self._sidecar = SidecarWriter(staging / "exact.parquet")
+        self._series: tuple[str, SeriesFiles] | None = None
+        self._series_done: set[tuple[str, FieldType]] = set()
+        self._param_of: dict[str, Field] = {}
+        self._manifest: Manifest
+        self._tally: dict[tuple[FindingKind, str, str], Finding] = {}
+        self.last_point_ms: int | None = None
+        self.is_whole = False
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What changed or was lost so far."""
+        return list(self._tally.values())
+
+    def write(self, header: Header, chunks: Iterator[Chunk], facts: RunFacts, files: FileStore) -> None:
+        """Write all chunks, then the sidecar and the manifest; afterwards everything is durable.
+
+        `is_whole` tells whether End came and nothing was lost; a stream without End is a loss.
+        """
+        self._manifest = Manifest(
+            tool_version=__version__,
+            run=msgspec.structs.replace(header.run, locator="", fingerprint=""),
+            source=header.source,
+            source_version=header.source_version,
+            step_multiplier=self._load.step_multiplier or 1,
+        )
+        for chunk in chunks:
+            if isinstance(chunk, End):
+                self.is_whole = not any(finding.kind == "loss" for finding in [*chunk.findings, *self.findings])
+                break
+            self._write_chunk(chunk, facts, files)
+        else:
+            self._note([Finding("loss", "run-cut", detail="its chunks end without End: what was read is not whole")])
+        self._finish()
+
+    def close(self) -> None:
+        """Close staged files; idempotent."""
+        if self._series is not None:
+            self._series[1].close()
+        self._sidecar.close()
+
+    def _write_chunk(self, chunk: Chunk, facts: RunFacts, files: FileStore) -> None:
+        match chunk:
+            case Fields(fields):
+                facts.learn(fields)
+                self._write_fields(fields)
+            case FloatPoints():
+                self._see_times(chunk.times_ms)
+                self._write_points(chunk)
+            case StringPoints() | HistogramPoints():
+                self._see_times(chunk.times_ms)
+                for path, series in chunk.series():
+                    self._write_series(path, series)
+            case Files(refs):
+                for ref in refs:
+                    self._write_file(ref, files)
+            case _:
+                raise BadInput(f"{type(chunk).__name__} in the middle of a run")
+
+    def _write_fields(self, fields: list[Field]) -> None:
+        params = {}
+        for field in fields:
+            key = self._naming.key(field.path)
+            if key in self._param_of and self._param_of[key].type != field.type:
+                key = forced_key(self._naming, field.path, field.type)
+            self._param_of[key] = field
+            fitted = fit_param(field)
+            params[key] = fitted.text
+            self._manifest.params.append(ParamEntry(key, field.path, field.type))
+            if not fitted.is_exact and self._load.sidecar:
+                self._sidecar.add_field(field)
+        self._store.log_params(self._run, params)
+        self._note(fit_chunk(Fields(fields), self._load, self._naming).findings)
+
+    def _write_points(self, points: FloatPoints) -> None:
+        fitted = fit_points(points, self._load, self._naming)
+        self._store.log_metrics(self._run, fitted.metrics)
+        if fitted.exact is not None and self._load.sidecar:
+            self._sidecar.add_points(fitted.exact)
+        self._manifest.metrics |= {
+            key: path for key, path in zip(fitted.metrics.keys, points.paths, strict=True) if key != path
+        }
+        self._note(fitted.findings)
+
+    def _write_series(self, path: str, points: StringPoints | HistogramPoints) -> None:
+        field_type: FieldType = "string_series" if isinstance(points, StringPoints) else "histogram_series"
+        if self._series is None or (self._series[0], self._series[1].type) != (path, field_type):
+            self._end_series()
+            if (path, field_type) in self._series_done:
+                raise BadInput(f"the points of {path} do not come in one row", field=path)
+            number = len(self._series_done)
+            self._series_done.add((path, field_type))
+            self._series = (path, SeriesFiles(self._staging, number, field_type))
+        self._series[1].add(points)
+
+    def _end_series(self) -> None:
+        if self._series is None:
+            return
+        path, series = self._series
+        self._series = None
+        series.close()
+        artifact, shown = (
+            self._names.claim(f"{path}/{name}", f"{path}\0{series.type}\0{name}") for name in NAMES[series.type]
+        )
+        self._manifest.series.append(SeriesEntry(artifact, shown, path, series.type))
+        self._uploads.add(series.parquet, artifact, then_delete=True)
+        self._uploads.add(series.text, shown, then_delete=True)
+        if not artifact.startswith(f"{path}/"):
+            self._note([Finding("note", "name-changed", path)])
+
+    def _write_file(self, ref: FileRef, files: FileStore) -> None:
+        try:
+            entry = self._tree_entry(ref, files) if ref.is_tree else self._file_entry(ref, files)
+        except REFUSED as error:
+            code = "file-missing" if isinstance(error, NotFound) else "file-refused"
+            self._note([Finding("loss", code, ref.path, detail=error.message)])
+            return
+        self._manifest.files.append(entry)
+
+    def _file_entry(self, ref: FileRef, files: FileStore) -> FileEntry:
+        local = files.path(ref)
+        wanted = wanted_path(ref)
+        artifact = self._names.claim(wanted, f"{ref.path}\0{ref.type}\0{ref.step}")
+        self._uploads.add(local, artifact)
+        if artifact != wanted:
+            self._note([Finding("note", "name-changed", ref.path)])
+        return FileEntry(ref.path, ref.type, ref.name, artifact, None, ref.step, ref.time_ms)
+
+    def _tree_entry(self, ref: FileRef, files: FileStore) -> FileEntry:
+        members = []
+        for name, local in files.members(ref):
+            artifact = self._names.claim(f"{ref.path}/{name}", f"{ref.path}\0{ref.type}\0{name}")
+            self._uploads.add(local, artifact)
+            members.append((name, artifact))
+        return FileEntry(ref.path, ref.type, ref.name, "", members, ref.step, ref.time_ms)
+
+    def _finish(self) -> None:
+        self._end_series()
+        self._manifest.has_sidecar = self._sidecar.close()
+        if self._manifest.has_sidecar:
+            self._uploads.add(self._sidecar.path, SIDECAR)
+        self._store.flush(self._run)
+        self._uploads.wait()
+        with disk_errors("the manifest"):
+            manifest = self._staging / "manifest.json"
+            manifest.write_bytes(encode_manifest(self._manifest))
+        self._uploads.add(manifest, MANIFEST)
+        self._uploads.wait()
+
+    def _see_times(self, times_ms: Int64s) -> None:
+        latest = int(times_ms.max(initial=NO_TIME))
+        if latest != NO_TIME:
+            self.last_point_ms = latest if self.last_point_ms is None else max(latest, self.last_point_ms)
+
+    def _note(self, findings: list[Finding]) -> None:
+        """Count findings of one kind about one field together."""
+        for finding in findings:
+            key = (finding.kind, finding.code, finding.field)
+            held = self._tally.get(key)
+            if held is not None:
+                finding = msgspec.structs.replace(held, count=held.count + finding.count)
+            self._tally[key] = finding

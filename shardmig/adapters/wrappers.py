@@ -1,0 +1,273 @@
+"""Retry and rate limit, for single calls and as wrappers with the interface of what they wrap.
+
+The class of an error decides: `Transient` is tried again with growing pauses, everything else passes at once. This
+is the only place that retries a call; the coordinator retries shards. Knows no system.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
+
+import msgspec
+import tenacity
+
+from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, ReadSide, Want, WriteSide, Written
+from shardmig.errors import RateLimited, Transient
+from shardmig.records import (
+    Chunk,
+    End,
+    Field,
+    MigrationKey,
+    Piece,
+    ProjectId,
+    RunId,
+    RunRef,
+    Selection,
+    TargetRun,
+    TargetRunId,
+)
+
+T = TypeVar("T")
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How often and how patiently one call is tried.
+
+    The pause after attempt n is between half and all of first_pause_s * 2**(n - 1), at most longest_pause_s. What the
+    other side asks for (RateLimited.retry_after_s) is waited in full; if that is more than longest_wait_s the error
+    passes: the shard is tried again later, and no worker sleeps that long.
+    """
+
+    attempts: int = 6
+    first_pause_s: float = 0.5
+    longest_pause_s: float = 30.0
+    longest_wait_s: float = 120.0
+
+
+PATIENT: Final = RetryPolicy()
+
+
+class RateLimit:
+    """At most `per_second` calls a second among all threads that share it, and pauses that bind all of them."""
+
+    def __init__(self, per_second: float | None = None) -> None:
+        self._interval_s = 1.0 / per_second if per_second else 0.0
+        self._next_s = 0.0
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Wait for this caller's turn."""
+        with self._lock:
+            turn_s = max(self._next_s, time.monotonic())
+            self._next_s = turn_s + self._interval_s
+        if (wait_s := turn_s - time.monotonic()) > 0:
+            time.sleep(wait_s)
+
+    def pause(self, seconds: float) -> None:
+        """Nobody's turn comes for this long."""
+        with self._lock:
+            self._next_s = max(self._next_s, time.monotonic() + seconds)
+
+
+_limits: dict[str, RateLimit] = {}
+_limits_lock = threading.Lock()
+
+
+def rate_limit(target: str, per_second: float | None) -> RateLimit:
+    """The one limit of this process for `target` (a URI or account). The first caller's rate holds: a worker pool
+    divides the target's budget by its number of processes before it asks."""
+    with _limits_lock:
+        return _limits.setdefault(target, RateLimit(per_second))
+
+
+def retrying(call: Callable[[], T], *, policy: RetryPolicy = PATIENT, limit: RateLimit | None = None) -> T:
+    """The result of `call`, tried again after each Transient as `policy` says. For single idempotent calls.
+
+    Every attempt takes a turn from `limit`, and a RateLimited pauses everyone who shares it. Raises the last error
+    itself, never a wrapper of it.
+    """
+
+    def attempt() -> T:
+        if limit is not None:
+            limit.take()
+        try:
+            return call()
+        except RateLimited as error:
+            if limit is not None and error.retry_after_s:
+                limit.pause(error.retry_after_s)
+            raise
+
+    retry = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(policy.attempts),
+        wait=lambda state: _pause_s(state, policy),
+        retry=tenacity.retry_if_exception(lambda error: _worth_retrying(error, policy)),
+        reraise=True,
+    )
+    return retry(attempt)
+
+
+def _worth_retrying(error: BaseException, policy: RetryPolicy) -> bool:
+    if isinstance(error, RateLimited) and (error.retry_after_s or 0) > policy.longest_wait_s:
+        return False
+    return isinstance(error, Transient)
+
+
+def _pause_s(state: tenacity.RetryCallState, policy: RetryPolicy) -> float:
+    pause_s = min(policy.first_pause_s * 2.0 ** (state.attempt_number - 1), policy.longest_pause_s)
+    pause_s *= random.uniform(0.5, 1.0)  # noqa: S311 (spreads callers, guards nothing)
+    error = state.outcome.exception() if state.outcome is not None else None
+    asked_s = error.retry_after_s if isinstance(error, RateLimited) else None
+    return pause_s if asked_s is None else asked_s + pause_s / 10
+
+
+def resumed(
+    open_stream: Callable[[], Iterator[T]], *, policy: RetryPolicy, limit: RateLimit | None = None
+) -> Iterator[T]:
+    """The elements of a stream that is opened again after a Transient. `open_stream` must go on behind what was
+    already given out. Attempts are counted from the last element: progress renews patience."""
+    stream: Iterator[T] | None = None
+
+    def step() -> T | None:
+        nonlocal stream
+        try:
+            stream = open_stream() if stream is None else stream
+            return next(stream, None)
+        except Transient:
+            stream = None
+            raise
+
+    while (element := retrying(step, policy=policy, limit=limit)) is not None:
+        yield element
+
+
+class _Unread:
+    """What is still to be read of some runs, as their pieces go by."""
+
+    def __init__(self, runs: Iterable[RunRef], want: Want) -> None:
+        self._runs = {(run.project, run.scope, run.id): run for run in runs}
+        self._want = want
+        self._cursors: dict[RunId, bytes] = dict(want.cursors)
+        self._seen: dict[RunRef, int] = {}
+
+    def open(self, read: Callable[[Iterable[RunRef], Want], Iterator[Piece]]) -> Iterator[Piece]:
+        """Pieces not seen yet: behind the newest cursor, and without what was seen since then."""
+        want = msgspec.structs.replace(self._want, cursors=self._cursors)
+        skip = dict(self._seen)
+        for piece in read(tuple(self._runs.values()), want):
+            if skip.get(piece.run, 0):
+                skip[piece.run] -= 1
+                continue
+            self._see(piece)
+            yield piece
+
+    def _see(self, piece: Piece) -> None:
+        if isinstance(piece.chunk, End):
+            del self._runs[(piece.run.project, piece.run.scope, piece.run.id)]
+        if piece.cursor:
+            self._cursors[piece.run.id] = piece.cursor
+            self._seen[piece.run] = 1  # a resumed run starts with its Header again
+        else:
+            self._seen[piece.run] = self._seen.get(piece.run, 0) + 1
+
+
+class RetryingSource:
+    """A ReadSide whose calls and streams survive Transient errors. Each piece is given out once."""
+
+    def __init__(self, source: ReadSide, *, policy: RetryPolicy = PATIENT, limit: RateLimit | None = None) -> None:
+        self._source = source
+        self._policy = policy
+        self._limit = limit
+
+    def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
+        """As ReadSide."""
+        return self._each_once(lambda: self._source.list_projects(selection))
+
+    def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
+        """As ReadSide."""
+        return self._each_once(lambda: self._source.list_runs(project, selection))
+
+    def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
+        """As ReadSide; goes on behind the last cursor, or skips what was read where the source has no cursors."""
+        unread = _Unread(runs, want)
+        read = self._source.read_runs
+        return resumed(
+            lambda: unread.open(lambda left, wanted: read(left, wanted, files)), policy=self._policy, limit=self._limit
+        )
+
+    def close(self) -> None:
+        """As ReadSide."""
+        self._source.close()
+
+    def _each_once(self, listing: Callable[[], Iterator[T]]) -> Iterator[T]:
+        seen: set[T] = set()
+
+        def unseen() -> Iterator[T]:
+            for element in listing():
+                if element not in seen:
+                    seen.add(element)
+                    yield element
+
+        return resumed(unseen, policy=self._policy, limit=self._limit)
+
+
+class RetryingTarget:
+    """A WriteSide whose calls survive Transient errors.
+
+    `write_run` passes through: its chunks can be taken only once, so the adapter retries single calls inside it
+    with `retrying`, and the coordinator retries the shard.
+    """
+
+    def __init__(self, target: WriteSide, *, policy: RetryPolicy = PATIENT, limit: RateLimit | None = None) -> None:
+        self._target = target
+        self._policy = policy
+        self._limit = limit
+        self.caps: Capabilities = target.caps
+
+    def fit(self, chunk: Chunk) -> Fitted:
+        """As WriteSide."""
+        return self._target.fit(chunk)
+
+    def find_run(self, key: MigrationKey) -> TargetRun | None:
+        """As WriteSide."""
+        return retrying(lambda: self._target.find_run(key), policy=self._policy, limit=self._limit)
+
+    def write_run(
+        self, key: MigrationKey, digest: str, chunks: Iterator[Chunk], files: FileStore, parent: TargetRunId | None
+    ) -> Written:
+        """As WriteSide."""
+        return self._target.write_run(key, digest, chunks, files, parent)
+
+    def discard_run(self, run: TargetRun) -> None:
+        """As WriteSide."""
+        retrying(lambda: self._target.discard_run(run), policy=self._policy, limit=self._limit)
+
+    def read_run(self, run: TargetRun, want: Want, files: FileSink) -> Iterator[Piece]:
+        """As WriteSide; a reading that broke is resumed as by RetryingSource."""
+        seen = 0
+
+        def unseen() -> Iterator[Piece]:
+            nonlocal seen
+            for number, piece in enumerate(self._target.read_run(run, want, files)):
+                if number >= seen:
+                    seen += 1
+                    yield piece
+
+        return resumed(unseen, policy=self._policy, limit=self._limit)
+
+    def expected_facts(
+        self, run: RunRef, fields: Iterable[Field], parent: TargetRunId | None, last_point_ms: int | None
+    ) -> dict[str, str]:
+        """As WriteSide."""
+        return self._target.expected_facts(run, fields, parent, last_point_ms)
+
+    def read_facts(self, run: TargetRun) -> dict[str, str]:
+        """As WriteSide."""
+        return retrying(lambda: self._target.read_facts(run), policy=self._policy, limit=self._limit)
+
+    def close(self) -> None:
+        """As WriteSide."""
+        self._target.close()

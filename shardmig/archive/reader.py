@@ -1,0 +1,336 @@
+"""Reading archives, ours and neptune-exporter's, into chunks in canonical order.
+
+A run with a receipt is checked against it while it is read, and lies in canonical order already. A run without one is
+put in order on the way, in bounded memory; its completeness is unknown, and the note `no-receipt` says so.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+from typing import Final, Protocol
+
+import msgspec
+
+from shardmig.archive.digest import RunDigest
+from shardmig.archive.facts import FACT_PATHS, is_fact, with_facts
+from shardmig.archive.files import ArchiveFiles, described
+from shardmig.archive.layout import parse_part, project_folder, sanitize
+from shardmig.archive.parsing import Findings, WantsField, rows_by_type, wanted_rows
+from shardmig.archive.published import PublishedRun, every_group
+from shardmig.archive.streams import (
+    Wanted,
+    canonical_chunks,
+    field_rows,
+    holds_any,
+    ordered_chunks,
+    row_count,
+    rows_from,
+)
+from shardmig.codec import decode, encode
+from shardmig.errors import BadInput, HostilePath, NotFound
+from shardmig.records import (
+    ArchivePaths,
+    Chunk,
+    End,
+    Field,
+    FieldType,
+    FileRef,
+    Files,
+    Header,
+    Piece,
+    ProjectId,
+    Receipt,
+    RunId,
+    RunRef,
+    Scope,
+    Selection,
+)
+from shardmig.selection import Matcher
+
+SCOPES: Final[tuple[Scope, ...]] = ("runs", "models", "model_versions")
+_EXPORTER: Final = "neptune-exporter"
+
+
+class Want(Protocol):
+    """What the archive needs of adapters.base.Want."""
+
+    @property
+    def selection(self) -> Selection:
+        """Which fields."""
+
+    @property
+    def cursors(self) -> Mapping[RunId, bytes]:
+        """Where to go on, by run."""
+
+    @property
+    def chunk_points(self) -> int:
+        """Most points of a chunk."""
+
+
+class _Cursor(msgspec.Struct, frozen=True):
+    fingerprint: str
+    rows: int
+
+
+class ArchiveReader:
+    """Lists and reads the runs of an archive. Keeps no file open between calls; writes nothing into the archive.
+
+    `scratch`: a folder on disk for putting large unordered runs in order (default: the system's temporary folder).
+    """
+
+    def __init__(self, archive: ArchivePaths, *, scratch: Path | None = None) -> None:
+        self._archive = archive
+        self._data = Path(archive.data)
+        self._scratch = scratch or Path(tempfile.gettempdir())
+
+    def projects(self) -> Iterator[ProjectId]:
+        """All project ids, sorted, as the parquet columns hold them."""
+        found = {run.identity[0] for folder in self._folders() for run in _runs_below(folder) if _is_readable(run)}
+        yield from sorted(found)
+
+    def runs(self, project: ProjectId, scope: Scope = "runs") -> Iterator[RunRef]:
+        """All runs of a project, sorted by name on disk, each once. A run whose part_0 cannot be read is listed under the
+        name of its file, so that it fails when it is read and the others do not. Raises BadInput if two files claim to
+        be one run."""
+        seen: dict[RunId, str] = {}
+        for folder in self._folders():
+            for run in _runs_in(folder if scope == "runs" else folder / scope):
+                ref = self._listed(run, project, scope)
+                if ref.project != project:
+                    continue
+                if ref.id in seen:
+                    raise BadInput(
+                        f"{run.prefix} and {seen[ref.id]} in {run.folder} are both run {ref.id!r}",
+                        run=ref.label,
+                        hint="move one of them away",
+                    )
+                seen[ref.id] = run.prefix
+                yield ref
+
+    def receipt(self, run: RunRef) -> Receipt | None:
+        """The run's receipt; None if the run is not there or has none. Raises BadInput if it does not agree with the
+        parts on disk (which, how long, how many rows; contents are checked by `read`)."""
+        published = self._expected(run)
+        if published is None:
+            return None
+        published.check(hashes=False)
+        return published.receipt
+
+    def read(self, run: RunRef, want: Want, *, hash_files: bool = True) -> Iterator[Piece]:
+        """Everything wanted of a run in canonical order: Header, Fields, Files, points, End.
+
+        Raises BadInput if the run is damaged: a part is missing or unreadable, or content and receipt disagree. A
+        file that is missing, or whose name leads out of the archive, is a loss in End.findings and the rest goes on.
+        `End.digest` covers what was yielded, and what came before the cursor. Files of unknown hash are digested
+        unless `hash_files` is off.
+        """
+        published = self.published(run)
+        ref = self._listed(published, run.project, run.scope)
+        reading = _Reading(published, ref, want, self._files(ref, hash_files))
+        yield Piece(ref, reading.header(), reading.cursor())
+        for chunk in reading.chunks(self._scratch):
+            yield Piece(ref, chunk, reading.cursor())
+        yield Piece(ref, reading.end(), reading.cursor())
+
+    def described(self, published: PublishedRun, run: RunRef) -> RunRef:
+        """All that the archive knows of a published run."""
+        return self._listed(published, run.project, run.scope)
+
+    def fields(self, run: RunRef) -> dict[tuple[str, FieldType], int]:
+        """Rows by path and type, sorted: from the receipt, else from the columns that tell whether a field is absent."""
+        published = self.published(run)
+        if published.receipt is not None:
+            published.check(hashes=False)
+            return {(field.path, field.type): field.rows for field in published.receipt.fields}
+        return field_rows(published)
+
+    def published(self, run: RunRef) -> PublishedRun:
+        """The run on disk. Raises NotFound, naming runs of similar id."""
+        expected = self._expected(run)
+        if expected is not None:
+            return expected
+        names: list[str] = []
+        for project_dir in self._folders():
+            for found in _runs_in(project_dir if run.scope == "runs" else project_dir / run.scope):
+                if found.prefix == run.id or (_is_readable(found) and found.identity == (run.project, run.id)):
+                    return found
+                names.append(found.identity[1] if _is_readable(found) else found.prefix)
+        similar = get_close_matches(run.id, names, n=3)
+        raise NotFound(
+            f"the archive {self._data} has no run {run.label}",
+            run=run.label,
+            hint=f"similar: {', '.join(similar)}" if similar else "",
+        )
+
+    def _expected(self, run: RunRef) -> PublishedRun | None:
+        """The run where its names, or its locator, say that it lies; looks nowhere else."""
+        named = PublishedRun(project_folder(self._data, run.project, run.scope), sanitize(run.id))
+        if named.exists():
+            return named
+        place = PurePosixPath(run.locator)  # of any source: followed only if it leads to this very run
+        if run.locator and not place.is_absolute() and ".." not in place.parts:
+            located = PublishedRun(self._data / place.parent, place.name)
+            if located.exists() and (not _is_readable(located) or located.identity == (run.project, run.id)):
+                return located
+        return None
+
+    def _folders(self) -> list[Path]:
+        if not self._data.is_dir():
+            raise NotFound(
+                f"there is no archive at {self._data}", hint="name the folder that holds the project folders"
+            )
+        with os.scandir(self._data) as entries:
+            return sorted(
+                self._data / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+            )
+
+    def _listed(self, run: PublishedRun, project: ProjectId, scope: Scope) -> RunRef:
+        locator = (run.folder / run.prefix).relative_to(self._data).as_posix()
+        if not _is_readable(run):
+            return RunRef(project=project, id=RunId(run.prefix), scope=scope, locator=locator)
+        if run.receipt is not None:
+            return msgspec.structs.replace(run.receipt.run, locator=locator, fingerprint=run.receipt.digest)
+        found_project, id_ = run.identity
+        ref = RunRef(
+            project=found_project,
+            id=id_,
+            scope=scope,
+            locator=locator,
+            fingerprint=run.fingerprint(),
+            weight=run.rows(),
+        )
+        return with_facts(ref, _sys_fields(run))
+
+    def _files(self, run: RunRef, hash_files: bool) -> _CheckedFiles:
+        return _CheckedFiles(ArchiveFiles(self._archive, run.project), hash_files)
+
+
+class _CheckedFiles:
+    """Lets only references through whose file is there and inside the archive."""
+
+    def __init__(self, store: ArchiveFiles, hash_files: bool) -> None:
+        self._store = store
+        self._hash_files = hash_files
+        self.lost: set[tuple[str, FieldType]] = set()
+
+    def check(self, files: Files, findings: Findings) -> Files:
+        kept: list[FileRef] = []
+        for ref in files.files:
+            try:
+                kept.append(described(self._store, ref, with_hash=self._hash_files))
+                continue
+            except HostilePath as error:
+                code, detail = "hostile-path", error.message
+            except NotFound as error:
+                code, detail = "missing-file", error.message
+            except BadInput as error:
+                code, detail = "damaged-file", error.message
+            findings.add("loss", code, ref.path, detail=detail)
+            self.lost.add((ref.path, ref.type))
+        return Files(kept)
+
+
+class _Reading:
+    """One reading of one run."""
+
+    def __init__(self, published: PublishedRun, run: RunRef, want: Want, files: _CheckedFiles) -> None:
+        self._published, self._run, self._want, self._files = published, run, want, files
+        self._wants: WantsField = Matcher(want.selection).wants_field
+        self._findings = Findings()
+        self._digest = RunDigest()
+        self._rows = 0
+        self._skip = self._rows_done(want.cursors.get(run.id, b""))
+        published.check(hashes=Matcher(want.selection).takes_every_field)
+        if published.identity != (run.project, run.id):
+            raise BadInput(f"{published.folder / published.prefix} holds run {published.identity[1]!r}", run=run.label)
+
+    def header(self) -> Header:
+        receipt = self._published.receipt
+        if receipt is None:
+            return Header(self._run, _EXPORTER)
+        return Header(self._run, receipt.source, receipt.source_version)
+
+    def cursor(self) -> bytes:
+        return encode(_Cursor(self._run.fingerprint, max(self._rows, self._skip)))
+
+    def chunks(self, scratch: Path) -> Iterator[Chunk]:
+        limit = self._want.chunk_points
+        receipt = self._published.receipt
+        if receipt is None:
+            exact = self._want.selection.attributes[1:] and self._want.selection.attributes
+            wanted = Wanted(self._wants, holds_any(exact) if exact else every_group)
+            chunks = ordered_chunks(self._published, wanted, self._findings, limit, scratch)
+        else:
+            chunks = canonical_chunks(self._published, receipt, self._wants, self._findings, limit)
+        for chunk in chunks:
+            before = self._rows
+            self._rows += row_count(chunk)
+            checked = self._files.check(chunk, self._findings) if isinstance(chunk, Files) else chunk
+            self._digest.add(checked)
+            if self._rows > self._skip:
+                yield rows_from(checked, self._skip - before) if self._skip > before else checked
+
+    def end(self) -> End:
+        receipt = self._published.receipt
+        if receipt is None:
+            self._findings.add(
+                "note", "no-receipt", detail="completeness unknown: the archive has no receipt for this run"
+            )
+            return End(self._findings.list(), self._digest.digest())
+        self._compare(receipt)
+        return End([*receipt.findings, *self._findings.list()], self._digest.digest())
+
+    def _compare(self, receipt: Receipt) -> None:
+        told = {
+            (field.path, field.type): field
+            for field in receipt.fields
+            if self._wants(field.path, field.type) and (field.path, field.type) not in self._files.lost
+        }
+        seen = {(field.path, field.type): field for field in self._digest.field_digests()}
+        for key in sorted(told.keys() | (seen.keys() - self._files.lost)):
+            if told.get(key) != seen.get(key):
+                raise BadInput(
+                    f"field {key[0]!r} ({key[1]}) of {self._run.label} is not what its receipt says",
+                    run=self._run.label,
+                    field=key[0],
+                    hint="the archive was damaged or changed: export this run again",
+                )
+
+    def _rows_done(self, cursor: bytes) -> int:
+        if not cursor:
+            return 0
+        mark: _Cursor = decode(cursor, _Cursor)
+        if mark.fingerprint != self._run.fingerprint:
+            raise BadInput(f"{self._run.label} has changed since it was read in part", run=self._run.label)
+        return mark.rows
+
+
+def _runs_below(folder: Path) -> Iterator[PublishedRun]:
+    for scope in SCOPES:
+        yield from _runs_in(folder if scope == "runs" else folder / scope)
+
+
+def _runs_in(folder: Path) -> list[PublishedRun]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        parsed = (parse_part(entry.name) for entry in entries)
+        return [PublishedRun(folder, prefix) for prefix in sorted(part[0] for part in parsed if part and part[1] == 0)]
+
+
+def _is_readable(run: PublishedRun) -> bool:
+    try:
+        return bool(run.identity) and (run.receipt is None or bool(run.receipt))
+    except BadInput:
+        return False
+
+
+def _sys_fields(run: PublishedRun) -> Iterator[Field]:
+    findings = Findings()
+    for batch in run.batches(run.first, holds_any(FACT_PATHS)):
+        for rows in rows_by_type(wanted_rows(batch, is_fact, findings)):
+            yield from rows.fields(findings)

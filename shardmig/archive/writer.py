@@ -1,0 +1,153 @@
+"""From a spool to a published run: ordered, digested, written as parquet, proven by a receipt.
+
+Memory does not grow with the run's points: measured NN MB for 50 million (see benchmarks). Scalar fields and file
+references are held whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from shardmig import __version__
+from shardmig.archive.canonical import Scalars
+from shardmig.archive.digest import RunDigest
+from shardmig.archive.facts import with_facts
+from shardmig.archive.layout import disk_errors, project_folder, publish_parts, sanitize
+from shardmig.archive.ordering import ordered_points
+from shardmig.archive.parts import GROUP_ROWS, PartsWriter
+from shardmig.archive.spool import spooled_chunks
+from shardmig.archive.table import fields_table, files_table, points_table
+from shardmig.errors import BadInput
+from shardmig.records import (
+    FORMAT_VERSION,
+    ArchivePaths,
+    End,
+    Field,
+    Fields,
+    FileRef,
+    Files,
+    FloatPoints,
+    Header,
+    HistogramPoints,
+    PartInfo,
+    Points,
+    Receipt,
+    RunRef,
+    Selection,
+    StringPoints,
+)
+
+PART_BYTES: Final = 50 << 20
+_TABLE_FIELDS: Final = 10_000
+
+
+def compact(
+    spool: Path,
+    archive: ArchivePaths,
+    *,
+    asked: Selection,
+    source: str,
+    source_version: str,
+    started_ms: int,
+    part_bytes: int = PART_BYTES,
+    compression: str = "zstd",
+) -> Receipt:
+    """Publish the run that was spooled, replacing an earlier export of it, and return its receipt.
+
+    A scalar, or a file that is not a series, that was spooled twice counts once: the last wins. The same spool gives
+    the same rows in the same parts, whatever the order of its chunks. Needs disk beside the spool for the points once
+    more. Raises BadInput if the spool has no End, DiskFull.
+    """
+    content = _gather(spool)
+    folder = project_folder(archive.data, content.run.project, content.run.scope)
+    prefix = sanitize(content.run.id)
+    digest = RunDigest()
+
+    def receipt_for(parts: list[PartInfo]) -> Receipt:
+        return Receipt(
+            format_version=FORMAT_VERSION,
+            tool_version=__version__,
+            run=msgspec.structs.replace(content.run, weight=sum(part.rows for part in parts)),
+            source=source,
+            source_version=source_version,
+            asked=asked,
+            parts=parts,
+            fields=digest.field_digests(),
+            digest=digest.digest(),
+            counters=digest.counters(),
+            steps=digest.steps(),
+            findings=content.end.findings,
+            started_ms=started_ms,
+            ended_ms=time.time_ns() // 1_000_000,
+        )
+
+    with PartsWriter(folder, prefix, part_bytes=part_bytes, compression=compression) as parts:
+        _write_scalars(content, parts, digest)
+        _write_points(content.run, ordered_points(partial(_points, spool), spool.parent, GROUP_ROWS), parts, digest)
+        receipt = parts.finish(receipt_for)
+        count = parts.count()
+    with disk_errors(str(folder)):
+        publish_parts(folder, prefix, count)
+    return receipt
+
+
+class _Content(msgspec.Struct, frozen=True):
+    """Everything of a run but its points, in canonical order."""
+
+    run: RunRef
+    fields: list[Field]
+    files: list[FileRef]
+    end: End
+
+
+def _gather(spool: Path) -> _Content:
+    run: RunRef | None = None
+    end: End | None = None
+    scalars = Scalars()
+    for chunk in spooled_chunks(spool):
+        match chunk:
+            case Header():
+                run = chunk.run
+            case Fields():
+                scalars.add_fields(chunk.fields)
+            case Files():
+                scalars.add_files(chunk.files)
+            case End():
+                end = chunk
+    if run is None or end is None:
+        raise BadInput(f"{spool} does not hold a whole run", run="" if run is None else run.label)
+    fields = scalars.fields()
+    return _Content(with_facts(run, fields), fields, scalars.files(), end)
+
+
+def _points(spool: Path) -> Iterator[Points]:
+    for chunk in spooled_chunks(spool):
+        if isinstance(chunk, FloatPoints | StringPoints | HistogramPoints):
+            yield chunk
+
+
+def _write_scalars(content: _Content, parts: PartsWriter, digest: RunDigest) -> None:
+    """All in part_0: neptune-exporter looks for `sys/` fields there."""
+    for start in range(0, len(content.fields), _TABLE_FIELDS):
+        fields = content.fields[start : start + _TABLE_FIELDS]
+        parts.write(fields_table(content.run, fields), may_roll=False)
+        digest.add(Fields(fields))
+    for start in range(0, len(content.files), _TABLE_FIELDS):
+        files = content.files[start : start + _TABLE_FIELDS]
+        parts.write(files_table(content.run, files), may_roll=start > 0)
+        digest.add(Files(files))
+
+
+def _write_points(run: RunRef, chunks: Iterator[Points], parts: PartsWriter, digest: RunDigest) -> None:
+    unsplit = ""
+    for chunk in chunks:
+        is_float = isinstance(chunk, FloatPoints)
+        parts.write(points_table(run, chunk), may_roll=is_float or chunk.paths[0] != unsplit)
+        unsplit = "" if is_float else chunk.paths[-1]
+        digest.add(chunk)

@@ -1,0 +1,168 @@
+"""Every option of the command line, in the groups that commands share. Only what is given; what it means is elsewhere.
+
+Options of neptune-exporter are spelled here beside ours: its users' scripts work unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+
+@dataclass(frozen=True)
+class ArchiveFlags:
+    """Where the archive lies."""
+
+    data_path: Annotated[Path, Option("-d", "--data-path", help="Parquet part of the archive.")] = Path("exports/data")
+    files_path: Annotated[Path, Option("-f", "--files-path", help="Files part of the archive.")] = Path("exports/files")
+
+
+@dataclass(frozen=True)
+class SourceFlags:
+    """What to read."""
+
+    paths: Annotated[
+        list[Path] | None,
+        Argument(
+            metavar="PATH",
+            help="What to read: folders of Neptune clients, or an archive (data, then files).",
+            show_default=False,
+        ),
+    ] = None
+    source: Annotated[
+        str | None, Option("--source", "--exporter", help="System to read: archive or neptune-local.")
+    ] = None
+    path_map: Annotated[
+        list[str] | None,
+        Option(metavar="OLD=NEW", help="Files logged below OLD now lie below NEW (neptune-local). Repeatable."),
+    ] = None
+    include_acked: Annotated[
+        bool | None,
+        Option(
+            "--include-acked/--no-include-acked",
+            help="Read also what the server had acknowledged (neptune-local).",
+            show_default=False,
+        ),
+    ] = None
+    source_option: Annotated[
+        list[str] | None, Option(metavar="KEY=VALUE", help="Any other option of the source. Repeatable.")
+    ] = None
+    api_token: Annotated[str | None, Option(hidden=True)] = None
+
+
+@dataclass(frozen=True)
+class TargetFlags:
+    """Where to write."""
+
+    target: Annotated[str | None, Option("--target", "--loader", help="System to write: mlflow.")] = None
+    mlflow_tracking_uri: Annotated[
+        str | None,
+        Option(metavar="URI", help="MLflow server or database. Default: $MLFLOW_TRACKING_URI."),
+    ] = None
+    name_prefix: Annotated[str | None, Option(help="Put before the name of every experiment or project.")] = None
+    experiment_name_template: Annotated[
+        str | None, Option(metavar="TEMPLATE", help="Name of the experiment, e.g. '{project_id}/{sys_name}'.")
+    ] = None
+    no_bulk: Annotated[bool, Option("--no-bulk", help="Write databases through the ordinary API.")] = False
+    target_option: Annotated[
+        list[str] | None,
+        Option("--target-option", "--option", metavar="KEY=VALUE", help="Any other option of the target. Repeatable."),
+    ] = None
+    wandb_entity: Annotated[str | None, Option(hidden=True)] = None
+    wandb_api_key: Annotated[str | None, Option(hidden=True)] = None
+
+
+@dataclass(frozen=True)
+class LoadFlags:
+    """How a run is written."""
+
+    step_multiplier: Annotated[
+        str,
+        Option(metavar="N|auto", help="Steps become integers times N; auto: the smallest N that keeps every step."),
+    ] = "auto"
+    allow_step_merge: Annotated[
+        bool, Option("--allow-step-merge", help="Let different steps become one where N is too small.")
+    ] = False
+    no_sidecar: Annotated[
+        bool, Option("--no-sidecar", help="Do not keep exact values beside what the target cannot hold.")
+    ] = False
+    on_existing: Annotated[
+        Literal["skip", "replace", "fail"],
+        Option(help="What to do with a run that the target holds with other content."),
+    ] = "fail"
+
+
+@dataclass(frozen=True)
+class SelectionFlags:
+    """Which runs and which of their fields."""
+
+    projects: Annotated[
+        list[str] | None,
+        Option("-p", "--project", "--project-ids", metavar="WS/NAME", help="Only this project. Repeatable."),
+    ] = None
+    runs: Annotated[
+        list[str] | None,
+        Option("-r", "--runs", metavar="REGEX", help="Only runs whose id matches; given several times: exact ids."),
+    ] = None
+    run_ids: Annotated[
+        Path | None, Option(metavar="FILE", help="Only the runs listed in FILE: one id per line, # begins a comment.")
+    ] = None
+    attributes: Annotated[
+        list[str] | None,
+        Option("-a", "--attributes", metavar="REGEX", help="Only fields that match; given several times: exact names."),
+    ] = None
+    exclude_attributes: Annotated[str, Option(metavar="REGEX", help="Not the fields that match.")] = ""
+    classes: Annotated[
+        list[str] | None,
+        Option("-c", "--classes", metavar="CLASS", help="Only parameters, metrics, series or files. Repeatable."),
+    ] = None
+    exclude: Annotated[
+        list[str] | None, Option("--exclude", metavar="CLASS", help="Not the fields of this class. Repeatable.")
+    ] = None
+    created_after: Annotated[
+        str | None, Option(metavar="DATE", help="Only runs created at DATE (ISO, UTC unless it names a zone) or later.")
+    ] = None
+    created_before: Annotated[str | None, Option(metavar="DATE", help="Only runs created before DATE.")] = None
+    include_archived_runs: Annotated[bool, Option("--include-archived-runs", help="Also archived runs.")] = False
+    limit: Annotated[int, Option(metavar="N", min=0, help="Only the first N runs; 0 = all.")] = 0
+
+
+@dataclass(frozen=True)
+class ExecutionFlags:
+    """How a migration is executed; nothing here changes what arrives. SHARDMIG_* and --config say the same."""
+
+    workers: Annotated[int | None, Option(metavar="N", min=1, help="Worker processes. Default: the usable cores.")] = (
+        None
+    )
+    engine: Annotated[Literal["local", "inline"] | None, Option(help="Where shards execute. Default: local.")] = None
+    max_attempts: Annotated[int | None, Option(metavar="N", min=1, help="Attempts per shard. Default: 3.")] = None
+    deadline: Annotated[
+        float | None, Option(metavar="SECONDS", min=0, help="Longest attempt. Default: 0, no limit.")
+    ] = None
+    compression: Annotated[
+        Literal["zstd", "snappy", "none"] | None, Option(help="Of the archive's parquet. Default: zstd.")
+    ] = None
+    config: Annotated[Path | None, Option(metavar="FILE", help="TOML file with the same settings.")] = None
+
+
+@dataclass(frozen=True)
+class SpeechFlags:
+    """How a command tells what it finds."""
+
+    as_json: Annotated[bool, Option("--json", help="One JSON document on stdout, nothing else there.")] = False
+    verbose: Annotated[bool, Option("-v", "--verbose", help="Say more; show tracebacks.")] = False
+    log_file: Annotated[Path | None, Option(metavar="FILE", help="Append what is said on stderr to FILE.")] = None
+
+
+@dataclass(frozen=True)
+class WatchFlags:
+    """How a command that moves runs reports."""
+
+    no_progress: Annotated[bool, Option("--no-progress", help="No progress while it executes.")] = False
+    report: Annotated[Path | None, Option(metavar="FILE.html", help="Write the result as one HTML page.")] = None
+    error_report_file: Annotated[
+        Path | None, Option(metavar="FILE", help="Append failed runs and lost values to FILE as JSON lines.")
+    ] = None

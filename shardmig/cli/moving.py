@@ -1,0 +1,317 @@
+"""The commands that plan, move and compare runs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from shardmig.cli.exits import meaning_of
+from shardmig.cli.flags import (
+    ArchiveFlags,
+    ExecutionFlags,
+    LoadFlags,
+    SelectionFlags,
+    SourceFlags,
+    TargetFlags,
+    WatchFlags,
+)
+from shardmig.cli.speech import Speech
+from shardmig.errors import UsageError
+
+if TYPE_CHECKING:
+    from shardmig.config import Settings
+    from shardmig.planner import Request
+    from shardmig.records import ArchivePaths, Report
+    from shardmig.report.progress import LineProgress, LiveProgress
+
+Update = Annotated[bool, Option("--update", help="Bring runs again that changed in the source since.")]
+
+
+def plan(
+    source: SourceFlags,
+    target: TargetFlags,
+    archive: ArchiveFlags,
+    selection: SelectionFlags,
+    load: LoadFlags,
+    execution: ExecutionFlags,
+    watch: WatchFlags,
+    speech: Speech,
+) -> int:
+    """Say what export, load or migrate would do.
+
+    Takes the options of the command that is planned. With --source it plans an export, with --target a load of the
+    archive, with both a migration. It tells what would be moved, what the target would change, and which step multiplier
+    keeps every step. -v lists every run.
+    """
+    from shardmig import coordinator, planner
+    from shardmig.cli import asked
+    from shardmig.records import AdapterSpec
+    from shardmig.report import estimate
+
+    if source.source is None and target.target is None:
+        raise UsageError("nothing to plan", hint="give --source (export), --target (load) or both (migrate)")
+    phases = [name for name, given in (("export", source.source), ("load", target.target)) if given is not None]
+    chosen = asked.selection_of(selection, plain_id_is_exact=phases == ["load"])
+    paths = asked.archive_of(archive) if source.source else asked.existing_archive_of(archive)
+    request = planner.Request(
+        phases=("survey",),
+        source=asked.source_of(source, chosen.projects, paths)
+        if source.source
+        else AdapterSpec("archive", asked.archive_options(paths)),
+        archive=paths,
+        target=asked.target_of(target) if target.target else None,
+        selection=chosen,
+        load=asked.load_options_of(load),
+        predict=target.target is not None,
+    )
+    with tempfile.TemporaryDirectory(prefix="shardmig-plan-") as home, _observer(watch, speech) as observe:
+        report = coordinator.execute(request, _settings(execution), observe, home=Path(home))
+    found = estimate.estimate_of(report, phases)
+    speech.answer(found, estimate.shown(found, report.failed, verbose=speech.is_verbose))
+    return report.exit_code
+
+
+def export(
+    source: SourceFlags,
+    archive: ArchiveFlags,
+    selection: SelectionFlags,
+    execution: ExecutionFlags,
+    watch: WatchFlags,
+    speech: Speech,
+    update: Update = False,
+) -> int:
+    """Read runs from a source into the archive.
+
+    \b
+    shardmig export --source neptune-local .neptune --project ws/name
+    """
+    from shardmig import planner
+    from shardmig.cli import asked
+
+    if source.api_token is not None:
+        speech.say("shardmig: --api-token is not used: ps and the shell's history show it; set NEPTUNE_API_TOKEN")
+    paths, chosen = asked.archive_of(archive), asked.selection_of(selection)
+    request = planner.Request(
+        phases=("export",),
+        source=asked.source_of(source, chosen.projects, paths),
+        archive=paths,
+        selection=chosen,
+        update=update,
+    )
+    return _execute("export", request, execution, watch, speech)
+
+
+def load(
+    target: TargetFlags,
+    archive: ArchiveFlags,
+    selection: SelectionFlags,
+    load: LoadFlags,
+    execution: ExecutionFlags,
+    watch: WatchFlags,
+    speech: Speech,
+    update: Update = False,
+) -> int:
+    """Write the runs of an archive into a target.
+
+    \b
+    shardmig load --target mlflow --mlflow-tracking-uri http://localhost:5000
+
+    A single --runs without special characters is taken as a run id.
+    """
+    from shardmig import planner
+    from shardmig.cli import asked
+    from shardmig.records import AdapterSpec
+
+    wanted = asked.target_of(target)
+    paths = asked.existing_archive_of(archive)
+    request = planner.Request(
+        phases=("survey", "load"),
+        source=AdapterSpec("archive", asked.archive_options(paths)),
+        archive=paths,
+        target=wanted,
+        selection=asked.selection_of(selection, plain_id_is_exact=True),
+        load=asked.load_options_of(load),
+        update=update,
+    )
+    return _execute("load", request, execution, watch, speech)
+
+
+def migrate(
+    source: SourceFlags,
+    target: TargetFlags,
+    archive: ArchiveFlags,
+    selection: SelectionFlags,
+    load: LoadFlags,
+    execution: ExecutionFlags,
+    watch: WatchFlags,
+    speech: Speech,
+    update: Update = False,
+) -> int:
+    """Export and load: from a source through the archive into a target.
+
+    \b
+    shardmig migrate --source neptune-local .neptune --project ws/name \\
+        --target mlflow --mlflow-tracking-uri sqlite:///mlflow.db
+    """
+    from shardmig import planner
+    from shardmig.cli import asked
+
+    paths, chosen = asked.archive_of(archive), asked.selection_of(selection)
+    request = planner.Request(
+        phases=("export", "load"),
+        source=asked.source_of(source, chosen.projects, paths),
+        archive=paths,
+        target=asked.target_of(target),
+        selection=chosen,
+        load=asked.load_options_of(load),
+        update=update,
+    )
+    return _execute("migrate", request, execution, watch, speech)
+
+
+def verify(
+    target: TargetFlags,
+    archive: ArchiveFlags,
+    selection: SelectionFlags,
+    load: LoadFlags,
+    execution: ExecutionFlags,
+    watch: WatchFlags,
+    speech: Speech,
+    sample: Annotated[
+        int, Option(metavar="N", min=0, help="Quick: compare about one in N series and files. 0 = all.")
+    ] = 0,
+) -> int:
+    """Compare the archive with what the target holds.
+
+    \b
+    shardmig verify --target mlflow --mlflow-tracking-uri http://localhost:5000
+
+    Compares every value, point, text, histogram and file, and the facts of the run. Per run it finds: equal, approximated (with the reasons), differs or missing.
+    """
+    from shardmig import planner
+    from shardmig.cli import asked
+    from shardmig.records import AdapterSpec
+
+    wanted = asked.target_of(target)
+    paths = asked.existing_archive_of(archive)
+    request = planner.Request(
+        phases=("verify",),
+        source=AdapterSpec("archive", asked.archive_options(paths)),
+        archive=paths,
+        target=wanted,
+        selection=asked.selection_of(selection, plain_id_is_exact=True),
+        load=asked.load_options_of(load),
+        sample=sample,
+    )
+    return _execute("verify", request, execution, watch, speech)
+
+
+def retry(
+    archive: ArchiveFlags,
+    execution: ExecutionFlags,
+    watch: WatchFlags,
+    speech: Speech,
+    shard: Annotated[list[str] | None, Option(metavar="ID", help="Only this shard. Repeatable.")] = None,
+    failed: Annotated[bool, Option("--failed", help="All shards with unfinished runs; the default.")] = False,
+    migration: Annotated[str, Option(metavar="ID", help="Of this migration. Default: the one executed last.")] = "",
+) -> int:
+    """Execute again what failed or was not reached in a migration.
+
+    \b
+    shardmig retry --failed
+    """
+    from shardmig import coordinator
+    from shardmig.cli import asked
+    from shardmig.records import ShardId
+
+    if shard and failed:
+        raise UsageError("--shard and --failed exclude each other", hint="give one of them")
+    paths = asked.existing_archive_of(archive)
+    shards = [ShardId(one) for one in shard or ()]
+    _check_writable(watch)
+    with _observer(watch, speech) as observe:
+        report = coordinator.retry(paths, _settings(execution), observe, migration=migration, shards=shards)
+    return _tell("retry", report, paths, watch, speech)
+
+
+def _execute(command: str, request: Request, execution: ExecutionFlags, watch: WatchFlags, speech: Speech) -> int:
+    from shardmig import coordinator
+
+    settings = _settings(execution)
+    _check_writable(watch)
+    with _observer(watch, speech) as observe:
+        report = coordinator.execute(request, settings, observe)
+    return _tell(command, report, request.archive, watch, speech)
+
+
+def _settings(flags: ExecutionFlags) -> Settings:
+    from shardmig.config import Settings
+
+    given = {
+        "workers": flags.workers,
+        "engine": flags.engine,
+        "max_attempts": flags.max_attempts,
+        "deadline_s": flags.deadline,
+        "compression": flags.compression,
+    }
+    return Settings.resolve(given, file=flags.config)
+
+
+def _observer(watch: WatchFlags, speech: Speech) -> LiveProgress | LineProgress:
+    from shardmig.report.progress import LineProgress, LiveProgress
+
+    if watch.no_progress:
+        return LineProgress(speech.say, every_s=float("inf"))
+    return LiveProgress(sys.stderr) if sys.stderr.isatty() else LineProgress(speech.say)
+
+
+def _tell(command: str, report: Report, archive: ArchivePaths, watch: WatchFlags, speech: Speech) -> int:
+    """The end of a command: summary, pages, and the command that retries."""
+    from shardmig.report import failures, page, results
+
+    meaning = meaning_of(report.exit_code)
+    speech.show(results.ended(report))
+    speech.say(f"shardmig {command}: {meaning}")
+    if report.exit_code and report.failed:
+        words = [
+            "shardmig",
+            "retry",
+            "--failed",
+            "--migration",
+            report.migration,
+            "-d",
+            archive.data,
+            "-f",
+            archive.files,
+        ]
+        speech.say(f"retry with: {shlex.join(words)}")
+    if watch.report is not None:
+        ended_ms = time.time_ns() // 1_000_000
+        _write(watch.report, page.page(report, title=f"shardmig {command}", meaning=meaning, ended_ms=ended_ms))
+        speech.say(f"report: {watch.report}")
+    if watch.error_report_file is not None:
+        failures.append(report, watch.error_report_file)
+    if speech.as_json:
+        speech.answer(report, ())
+    return report.exit_code
+
+
+def _check_writable(watch: WatchFlags) -> None:
+    """A report that cannot be written must be known before hours of work, not after."""
+    for option, file in (("--report", watch.report), ("--error-report-file", watch.error_report_file)):
+        if file is None:
+            continue
+        try:
+            file.open("a", encoding="utf-8").close()
+        except OSError as error:
+            raise UsageError(f"{option}: {error}") from error
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -1,0 +1,232 @@
+"""The local engine: one process and one socket per slot, on this machine.
+
+A small supervisor of our own; docs/engines.md says why, and what pebble and loky did under the same suite.
+Everything happens in the thread that asks `execute` for outcomes: no thread, no queue, no shared state.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import Final
+
+from shardmig.engines.base import TICK_S, Outcome, Tick, Work
+from shardmig.engines.local_worker import HEAD, RAISED, TASK_OR_REPLY, name_work
+from shardmig.errors import DeadlineExceeded, WorkerLost
+
+_BOOT: Final = (
+    "import sys; sys.path[:] = sys.argv[4:]; from shardmig.engines.local_worker import main; main(sys.argv[1:])"
+)
+_READ_BYTES: Final = 1 << 20
+
+
+class LocalEngine:
+    """Worker processes, started when first needed, reused from task to task, ended with `execute`.
+
+    deadline_s: how long a task may take before its worker is killed (None: for ever).
+    grace_s: how long an idle worker may take to end by itself, atexit functions of an SDK included.
+    """
+
+    def __init__(self, slots: int, *, deadline_s: float | None = None, grace_s: float = 5.0) -> None:
+        if slots < 1:
+            raise ValueError(f"an engine needs at least one slot, not {slots}")
+        self.slots = slots
+        self._deadline_s = deadline_s
+        self._grace_s = grace_s
+        self._idle: list[_Worker] = []
+        self._busy: list[_Worker] = []
+        self._ended: deque[Outcome] = deque()
+        self._stopped = False
+
+    def execute(self, tasks: Iterator[bytes | None], work: Work, tick: Tick | None = None) -> Iterator[Outcome]:
+        """Execute the tasks on up to `slots` workers."""
+        work_name = name_work(work)
+        try:
+            while True:
+                self._fill_slots(tasks, work_name)
+                if not self._busy and not self._ended:
+                    return
+                while not self._ended:
+                    if tick is not None:
+                        tick()
+                    self._wait()
+                yield self._ended.popleft()
+        finally:
+            self._end_workers(0 if self._busy else self._grace_s)
+
+    def stop(self) -> None:
+        """Pull no further task."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Kill the workers in flight. Not for signal handlers: from there, `stop`."""
+        self.stop()
+        self._end_workers(0)
+
+    def _fill_slots(self, tasks: Iterator[bytes | None], work_name: str) -> None:
+        while not self._stopped and len(self._busy) + len(self._ended) < self.slots:
+            try:
+                task = next(tasks)
+            except StopIteration:
+                return
+            if task is None:
+                if not self._busy and not self._ended:
+                    raise ValueError("no task is ready and none is in flight")
+                return
+            self._hand_over(task, work_name)
+
+    def _hand_over(self, task: bytes, work_name: str) -> None:
+        started_s = time.time()
+        try:
+            worker = self._idle_worker() or _Worker(work_name)
+        except OSError as error:
+            self._ended.append(Outcome(task, None, WorkerLost(f"no worker could be started: {error}"), started_s, 0.0))
+            return
+        worker.hand_over(task)
+        self._busy.append(worker)
+
+    def _idle_worker(self) -> _Worker | None:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.process.poll() is None:
+                return worker
+            worker.end(0)
+        return None
+
+    def _wait(self) -> None:
+        """Wait until something happened, TICK_S at most, and settle the workers that have ended their task."""
+        timeout_s = TICK_S
+        with selectors.DefaultSelector() as selector:
+            for worker in self._busy:
+                selector.register(worker.connection, worker.awaited_events)
+                if self._deadline_s is not None:
+                    timeout_s = min(timeout_s, self._deadline_s - worker.seconds)
+            selector.select(max(timeout_s, 0))
+        for worker in list(self._busy):
+            is_dead = worker.process.poll() is not None  # asked first: what it wrote before it died still counts
+            has_progress = worker.exchange()
+            if worker.has_reply:
+                self._settle(worker, worker.take_reply())
+            elif worker.is_cut_off or (is_dead and not has_progress):
+                worker.end(0)
+                self._settle(worker, WorkerLost(f"the worker {worker.cause_of_death}"))
+            elif self._deadline_s is not None and worker.seconds >= self._deadline_s:
+                worker.end(0)
+                self._settle(worker, DeadlineExceeded(f"killed after {self._deadline_s:g} s"))
+
+    def _settle(self, worker: _Worker, end: bytes | WorkerLost | DeadlineExceeded) -> None:
+        self._busy.remove(worker)
+        if worker.process.returncode is None:
+            self._idle.append(worker)
+        reply, failure = (end, None) if isinstance(end, bytes) else (None, end)
+        self._ended.append(Outcome(worker.task, reply, failure, worker.started_s, worker.seconds))
+
+    def _end_workers(self, grace_s: float) -> None:
+        for worker in (*self._idle, *self._busy):
+            worker.connection.close()
+        patience_ends = time.monotonic() + grace_s
+        while self._idle:
+            self._idle.pop().end(patience_ends - time.monotonic())
+        for worker in list(self._busy):
+            worker.end(0)
+            self._settle(worker, WorkerLost("the engine was closed"))
+
+
+class _Worker:
+    """One worker process, our end of its socket, and the task it has."""
+
+    def __init__(self, work_name: str) -> None:
+        """Start it. Raises OSError when this machine has no process or descriptor left."""
+        with ExitStack() as on_error, ExitStack() as always:
+            self.connection, theirs = socket.socketpair()
+            on_error.callback(self.connection.close)
+            always.callback(theirs.close)
+            their_lifeline, self._lifeline = os.pipe()
+            on_error.callback(os.close, self._lifeline)
+            always.callback(os.close, their_lifeline)
+            arguments = [str(theirs.fileno()), str(their_lifeline), work_name, *sys.path]
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # standard output is the coordinator's
+                pass_fds=(theirs.fileno(), their_lifeline),
+                process_group=0,
+            )
+            on_error.pop_all()
+        self.connection.setblocking(False)
+        self.task = b""
+        self.is_cut_off = False
+        self.started_s = 0.0
+        self._start = 0.0
+        self._outgoing = memoryview(b"")
+        self._incoming = bytearray()
+
+    def hand_over(self, task: bytes) -> None:
+        """Begin to send a task; `exchange` goes on with it."""
+        self.task = task
+        self.started_s, self._start = time.time(), time.monotonic()
+        self._outgoing = memoryview(HEAD.pack(len(task), TASK_OR_REPLY) + task)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the task was handed over."""
+        return time.monotonic() - self._start
+
+    @property
+    def awaited_events(self) -> int:
+        """What the socket is watched for."""
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outgoing else 0)
+
+    def exchange(self) -> bool:
+        """Send and receive what is possible without waiting; did anything arrive?"""
+        try:
+            if self._outgoing:
+                self._outgoing = self._outgoing[self.connection.send(self._outgoing) :]
+            received = self.connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            received = b""
+        self._incoming += received
+        self.is_cut_off = not received
+        return not self.is_cut_off
+
+    @property
+    def has_reply(self) -> bool:
+        """Has the whole reply arrived?"""
+        received = len(self._incoming)
+        return received >= HEAD.size and received == HEAD.size + HEAD.unpack_from(self._incoming)[0]
+
+    def take_reply(self) -> bytes | WorkerLost:
+        """The reply, and what the worker said if the work raised instead."""
+        _, kind = HEAD.unpack_from(self._incoming)
+        payload = bytes(memoryview(self._incoming)[HEAD.size :])
+        self._incoming = bytearray()
+        return WorkerLost(payload.decode("utf-8")) if kind == RAISED else payload
+
+    @property
+    def cause_of_death(self) -> str:
+        """How the process ended, after `end`."""
+        code = self.process.returncode
+        if code >= 0:
+            return f"ended with exit code {code}"
+        return f"was killed by signal {-code} ({signal.strsignal(-code)})"
+
+    def end(self, grace_s: float) -> None:
+        """End the process and every process that it started, by force when `grace_s` seconds are over."""
+        self.connection.close()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(max(grace_s, 0))
+        # The number of a group stays taken while any member lives, so this never meets a stranger.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        os.close(self._lifeline)

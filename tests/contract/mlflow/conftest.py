@@ -1,0 +1,9 @@
+"""Tracking databases for the contract of the MLflow target."""
+
+from __future__ import annotations
+
+from tests.servers.mlflow import mlflow_http
+from tests.servers.postgres import postgres_server
+from tests.servers.tracking_databases import postgres_template, postgres_uri, sqlite_file, sqlite_template
+
+__all__ = ["mlflow_http", "postgres_server", "postgres_template", "postgres_uri", "sqlite_file", "sqlite_template"]

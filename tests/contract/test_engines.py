@@ -1,0 +1,400 @@
+"""The contract of an engine, executed over every engine. A new engine joins by one line in SLOTS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from shardmig.config import usable_cores
+from shardmig.engines import ENGINES, Engine, make_engine
+from shardmig.errors import DeadlineExceeded, UsageError, WorkerLost
+from tests.contract import works
+
+SLOTS = {"inline": 1, "local": 2}
+ISOLATING = ["local"]
+"""Engines whose workers are processes of this machine: what kills a work does not kill the coordinator."""
+
+StartEngine = Callable[..., Engine]
+
+
+def children() -> set[int]:
+    """Processes that this process has started and not yet reaped."""
+    tasks = Path("/proc/self/task").iterdir()
+    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+
+def is_alive(pid: int) -> bool:
+    """Does that process still execute? A zombie, which waits for its reaper, does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def eventually(condition: Callable[[], bool], *, within_s: float = 10.0) -> bool:
+    """Does the condition become true in time?"""
+    ends = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.fixture(params=SLOTS)
+def start(request: pytest.FixtureRequest) -> Iterator[StartEngine]:
+    yield from _starting(request.param)
+
+
+@pytest.fixture(params=ISOLATING)
+def start_isolating(request: pytest.FixtureRequest) -> Iterator[StartEngine]:
+    yield from _starting(request.param)
+
+
+def _starting(name: str) -> Iterator[StartEngine]:
+    """Starts engines of that name; whatever a test did with them, no child and no descriptor may stay."""
+    engines: list[Engine] = []
+    before, descriptors = children(), len(os.listdir("/proc/self/fd"))
+
+    def start_one(slots: int = SLOTS[name], deadline_s: float | None = None) -> Engine:
+        engines.append(make_engine(name, slots, deadline_s=deadline_s))
+        return engines[-1]
+
+    yield start_one
+    for engine in engines:
+        engine.close()
+        engine.close()
+    assert children() <= before
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+
+
+def named(*names: str) -> Iterator[bytes | None]:
+    return (name.encode() for name in names)
+
+
+# --- every engine -----------------------------------------------------------------------------------------------------
+
+
+def test_each_task_has_exactly_one_outcome_which_carries_the_very_task(start: StartEngine) -> None:
+    tasks = [b"task %d" % number for number in range(20)]
+    outcomes = list(start().execute(iter(tasks), works.echo))
+    assert sorted(outcome.task for outcome in outcomes) == sorted(tasks)
+    assert {id(outcome.task) for outcome in outcomes} == {id(task) for task in tasks}
+    assert all(outcome.reply == outcome.task and outcome.failure is None for outcome in outcomes)
+
+
+def test_no_tasks_are_no_outcomes(start: StartEngine) -> None:
+    assert list(start().execute(iter([]), works.echo)) == []
+
+
+def test_an_empty_task_and_an_empty_reply_are_a_task_and_a_reply(start: StartEngine) -> None:
+    (outcome,) = start().execute(iter([b""]), works.echo)
+    assert (outcome.task, outcome.reply, outcome.failure) == (b"", b"", None)
+
+
+def test_a_thousand_tasks_that_do_nothing_are_all_answered(start: StartEngine) -> None:
+    outcomes = list(start().execute((b"%d" % number for number in range(1000)), works.echo))
+    assert {outcome.reply for outcome in outcomes} == {b"%d" % number for number in range(1000)}
+    assert len(outcomes) == 1000
+
+
+def test_an_outcome_says_when_the_task_began_and_how_long_it_took(start: StartEngine) -> None:
+    before = time.time()
+    (outcome,) = start().execute(named("0.3"), works.sleep)
+    assert before <= outcome.started_s <= time.time() - 0.3
+    assert 0.3 <= outcome.seconds < 20
+
+
+def test_tasks_are_pulled_only_when_a_slot_is_free(start: StartEngine) -> None:
+    engine, pulled, delivered = start(), 0, 0
+
+    def tasks() -> Iterator[bytes]:
+        nonlocal pulled
+        for _ in range(12):
+            assert pulled - delivered < engine.slots
+            pulled += 1
+            yield b"0"
+
+    outcomes = engine.execute(tasks(), works.sleep)
+    assert pulled == 0
+    for _ in outcomes:
+        delivered += 1
+    assert pulled == delivered == 12
+
+
+def test_a_task_that_becomes_ready_by_an_outcome_is_asked_for_after_it(start: StartEngine) -> None:
+    exported: list[bytes] = []
+
+    def tasks() -> Iterator[bytes | None]:
+        yield b"export"
+        while not exported:
+            yield None
+        yield b"load"
+
+    order = []
+    for outcome in start().execute(tasks(), works.echo):
+        order.append(outcome.reply)
+        exported.append(outcome.task)
+    assert order == [b"export", b"load"]
+
+
+def test_nothing_ready_and_nothing_in_flight_is_a_programming_error(start: StartEngine) -> None:
+    with pytest.raises(ValueError, match="ready"):
+        list(start().execute(iter([None, b"task"]), works.echo))
+
+
+@pytest.mark.parametrize("harm", ["raise", "sys.exit"])
+def test_a_work_that_raises_costs_its_own_attempt_and_says_why(start: StartEngine, harm: str) -> None:
+    outcomes = list(start().execute(named("one", harm, "two", "three"), works.break_on_demand))
+    (lost,) = (outcome for outcome in outcomes if outcome.failure)
+    assert lost.task == harm.encode()
+    assert lost.reply is None
+    assert isinstance(lost.failure, WorkerLost)
+    assert {"raise": "TwoArguments: fire and water", "sys.exit": "SystemExit: leaving"}[harm] in lost.failure.message
+    assert {outcome.reply for outcome in outcomes} == {b"one", b"two", b"three", None}
+
+
+def test_tasks_and_replies_of_50_megabytes_pass(start: StartEngine) -> None:
+    task = os.urandom(1 << 20) * 48
+    outcomes = list(start().execute(iter([task, task[::-1]]), works.echo))
+    assert {outcome.reply for outcome in outcomes} == {task, task[::-1]}
+    (outcome,) = start().execute(named("50000000"), works.reply_of_size)
+    assert outcome.reply == b"r" * 50_000_000
+
+
+def test_what_a_work_prints_stays_off_standard_output(start: StartEngine, capfd: pytest.CaptureFixture[str]) -> None:
+    outcomes = list(start().execute(named("one", "two", "three"), works.print_much))
+    assert [outcome.failure for outcome in outcomes] == [None] * 3
+    written = capfd.readouterr()
+    assert written.out == ""
+    assert len(written.err) > 3 * 8_000_000
+
+
+def test_stop_delivers_what_is_in_flight_and_pulls_nothing_more(start: StartEngine) -> None:
+    engine, pulled = start(), 0
+
+    def tasks() -> Iterator[bytes]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield b"0.05"
+
+    outcomes = engine.execute(tasks(), works.sleep)
+    first = next(outcomes)
+    engine.stop()
+    rest = list(outcomes)
+    assert all(outcome.reply == b"0.05" for outcome in [first, *rest])
+    assert pulled == 1 + len(rest) <= engine.slots
+    assert list(engine.execute(named("0"), works.sleep)) == []
+
+
+def test_closing_the_outcomes_early_leaves_no_child(start: StartEngine) -> None:
+    before = children()
+    outcomes = start().execute(named("0", "60", "60"), works.sleep)
+    assert next(outcomes).reply == b"0"
+    outcomes.close()  # type: ignore[attr-defined]
+    assert children() <= before
+
+
+def test_close_is_idempotent_and_an_engine_that_is_closed_executes_nothing(start: StartEngine) -> None:
+    engine = start()
+    engine.close()
+    engine.close()
+    assert list(engine.execute(named("one"), works.echo)) == []
+
+
+def test_an_error_of_the_coordinator_passes_through_and_leaves_no_child(start: StartEngine) -> None:
+    def tasks() -> Iterator[bytes]:
+        yield b"0"
+        raise OSError("the journal cannot be written")
+
+    before = children()
+    with pytest.raises(OSError, match="journal"):
+        list(start().execute(tasks(), works.sleep))
+    assert children() <= before
+
+
+def test_the_consumer_is_woken_by_ticks(start: StartEngine) -> None:
+    ticks: list[float] = []
+    list(start().execute(named("0", "0"), works.sleep, tick=lambda: ticks.append(time.monotonic())))
+    assert ticks
+
+
+def test_two_engines_work_at_once(start: StartEngine) -> None:
+    one, other = start(), start()
+    letters = one.execute(named("a", "b", "c"), works.echo)
+    digits = other.execute(named("1", "2", "3"), works.echo)
+    pairs = list(zip(letters, digits, strict=True))
+    assert {letter.reply for letter, _ in pairs} == {b"a", b"b", b"c"}
+    assert {digit.reply for _, digit in pairs} == {b"1", b"2", b"3"}
+
+
+# --- engines whose workers are processes ------------------------------------------------------------------------------
+
+
+def test_outcomes_come_in_order_of_completion(start_isolating: StartEngine) -> None:
+    outcomes = start_isolating(2).execute(named("1.5", "0", "0.01", "0.02"), works.sleep)
+    assert [outcome.task for outcome in outcomes] == [b"0", b"0.01", b"0.02", b"1.5"]
+
+
+@pytest.mark.parametrize(
+    ("harm", "cause"),
+    [
+        ("os._exit", "exit code 7"),
+        ("kill", "signal 9"),
+        ("segfault", "signal 11"),
+        ("fork and die", "exit code 8"),
+    ],
+)
+def test_a_worker_that_dies_costs_one_attempt_of_one_task(start_isolating: StartEngine, harm: str, cause: str) -> None:
+    tasks = [*(str(number) for number in range(5)), harm, *(str(number) for number in range(5, 10))]
+    outcomes = list(start_isolating().execute(named(*tasks), works.break_on_demand))
+    assert len(outcomes) == 11
+    (lost,) = (outcome for outcome in outcomes if outcome.failure)
+    assert (lost.task, lost.reply) == (harm.encode(), None)
+    assert isinstance(lost.failure, WorkerLost)
+    assert cause in lost.failure.message
+    assert {outcome.reply for outcome in outcomes} - {None} == {b"%d" % number for number in range(10)}
+
+
+def test_when_every_worker_dies_every_task_still_has_its_outcome(start_isolating: StartEngine) -> None:
+    outcomes = list(start_isolating().execute(named(*["kill"] * 6), works.break_on_demand))
+    assert [type(outcome.failure) for outcome in outcomes] == [WorkerLost] * 6
+
+
+def test_a_worker_killed_from_outside_costs_one_attempt(start_isolating: StartEngine, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+
+    def kill_it() -> None:
+        if file.exists():
+            os.kill(int(file.read_text()), signal.SIGKILL)
+            file.rename(tmp_path / "killed")
+
+    (outcome,) = start_isolating().execute(named(str(file)), works.announce, tick=kill_it)
+    assert isinstance(outcome.failure, WorkerLost)
+    assert "signal 9" in outcome.failure.message
+
+
+@pytest.mark.parametrize("harm", ["overdue", "stopped"])
+def test_an_overdue_worker_is_killed_and_costs_one_attempt(start_isolating: StartEngine, harm: str) -> None:
+    begun = time.monotonic()
+    outcomes = list(start_isolating(deadline_s=2.0).execute(named("1", harm, "2", "3"), works.break_on_demand))
+    assert time.monotonic() - begun < 15
+    (late,) = (outcome for outcome in outcomes if outcome.failure)
+    assert isinstance(late.failure, DeadlineExceeded)
+    assert late.task == harm.encode()
+    assert 2.0 <= late.seconds < 4
+    assert {outcome.reply for outcome in outcomes} == {b"1", b"2", b"3", None}
+
+
+def test_a_reply_that_a_killed_worker_wrote_in_part_is_no_reply(start_isolating: StartEngine, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    outcomes = start_isolating(2).execute(named(str(tmp_path), str(file)), works.reply_when_asked)
+    assert next(outcomes).reply == b"at once"
+    file.with_suffix(".asked").touch()
+    assert eventually(file.with_suffix(".replying").exists)
+    time.sleep(0.2)  # nobody reads: the socket is full and the worker is stuck in the middle of its reply
+    os.kill(int(file.read_text()), signal.SIGKILL)
+    (outcome,) = outcomes
+    assert outcome.reply is None
+    assert isinstance(outcome.failure, WorkerLost)
+
+
+def test_workers_are_started_when_needed_and_reused(start_isolating: StartEngine) -> None:
+    before = children()
+    engine = start_isolating(2)
+    outcomes = engine.execute(iter([b""] * 12), works.worker_pid)
+    assert children() <= before
+    assert 1 <= len({outcome.reply for outcome in outcomes}) <= 2
+    (outcome,) = start_isolating(4).execute(_counting_children(before, at_most=1), works.echo)
+    assert outcome.reply == b"only"
+
+
+def _counting_children(before: set[int], *, at_most: int) -> Iterator[bytes | None]:
+    yield b"only"
+    assert len(children() - before) <= at_most
+
+
+def test_close_in_the_middle_loses_the_tasks_in_flight_and_no_more(start_isolating: StartEngine) -> None:
+    engine = start_isolating(2)
+    outcomes = engine.execute(named("0", "60", "0.01", "1"), works.sleep)
+    assert next(outcomes).reply == b"0"
+    before = children()
+    engine.close()
+    assert not any(is_alive(pid) for pid in before)
+    rest = list(outcomes)
+    assert rest
+    assert all(isinstance(outcome.failure, WorkerLost) for outcome in rest)
+
+
+def test_ticks_come_at_least_every_half_second_while_a_task_takes_its_time(start_isolating: StartEngine) -> None:
+    ticks = [time.monotonic()]
+    list(start_isolating().execute(named("2"), works.sleep, tick=lambda: ticks.append(time.monotonic())))
+    assert len(ticks) >= 4
+    assert max(later - earlier for earlier, later in pairwise(ticks)) < 1.0
+
+
+def test_stop_from_a_tick_drains(start_isolating: StartEngine) -> None:
+    engine = start_isolating(2)
+    outcomes = list(engine.execute(iter([b"0.6"] * 10), works.sleep, tick=engine.stop))
+    assert [outcome.reply for outcome in outcomes] == [b"0.6"] * 2
+
+
+def test_processes_that_a_worker_started_die_with_it(start_isolating: StartEngine, tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    (outcome,) = start_isolating(deadline_s=3.0).execute(named(str(file)), works.announce_with_child)
+    assert isinstance(outcome.failure, DeadlineExceeded)
+    assert eventually(lambda: not any(is_alive(int(pid)) for pid in file.read_text().split()))
+
+
+def test_an_interrupt_is_for_the_coordinator_alone(start_isolating: StartEngine) -> None:
+    (outcome,) = start_isolating().execute(named("on"), works.interrupt_itself)
+    assert outcome.reply == b"on"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a group when a pipe is cut")
+def test_workers_and_what_they_started_die_with_a_killed_coordinator(tmp_path: Path) -> None:
+    script = (
+        "import sys; from shardmig.engines import make_engine; from tests.contract import works\n"
+        "list(make_engine('local', 2).execute((path.encode() for path in sys.argv[1:]), works.announce_with_child))"
+    )
+    files = [tmp_path / "one", tmp_path / "two"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen([sys.executable, "-c", script, *map(str, files)], cwd=root) as coordinator:
+        assert eventually(lambda: all(file.exists() for file in files))
+        coordinator.kill()
+    pids = [int(pid) for file in files for pid in file.read_text().split()]
+    assert len(pids) == 4
+    assert eventually(lambda: not any(map(is_alive, pids)), within_s=2)
+
+
+def test_a_work_that_no_worker_could_import_is_refused(start_isolating: StartEngine) -> None:
+    with pytest.raises(ValueError, match="imported"):
+        list(start_isolating().execute(named("one"), lambda task: task))
+
+
+# --- the factory ------------------------------------------------------------------------------------------------------
+
+
+def test_the_suite_covers_every_engine() -> None:
+    assert set(SLOTS) == set(ENGINES)
+
+
+def test_an_unknown_engine_is_a_usage_error_that_names_the_known() -> None:
+    with pytest.raises(UsageError) as error:
+        make_engine("cloud")
+    assert all(name in error.value.hint for name in ENGINES)
+    with pytest.raises(UsageError):
+        make_engine("local", 0)
+
+
+def test_by_default_the_local_engine_has_a_slot_for_each_usable_core() -> None:
+    assert make_engine("local").slots == usable_cores() == len(os.sched_getaffinity(0))

@@ -1,0 +1,216 @@
+"""A small migration in a folder of its own, executed by the unmodified product, and what it left behind.
+
+`faults.c`, preloaded, lets one process of it die, pause or meet a full disk at a chosen one of its I/O steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shardmig.archive.reader import ArchiveReader
+from shardmig.records import ArchivePaths
+
+ROOT = Path(__file__).parents[2]
+PROJECT = "demo/quickstart"
+Role = Literal["coordinator", "worker"]
+_COMMAND_LINE: dict[Role, str] = {"coordinator": "-m shardmig migrate", "worker": "shardmig.engines.local_worker"}
+_CHOSEN_AT_RANDOM = {"creation_time", "last_update_time", "experiment_id"}
+_KEY_OF_RUN = "select run_uuid, value from tags where key = 'shardmig.key'"
+
+
+class Fault(NamedTuple):
+    """What happens to which process at which of its I/O steps. Step 0: nothing, the steps are only noted."""
+
+    role: Role
+    step: int
+    action: Literal["kill", "pause", "full"] = "kill"
+
+
+class Content(NamedTuple):
+    """What a migration left: each file of the archive, each row of the target with how often it is there."""
+
+    archive: dict[str, object]
+    target: dict[str, Counter[tuple[str, ...]]]
+    artifacts: dict[str, str]
+    left_over: list[str]
+
+
+class Migration:
+    """One migration of four runs with every type of field, from never-synced folders into an MLflow database."""
+
+    def __init__(self, root: Path, source: Path, empty_database: Path, faults: Path) -> None:
+        self.root = root.resolve()
+        self.archive = ArchivePaths(str(self.root / "exports" / "data"), str(self.root / "exports" / "files"))
+        self.ledger = root.with_name(root.name + ".ledger")
+        self.mark = root.with_name(root.name + ".mark")
+        self._source = source
+        self._faults = faults
+        self.database = self.root / "mlflow.db"
+        self.root.mkdir()
+        self.database.write_bytes(empty_database.read_bytes())
+
+    def command(self, *, workers: int = 1) -> list[str]:
+        """The command line, always the same."""
+        return [
+            *(sys.executable, "-m", "shardmig", "migrate", "--source", "neptune-local"),
+            *(str(self._source / ".neptune"), str(self._source / ".neptune-scale"), "--project", PROJECT),
+            *("--data-path", self.archive.data, "--files-path", self.archive.files),
+            *("--target", "mlflow", "--mlflow-tracking-uri", f"sqlite:///{self.database}"),
+            *("--workers", str(workers), "--no-progress"),
+        ]
+
+    def environment(self, fault: Fault | None) -> dict[str, str]:
+        """The environment of the command, with the fault in it. Bytecode is kept from one execution to the next: to
+        compile MLflow and what it imports takes seconds."""
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment["PYTHONPYCACHEPREFIX"] = str(self._faults.with_name("bytecode"))
+        if fault is not None:
+            environment |= {
+                "LD_PRELOAD": str(self._faults),
+                "FAULTS_UNDER": str(self.root),
+                "FAULTS_ROLE": _COMMAND_LINE[fault.role],
+                "FAULTS_LEDGER": str(self.ledger),
+                "FAULTS_AT": str(fault.step),
+                "FAULTS_ACTION": fault.action,
+                "FAULTS_MARK": str(self.mark),
+            }
+        return environment
+
+    def execute(self, fault: Fault | None = None) -> subprocess.CompletedProcess[str]:
+        """Execute the command to its end."""
+        return subprocess.run(
+            self.command(), cwd=self.root, env=self.environment(fault), capture_output=True, text=True, timeout=120
+        )
+
+    @contextmanager
+    def executing(self, fault: Fault) -> Iterator[subprocess.Popen[str]]:
+        """The command while it executes, as the leader of a process group, as a shell would start it."""
+        with subprocess.Popen(
+            self.command(),
+            cwd=self.root,
+            env=self.environment(fault),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+        ) as coordinator:
+            try:
+                yield coordinator
+            finally:
+                if coordinator.poll() is None:
+                    os.killpg(coordinator.pid, signal.SIGKILL)
+
+    def steps(self) -> int:
+        """How many I/O steps were noted."""
+        return len(self.ledger.read_text().splitlines())
+
+    def content(self) -> Content:
+        """What is there now."""
+        return Content(self._archive(), self._target(), self._artifacts(), self._left_over())
+
+    def _archive(self) -> dict[str, object]:
+        """Each file by its bytes; a part by its rows, and its receipt without the times of execution."""
+        content: dict[str, object] = {}
+        for file in _files(Path(self.archive.files)):
+            content[f"files/{file.relative_to(self.archive.files)}"] = _digest(file.read_bytes())
+        for file in _files(Path(self.archive.data)):
+            name = file.relative_to(self.archive.data)
+            if name.parts[0] != ".shardmig":
+                content[f"data/{name}"] = _rows(file)
+        reader = ArchiveReader(self.archive)
+        for project in reader.projects():
+            for run in reader.runs(project):
+                receipt = reader.receipt(run)
+                assert receipt is not None, f"{run.label} has no receipt"
+                content[run.label] = msgspec.structs.replace(receipt, started_ms=0, ended_ms=0)
+        return content
+
+    def _target(self) -> dict[str, Counter[tuple[str, ...]]]:
+        """Every row of every table of the database. What MLflow chooses at random is replaced by what it stands for."""
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as database:
+            names = dict(database.execute(_KEY_OF_RUN).fetchall())
+            experiments = dict(database.execute("select experiment_id, name from experiments").fetchall())
+            tables = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
+            return {table: Counter(self._rows(database, table, names, experiments)) for table in sorted(tables)}
+
+    def _rows(
+        self, database: sqlite3.Connection, table: str, names: dict[str, str], experiments: dict[int, str]
+    ) -> Iterator[tuple[str, ...]]:
+        cursor = database.execute(f'select * from "{table}"')
+        columns = [column for column, *_ in cursor.description]
+        for row in cursor:
+            yield tuple(
+                f"{column}={experiments.get(value, value) if column == 'experiment_id' else self._named(value, names)}"
+                for column, value in zip(columns, row, strict=True)
+                if column not in _CHOSEN_AT_RANDOM or (column == "experiment_id" and table != "experiments")
+            )
+
+    def _named(self, value: object, names: dict[str, str]) -> str:
+        text = value.hex() if isinstance(value, float) else str(value)
+        text = text.replace(str(self.root), "ROOT")
+        for uuid, key in names.items():
+            text = text.replace(uuid, f"<{key}>")
+        return text
+
+    def _artifacts(self) -> dict[str, str]:
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as database:
+            names = dict(database.execute(_KEY_OF_RUN).fetchall())
+        folder = self.root / "mlruns"
+        return {self._named(file.relative_to(folder), names): _digest(file.read_bytes()) for file in _files(folder)}
+
+    def _left_over(self) -> list[str]:
+        """Files that only a migration in progress has."""
+        state = Path(self.archive.data) / ".shardmig"
+        spools = [file.name for file in _files(state) if file.parent.name == "spool"]
+        drafts = [file.name for file in _files(self.root) if file.suffix in (".tmp", ".draft", ".part")]
+        journals = [file.name for file in self.root.glob("mlflow.db-*")]
+        return sorted(spools + drafts + journals)
+
+
+def eventually(condition: Callable[[], bool], *, within_s: float = 60.0) -> bool:
+    """Does the condition become true in time?"""
+    ends = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def spread(steps: int, points: int) -> list[int]:
+    """Up to `points` of the steps 1 … `steps`, evenly."""
+    if points >= steps:
+        return list(range(1, steps + 1))
+    return [1 + round(number * (steps - 1) / (points - 1)) for number in range(points)]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _rows(part: Path) -> str:
+    """Digest of the schema and of every row, in their order."""
+    table = pq.read_table(part)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as stream:
+        stream.write_table(table.replace_schema_metadata(None).combine_chunks())
+    return _digest(sink.getvalue().to_pybytes())

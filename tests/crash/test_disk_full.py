@@ -1,0 +1,47 @@
+"""No space left: the migration stops, says so, and goes on when there is space."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.crash.harness import Content, Fault, Migration, Role, spread
+
+POINTS = 6
+STOPPED = 7
+"""The exit code of `errors.Fatal`: nothing further can succeed, resumable."""
+
+
+@pytest.mark.parametrize("role", ["coordinator", "worker"])
+@pytest.mark.parametrize("point", range(POINTS))
+def test_a_full_disk_stops_the_migration_and_the_same_command_goes_on_when_there_is_space(
+    migration: Migration, undisturbed: dict[Role, tuple[Content, int]], expected: Content, role: Role, point: int
+) -> None:
+    full = migration.execute(Fault(role, spread(undisturbed[role][1] - 1, POINTS)[point], "full"))
+    assert migration.mark.exists()
+    assert full.returncode == STOPPED, full.stderr
+    assert "no space" in full.stderr.lower() or "disk is full" in full.stderr.lower()
+    assert "Traceback" not in full.stderr
+    again = migration.execute()
+    assert again.returncode == 0, again.stderr
+    assert migration.content() == expected
+
+
+def test_a_file_system_that_is_really_full(migration: Migration, expected: Content, tmp_path: Path) -> None:
+    exports = migration.root / "exports"
+    exports.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", exports], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        full = migration.execute()
+        assert full.returncode == STOPPED, full.stderr
+        assert "no space" in full.stderr.lower() or "disk is full" in full.stderr.lower()
+        subprocess.run(["mount", "-o", "remount,size=64m", exports], check=True)
+        again = migration.execute()
+        assert again.returncode == 0, again.stderr
+        assert migration.content() == expected
+    finally:
+        subprocess.run(["umount", "--lazy", exports], check=True)

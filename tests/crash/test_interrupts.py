@@ -1,0 +1,90 @@
+"""Ctrl-C, SIGTERM, and a second coordinator while the first one works."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.crash.harness import Content, Fault, Migration, Role, eventually
+
+
+@contextmanager
+def paused(migration: Migration, undisturbed: dict[Role, tuple[Content, int]]) -> Iterator[subprocess.Popen[str]]:
+    """The migration with its worker paused in the middle of its work."""
+    fault = Fault("worker", undisturbed["worker"][1] // 2, "pause")
+    with migration.executing(fault) as coordinator:
+        assert eventually(migration.mark.exists)
+        yield coordinator
+
+
+def workers_of(coordinator: subprocess.Popen[str]) -> list[int]:
+    """The processes that a coordinator has started."""
+    tasks = Path(f"/proc/{coordinator.pid}/task").iterdir()
+    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+
+def said(coordinator: subprocess.Popen[str]) -> str:
+    """What it said, once it has ended."""
+    output, _ = coordinator.communicate(timeout=60)
+    return output
+
+
+def is_gone(pid: int) -> bool:
+    """Has that process ended?"""
+    return not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_finishes_what_is_in_flight_and_the_same_command_goes_on(
+    migration: Migration, undisturbed: dict[Role, tuple[Content, int]], expected: Content, number: signal.Signals
+) -> None:
+    with paused(migration, undisturbed) as coordinator:
+        workers = workers_of(coordinator)
+        os.killpg(coordinator.pid, number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            coordinator.wait(1)
+        migration.mark.unlink()
+        assert "interrupted" in said(coordinator)
+    assert coordinator.returncode == 130
+    assert workers
+    assert eventually(lambda: all(map(is_gone, workers)), within_s=5)
+    assert migration.execute().returncode == 0
+    assert migration.content() == expected
+
+
+def test_two_interrupts_stop_at_once_and_the_same_command_goes_on(
+    migration: Migration, undisturbed: dict[Role, tuple[Content, int]], expected: Content
+) -> None:
+    with paused(migration, undisturbed) as coordinator:
+        workers = workers_of(coordinator)
+        os.killpg(coordinator.pid, signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            coordinator.wait(1)
+        os.killpg(coordinator.pid, signal.SIGINT)
+        words = said(coordinator)
+    assert coordinator.returncode == 130
+    assert "interrupted" in words
+    assert "Traceback" not in words
+    assert workers
+    assert eventually(lambda: all(map(is_gone, workers)), within_s=5)
+    assert migration.execute().returncode == 0
+    assert migration.content() == expected
+
+
+def test_a_second_coordinator_is_refused_and_does_no_harm(
+    migration: Migration, undisturbed: dict[Role, tuple[Content, int]], expected: Content
+) -> None:
+    with paused(migration, undisturbed) as coordinator:
+        second = migration.execute()
+        assert second.returncode == 6
+        assert str(coordinator.pid) in second.stderr
+        migration.mark.unlink()
+        words = said(coordinator)
+    assert coordinator.returncode == 0, words
+    assert migration.content() == expected

@@ -1,0 +1,109 @@
+"""A real `mlflow server` for tests, on a loopback port; its whole process group is gone at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import msgspec
+import pytest
+
+_START_TIMEOUT_S = 180.0
+_STOP_TIMEOUT_S = 10.0
+
+
+class MlflowServer(msgspec.Struct, frozen=True):
+    """A running server and the database behind it."""
+
+    port: int
+    database: Path
+
+    @property
+    def uri(self) -> str:
+        """Its tracking URI."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def forget_runs(self) -> None:
+        """Mark all runs deleted: the next test finds none of them."""
+        with closing(sqlite3.connect(self.database, timeout=20)) as connection, connection:
+            connection.execute("UPDATE runs SET lifecycle_stage = 'deleted'")
+
+
+@contextmanager
+def mlflow_server(folder: Path, database: Path, *, workers: int) -> Iterator[MlflowServer]:
+    """A server over an initialised SQLite file; artifacts go through it into `folder`."""
+    port = _free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", str(workers), "--backend-store-uri", f"sqlite:///{database}"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=folder, start_new_session=True, env=_environment(folder)
+        )
+        try:
+            _wait_until_healthy(port, process, folder / "server.log")
+            yield MlflowServer(port, database)
+        finally:
+            _stop(process)
+
+
+@pytest.fixture(scope="session")
+def mlflow_http(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A server with several workers, as MLflow's default is, for the whole session."""
+    folder = tmp_path_factory.mktemp("mlflow-server")
+    database = Path(shutil.copy(sqlite_template, folder / "mlflow.db"))
+    with mlflow_server(folder, database, workers=2) as server:
+        yield server
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return inherited | {"HOME": str(folder), "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"mlflow server ended with {process.returncode}:\n{log.read_text()[-2000:]}")
+        connection = HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/health")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            time.sleep(0.2)
+        finally:
+            connection.close()
+    raise RuntimeError(f"mlflow server is not healthy after {_START_TIMEOUT_S} s:\n{log.read_text()[-2000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server's process group: uvicorn's workers are children of a child."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()

@@ -1,0 +1,47 @@
+"""Tracking databases for tests: made by MLflow once a session, copied for each test."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from shardmig.adapters.mlflow.database import prepare_database
+from shardmig.adapters.mlflow.database.turns import turn
+from tests.servers.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """An initialised SQLite file, shared by all workers of the session. Not to be written."""
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / "template.db"
+    with turn("test-template", str(path)):
+        if not path.exists():
+            prepare_database(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_file(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An initialised SQLite file of its own; artifacts go below the test's folder."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copy(sqlite_template, tmp_path / "mlflow.db"))
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """Name of an initialised database to copy."""
+    name = postgres_server.create_database()
+    prepare_database(postgres_server.uri(name))
+    return name
+
+
+@pytest.fixture
+def postgres_uri(
+    postgres_server: PostgresServer, postgres_template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Tracking URI of an initialised PostgreSQL database of its own."""
+    monkeypatch.chdir(tmp_path)
+    return postgres_server.uri(postgres_server.create_database(postgres_template))

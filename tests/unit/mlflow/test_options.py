@@ -1,0 +1,59 @@
+"""Options of the MLflow target: texts in, or a clear refusal."""
+
+from __future__ import annotations
+
+import pytest
+
+from shardmig.adapters.mlflow.options import parse_options
+from shardmig.errors import UsageError
+
+
+def test_texts_become_typed_options() -> None:
+    options = parse_options({"tracking-uri": "http://host:5000", "bulk": "no", "connections": "2", "timeout-s": "7.5"})
+    assert (options.bulk, options.connections, options.timeout_s, options.is_http) == ("no", 2, 7.5, True)
+
+
+def test_the_environment_names_the_server_when_no_option_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://user:secret@host/db")
+    options = parse_options({})
+    assert options.scheme == "postgresql"
+    assert "secret" not in options.shown_uri
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({}, "no MLflow tracking URI"),
+        ({"tracking-uri": "http://h", "trackingurl": "x"}, "trackingurl"),
+        ({"tracking-uri": "http://h", "bulk": "perhaps"}, "perhaps"),
+        ({"tracking-uri": "http://h", "connections": "many"}, "connections"),
+        ({"tracking-uri": "http://h", "connections": "0"}, "at least 1"),
+        ({"tracking-uri": "./mlruns"}, "not supported"),
+        ({"tracking-uri": "databricks://x"}, "not supported"),
+        ({"tracking-uri": "http://"}, "no host"),
+        ({"tracking-uri": "http://h", "experiment-name-template": "{nothing}"}, "nothing"),
+        ({"tracking-uri": "http://h", "experiment-name-template": "{project_id"}, "experiment-name-template"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name(texts: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_options(texts)
+
+
+def test_a_password_never_gets_into_a_plan() -> None:
+    with pytest.raises(UsageError, match="password") as refusal:
+        parse_options({"tracking-uri": "postgresql://user:secret@host/db"})
+    assert "secret" not in f"{refusal.value} {refusal.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("uri", "names", "caseless"),
+    [
+        ("sqlite:///x.db", "", False),
+        ("mysql+pymysql://h/db", "", True),
+        ("mysql+pymysql://h/db", "exact", False),
+        ("http://h", "caseless", True),
+    ],
+)
+def test_stores_that_ignore_case_get_names_that_differ_in_more(uri: str, names: str, caseless: bool) -> None:
+    assert parse_options({"tracking-uri": uri, "names": names}).is_caseless == caseless

@@ -1,0 +1,222 @@
+"""Files of 1.x runs: named by path, saved by the client, in sets, tracked by artifacts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardmig.records import Finding
+from tests.unit.neptune_local.local_data import RunRead, read_one, record, write_folder, write_operations
+
+
+def replayed(tmp_path: Path, *operations: tuple[str, str, dict[str, Any]], path_map: str = "") -> RunRead:
+    write_operations(tmp_path / "logs", *operations)
+    return read_one(tmp_path / "logs", tmp_path / "archive", path_map=path_map)
+
+
+def write(path: Path, content: str = "x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def codes(findings: list[Finding]) -> list[tuple[str, str, str]]:
+    return [(one.kind, one.code, one.field) for one in findings]
+
+
+def test_a_file_named_by_path_keeps_its_name_and_its_logged_extension(tmp_path: Path) -> None:
+    model = write(tmp_path / "work" / "model.bin", "weights")
+    run = replayed(
+        tmp_path,
+        ("UploadFile", "f/model", {"ext": "bin", "file_path": str(model)}),
+        ("UploadFile", "f/renamed", {"ext": "txt", "file_path": str(model)}),
+        ("UploadFile", "f/plain", {"ext": "", "file_path": str(write(tmp_path / "LICENSE"))}),
+    )
+    assert {path: refs[0].name for path, refs in run.files.items()} == {
+        "f/model": "model.bin",
+        "f/renamed": "model.bin.txt",
+        "f/plain": "LICENSE",
+    }
+    assert run.stored["f/model: model.bin"] == b"weights"
+    assert run.findings == []
+
+
+def test_the_last_upload_of_a_field_wins(tmp_path: Path) -> None:
+    run = replayed(
+        tmp_path,
+        ("UploadFile", "f", {"ext": "txt", "file_path": "/gone/first.txt"}),
+        ("UploadFile", "f", {"ext": "txt", "file_path": str(write(tmp_path / "second.txt"))}),
+    )
+    assert run.files["f"][0].name == "second.txt"
+    assert run.findings == []
+
+
+def test_a_missing_file_is_a_loss_that_names_it_and_the_option(tmp_path: Path) -> None:
+    run = replayed(tmp_path, ("UploadFile", "f/x", {"ext": "txt", "file_path": "/gone/x.txt"}))
+    assert codes(run.findings) == [("loss", "missing-file", "f/x")]
+    assert "/gone/x.txt" in run.findings[0].detail
+    assert "--path-map" in run.findings[0].detail
+
+
+def test_a_path_map_finds_files_that_moved(tmp_path: Path) -> None:
+    write(tmp_path / "new" / "a" / "x.txt", "right")
+    write(tmp_path / "other" / "x.txt", "more exact")
+    pairs = (f"/gone={tmp_path / 'new'}", f"/gone/b={tmp_path / 'other'}", f"C:\\data={tmp_path / 'new'}")
+    run = replayed(
+        tmp_path,
+        ("UploadFile", "f/a", {"ext": "txt", "file_path": "/gone/a/x.txt"}),
+        ("UploadFile", "f/b", {"ext": "txt", "file_path": "/gone/b/x.txt"}),
+        ("UploadFile", "f/windows", {"ext": "txt", "file_path": "C:\\data\\a\\x.txt"}),
+        ("UploadFile", "f/alike", {"ext": "txt", "file_path": "/gone-not/a/x.txt"}),
+        ("UploadFileSet", "s", {"file_globs": ["/gone/**/*.txt"], "reset": "True"}),
+        path_map=os.pathsep.join(pairs),
+    )
+    assert run.stored["f/b: x.txt"] == b"more exact"
+    assert run.stored["f/a: x.txt"] == b"right"
+    assert run.stored["f/windows: x.txt"] == b"right"
+    assert codes(run.findings) == [("loss", "missing-file", "f/alike")]
+    assert run.stored["s: x.txt"] == b"right"
+
+
+def test_a_saved_upload_is_found_in_its_folder_and_named_after_its_field(tmp_path: Path) -> None:
+    line = record(1, "UploadFile", "f/mem", ext="dat", file_path=None, tmp_file_name="f_mem-1.dat")
+    folder = write_folder(tmp_path, [line])
+    write(folder / "upload_path" / "f_mem-1.dat", "kept")
+    run = read_one(tmp_path, tmp_path / "archive")
+    assert run.stored == {"f/mem: mem.dat": b"kept"}
+
+
+def test_a_saved_upload_that_old_clients_named_by_absolute_path_is_found_where_the_folder_is_now(
+    tmp_path: Path,
+) -> None:
+    gone = "/old/machine/.neptune/offline/x/upload_path/f_mem-1.dat"
+    line = record(1, "UploadFile", "f/mem", ext="dat", file_path=gone, clean_after_upload=True)
+    folder = write_folder(tmp_path, [line])
+    write(folder / "upload_path" / "f_mem-1.dat", "kept")
+    assert read_one(tmp_path, tmp_path / "archive").stored == {"f/mem: f_mem-1.dat": b"kept"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.txt", "../../../../../../../../etc/passwd", "/etc/passwd", "link", ".", ""]
+)
+def test_a_saved_upload_that_leads_out_of_its_folder_is_refused(name: str, tmp_path: Path) -> None:
+    line = record(1, "UploadFile", "f/x", ext="txt", tmp_file_name=name)
+    folder = write_folder(tmp_path, [line])
+    write(folder / "secret.txt")
+    (folder / "upload_path" / "link").symlink_to(folder / "secret.txt")
+    run = read_one(tmp_path, tmp_path / "archive")
+    assert run.stored == {}
+    assert codes(run.findings) == [("loss", "hostile-path", "f/x")]
+
+
+@pytest.mark.parametrize("path", ["../../up", "/absolute/path", "a/../../b", "..", "nul\0inside", "a" * 5000])
+def test_a_hostile_field_name_stays_a_name(path: str, tmp_path: Path) -> None:
+    run = replayed(tmp_path, ("UploadFileContent", path, {"ext": "txt", "file_content": "eA=="}))
+    (ref,) = run.files[path]
+    assert next(iter(run.stored.values())) == b"x"
+    assert (tmp_path / "archive" / "files") in Path(tmp_path / "archive" / "files" / ref.stored).resolve().parents
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["archive", "logs"]
+
+
+def test_a_file_set_has_names_below_the_common_root(tmp_path: Path) -> None:
+    for name in ("a/one.txt", "a/deep/two.txt", "b/three.txt", "b/skip.csv"):
+        write(tmp_path / "data" / name, name)
+    globs = [str(tmp_path / "data" / "a"), str(tmp_path / "data" / "**" / "*.txt")]
+    run = replayed(tmp_path, ("UploadFileSet", "s", {"file_globs": globs, "reset": "True"}))
+    assert run.stored == {
+        "s: a/one.txt": b"a/one.txt",
+        "s: a/deep/two.txt": b"a/deep/two.txt",
+        "s: b/three.txt": b"b/three.txt",
+    }
+    assert run.files["s"][0].is_tree
+
+
+def test_a_file_set_grows_loses_files_and_is_reset(tmp_path: Path) -> None:
+    for name in ("one.txt", "two.txt", "sub/three.txt", "sub/four.txt", "old.txt"):
+        write(tmp_path / "data" / name, name)
+    data = str(tmp_path / "data")
+    run = replayed(
+        tmp_path,
+        ("UploadFileSet", "s", {"file_globs": [f"{data}/old.txt"], "reset": "False"}),
+        ("UploadFileSet", "s", {"file_globs": [f"{data}/*.txt"], "reset": "True"}),
+        ("UploadFileSet", "s", {"file_globs": [data], "reset": "False"}),
+        ("DeleteFiles", "s", {"file_paths": ["two.txt", "sub"]}),
+        ("UploadFileSet", "empty", {"file_globs": [], "reset": "False"}),
+    )
+    assert sorted(run.stored) == ["s: old.txt", "s: one.txt"]
+    assert list(run.files) == ["s"]
+    assert run.findings == []
+
+
+def test_a_pattern_whose_folder_is_gone_is_a_loss_one_that_matches_nothing_a_gap(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "x.txt")
+    run = replayed(
+        tmp_path,
+        ("UploadFileSet", "gone", {"file_globs": ["/gone/for/ever/*.txt"], "reset": "True"}),
+        ("UploadFileSet", "none", {"file_globs": [str(tmp_path / "data" / "*.csv")], "reset": "True"}),
+        ("UploadFileSet", "some", {"file_globs": ["/gone/x.py", str(tmp_path / "data" / "*")], "reset": "True"}),
+    )
+    assert codes(run.findings) == [
+        ("loss", "missing-file", "gone"),
+        ("gap", "no-file-matched", "none"),
+        ("loss", "missing-file", "some"),
+    ]
+    assert run.stored == {"some: x.txt": b"x"}
+
+
+def test_an_artifact_lists_its_files_as_neptune_does(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "sub" / "b.bin", "content")
+    os.utime(tmp_path / "data" / "sub" / "b.bin", (1_700_000_000, 1_700_000_000))
+    data = str(tmp_path / "data")
+    run = replayed(
+        tmp_path,
+        ("TrackFilesToArtifact", "art", {"entries": [["/never", None]], "project_id": "p"}),
+        ("ClearArtifact", "art", {}),
+        ("TrackFilesToArtifact", "art", {"entries": [[f"file://{data}", None]], "project_id": "p"}),
+        (
+            "TrackFilesToArtifact",
+            "art",
+            {"entries": [[f"{data}/sub/b.bin", "to"], ["/gone/c", None]], "project_id": "p"},
+        ),
+        ("TrackFilesToArtifact", "art", {"entries": [["s3://bucket/key", None]], "project_id": "p"}),
+    )
+    digest = hashlib.sha1(b"content", usedforsecurity=False).hexdigest()
+    metadata = [
+        {"key": "file_path", "value": f"file://{data}/sub/b.bin"},
+        {"key": "last_modified", "value": "2023-11-14 22:13:20"},
+    ]
+    found = {"fileHash": digest, "type": "Local", "size": 7, "metadata": metadata}
+    unknown = {"fileHash": None, "size": None}
+    assert json.loads(run.stored["art: files_list.json"]) == [
+        {"filePath": "c", "type": "Local", **unknown, "metadata": [{"key": "file_path", "value": "file:///gone/c"}]},
+        {
+            "filePath": "s3://bucket/key",
+            "type": "S3",
+            **unknown,
+            "metadata": [{"key": "location", "value": "s3://bucket/key"}],
+        },
+        {"filePath": "sub/b.bin", **found},
+        {"filePath": "to/b.bin", **found},
+    ]
+    assert run.types["art"] == ["artifact"]
+    assert codes(run.findings) == [("gap", "missing-artifact-file", "art"), ("gap", "artifact-not-local", "art")]
+
+
+def test_an_artifact_of_which_only_the_hash_was_logged_is_kept_as_text(tmp_path: Path) -> None:
+    run = replayed(tmp_path, ("AssignArtifact", "art", {"hash": "c0ffee"}))
+    assert run.scalars["art"] == "c0ffee"
+    assert codes(run.findings) == [("gap", "artifact-list-unknown", "art")]
+
+
+def test_content_that_is_no_base64_is_a_loss(tmp_path: Path) -> None:
+    run = replayed(
+        tmp_path,
+        ("UploadFileContent", "f", {"ext": "txt", "file_content": "***"}),
+        ("LogImages", "i", {"values": [{"value": "***", "step": 0, "ts": 1.0}]}),
+    )
+    assert codes(run.findings) == [("loss", "bad-record", "f"), ("loss", "bad-record", "i")]
