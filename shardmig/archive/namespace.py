@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from shardmig.archive.files import ArchiveFiles
 from shardmig.archive.handles import FieldHandle, NoSuchName, Value, WrongFieldType
-from shardmig.archive.layout import archive_paths
+from shardmig.archive.layout import archive_paths, project_folder
 from shardmig.archive.reader import ArchiveReader
 from shardmig.archive.runs_table import runs_table
 from shardmig.errors import NotFound
@@ -65,9 +65,10 @@ class Archive:
         return self._reader.projects()
 
     def __getitem__(self, project: str) -> Project:
-        known = list(self)
-        if project not in known:
-            raise _no_such("project", project, self.paths.data, known)
+        if not project_folder(self.paths.data, project).is_dir():  # else spare the look at every run
+            known = list(self)
+            if project not in known:
+                raise _no_such("project", project, self.paths.data, known)
         return Project(self._reader, self.paths, ProjectId(project))
 
 

@@ -19,7 +19,7 @@ from shardmig.archive.table import DICTIONARY_COLUMNS, TABLE_SCHEMA
 from shardmig.records import PartInfo, Receipt
 
 GROUP_ROWS: Final = 125_000
-_REPEATS: Final = 8
+_REPEATS: Final = 3
 """Floats are dictionary encoded where each value comes this often."""
 
 _ENCODINGS: Final = {

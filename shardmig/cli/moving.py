@@ -7,11 +7,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from typer import Option
 
-from shardmig.cli.exits import meaning_of
+from shardmig.cli.exits import ExitCode, meaning_of
 from shardmig.cli.flags import (
     ArchiveFlags,
     ExecutionFlags,
@@ -27,8 +27,10 @@ from shardmig.errors import UsageError
 if TYPE_CHECKING:
     from shardmig.config import Settings
     from shardmig.planner import Request
-    from shardmig.records import ArchivePaths, Report
+    from shardmig.records import ArchivePaths, Report, Selection
     from shardmig.report.progress import LineProgress, LiveProgress
+
+_MOST_IDS_NAMED: Final = 10
 
 Update = Annotated[bool, Option("--update", help="Bring runs again that changed in the source since.")]
 
@@ -72,8 +74,11 @@ def plan(
     )
     with tempfile.TemporaryDirectory(prefix="shardmig-plan-") as home, _observer(watch, speech) as observe:
         report = coordinator.execute(request, _settings(execution), observe, home=Path(home))
+    report = _with_selection_checked(report, chosen)
     found = estimate.estimate_of(report, phases)
     speech.answer(found, estimate.shown(found, report.failed, verbose=speech.is_verbose))
+    if report.stopped:
+        speech.say(f"shardmig plan: {report.stopped}")
     return report.exit_code
 
 
@@ -247,7 +252,31 @@ def _execute(command: str, request: Request, execution: ExecutionFlags, watch: W
     _check_writable(watch)
     with _observer(watch, speech) as observe:
         report = coordinator.execute(request, settings, observe)
-    return _tell(command, report, request.archive, watch, speech)
+    return _tell(command, _with_selection_checked(report, request.selection), request.archive, watch, speech)
+
+
+def _with_selection_checked(report: Report, selection: Selection) -> Report:
+    """A selection that selects nothing, or names runs that do not exist, is a mistake and no success."""
+    if report.exit_code != ExitCode.COMPLETE:
+        return report
+    found = {outcome.run.id for outcomes in report.outcomes.values() for outcome in outcomes}
+    if not found:
+        return _stopped(
+            report, ExitCode.USAGE, "no run is selected: `shardmig plan` with fewer filters shows what there is"
+        )
+    missing = sorted(set(selection.run_ids) - found) if not selection.limit else []
+    if missing:
+        named = ", ".join(missing[:_MOST_IDS_NAMED]) + (" …" if len(missing) > _MOST_IDS_NAMED else "")
+        return _stopped(
+            report, ExitCode.FAILED_RUNS, f"{len(missing)} of the named runs do not exist or are filtered out: {named}"
+        )
+    return report
+
+
+def _stopped(report: Report, code: ExitCode, why: str) -> Report:
+    import msgspec
+
+    return msgspec.structs.replace(report, exit_code=int(code), stopped=why)
 
 
 def _settings(flags: ExecutionFlags) -> Settings:

@@ -219,7 +219,7 @@ def test_a_run_of_neptune_scale_comes_back_value_by_value(folder: Path, tmp_path
     execute(
         SCALE_START,
         """
-        run = start("run/1 ü", experiment_name="exp",
+        run = start("run 1 ü", experiment_name="exp",
                     creation_time=datetime.datetime(2024, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.timezone.utc))
         when = datetime.datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=datetime.timezone.utc)
         run.log_configs({"p/int": 2**62 + 1, "p/float": float("nan"), "p/bool": False, "p/empty": "",
@@ -261,7 +261,7 @@ def test_a_run_of_neptune_scale_comes_back_value_by_value(folder: Path, tmp_path
 
 def _check_scale_scalars(run: RunRead) -> None:
     assert run.ref.project == "ws/p"
-    assert run.ref.id == "run/1 ü"
+    assert run.ref.id == "run 1 ü"
     assert math.isnan(run.scalars.pop("p/float"))
     logged = {path: value for path, value in run.scalars.items() if path.startswith("p/")}
     assert logged == {
@@ -276,7 +276,7 @@ def _check_scale_scalars(run: RunRead) -> None:
     assert run.scalars["sys/group_tags"] == ["g"]
     assert run.scalars["sys/name"] == run.scalars["sys/experiment/name"] == "exp"
     assert run.scalars["sys/creation_time"] == run.ref.created_ms == 1_704_164_645_678
-    assert run.scalars["sys/custom_run_id"] == "run/1 ü"
+    assert run.scalars["sys/custom_run_id"] == "run 1 ü"
 
 
 def _check_scale_series(run: RunRead) -> None:

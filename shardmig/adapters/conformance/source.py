@@ -119,7 +119,7 @@ class SourceSuite:
         with self._opened(tmp_path) as source:
             for run in _all_runs(source):
                 pieces = list(_read(source, [run]))
-                resumable = [number for number, piece in enumerate(pieces) if piece.cursor]
+                resumable = [number for number, piece in enumerate(pieces[:-1]) if piece.cursor]
                 for number in resumable[:: 1 + len(resumable) // _CURSORS_TRIED]:
                     expected = [codec.encode(piece.chunk) for piece in (pieces[0], *pieces[number + 1 :])]
                     rest = list(_read(source, [run], cursors={run.id: pieces[number].cursor}))
