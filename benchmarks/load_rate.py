@@ -16,6 +16,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -158,7 +159,7 @@ def http_rows(folder: Path, shape: Shape, repeats: int) -> list[list[str]]:
         loaded(2)  # a server's first requests are several times slower
         rates = Rates(repeats)
         rates.measure(
-            {f"bare clients: {count}": lambda count=count: post(server.port, bodies, count) for count in CLIENTS}
+            {f"bare clients: {count}": partial(post, server.port, bodies, count) for count in CLIENTS}
             | {
                 "write side": written,
                 "shardmig load --workers 1": lambda: loaded(1),

@@ -74,19 +74,24 @@ def chunks_of(shape: Shape, number: int) -> Iterator[Chunk]:
 
 def write_archive(folder: Path, shape: Shape) -> ArchivePaths:
     """A published archive of such runs."""
-    paths = ArchivePaths(str(folder / "archive" / "data"), str(folder / "archive" / "files"))
     for number in range(shape.runs):
-        spool = RunSpool(folder / "run.spool")
-        chunks = chunks_of(shape, number)
-        header = next(chunks)
-        assert isinstance(header, Header)
-        spool.append(Piece(header.run, header))
-        for chunk in chunks:
-            spool.append(Piece(header.run, chunk))
-        spool.close()
-        compact(spool.path, paths, asked=Selection(), source="benchmark", source_version="1", started_ms=0)
-        spool.path.unlink()
-    return paths
+        archive = publish(folder, chunks_of(shape, number))
+    return archive
+
+
+def publish(folder: Path, chunks: Iterator[Chunk]) -> ArchivePaths:
+    """Publish one run in the archive below `folder`, as an export does."""
+    archive = ArchivePaths(str(folder / "archive" / "data"), str(folder / "archive" / "files"))
+    spool = RunSpool(folder / "run.spool")
+    header = next(chunks)
+    assert isinstance(header, Header)
+    spool.append(Piece(header.run, header))
+    for chunk in chunks:
+        spool.append(Piece(header.run, chunk))
+    spool.close()
+    compact(spool.path, archive, asked=Selection(), source="benchmark", source_version="1", started_ms=0)
+    spool.path.unlink()
+    return archive
 
 
 class Databases:

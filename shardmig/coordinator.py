@@ -19,9 +19,10 @@ import msgspec
 
 from shardmig import codec, planner
 from shardmig.adapters.registry import open_source
+from shardmig.archive.layout import disk_error
 from shardmig.config import Settings
 from shardmig.engines import Outcome, make_engine
-from shardmig.errors import PlanMismatch, StepConflict, UsageError
+from shardmig.errors import DiskFull, PlanMismatch, StepConflict, UsageError
 from shardmig.journal import Journal, Lock
 from shardmig.migration import MigrationFolder, find_migration, home_of
 from shardmig.planner import Request
@@ -66,8 +67,7 @@ def execute(
     SIGINT and SIGTERM: the first drains, the second kills the workers; both leave everything resumable.
     """
     folder = MigrationFolder(home or home_of(request.archive), planner.migration_id(request))
-    folder.create()
-    with _locks(folder, request.archive, request):
+    with _full_disk_is_fatal(folder), _locks(folder, request.archive, request):
         plan, extension = _reconcile(folder, request)
         return _Execution(folder, plan, settings, observe).carry_out(
             extension, sample=request.sample, predict=request.predict
@@ -90,8 +90,20 @@ def retry(
         raise UsageError(
             f"migration {folder.id} has no shard {', '.join(unknown)}", hint="`shardmig status` lists them"
         )
-    with _locks(folder, archive, plan):
+    with _full_disk_is_fatal(folder), _locks(folder, archive, plan):
         return _Execution(folder, plan, settings, observe).carry_out([], only=tuple(shards))
+
+
+@contextmanager
+def _full_disk_is_fatal(folder: MigrationFolder) -> Iterator[None]:
+    """What the coordinator itself cannot write stops the migration, resumable, as what a worker cannot write does."""
+    try:
+        folder.create()
+        yield
+    except OSError as error:
+        if isinstance(fatal := disk_error(str(folder.path), error), DiskFull):
+            raise fatal from error
+        raise
 
 
 @contextmanager

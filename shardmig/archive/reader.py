@@ -195,15 +195,12 @@ class ArchiveReader:
         if run.receipt is not None:
             return msgspec.structs.replace(run.receipt.run, locator=locator, fingerprint=run.receipt.digest)
         found_project, id_ = run.identity
-        ref = RunRef(
-            project=found_project,
-            id=id_,
-            scope=scope,
-            locator=locator,
-            fingerprint=run.fingerprint(),
-            weight=run.rows(),
-        )
-        return with_facts(ref, _sys_fields(run))
+        ref = RunRef(project=found_project, id=id_, scope=scope, locator=locator)
+        try:
+            known = msgspec.structs.replace(ref, fingerprint=run.fingerprint(), weight=run.rows())
+            return with_facts(known, _sys_fields(run))
+        except BadInput:
+            return ref  # what is wrong with its parts, reading it will say
 
     def _files(self, run: RunRef, hash_files: bool) -> _CheckedFiles:
         return _CheckedFiles(ArchiveFiles(self._archive, run.project), hash_files)

@@ -23,9 +23,9 @@ def archive_of(flags: ArchiveFlags) -> ArchivePaths:
     return ArchivePaths(str(flags.data_path.absolute()), str(flags.files_path.absolute()))
 
 
-def archive_options(archive: ArchivePaths) -> dict[str, str]:
-    """The archive as the options of the source `archive`."""
-    return {"data": archive.data, "files": archive.files}
+def as_source(archive: ArchivePaths) -> AdapterSpec:
+    """The archive as what a load or a verify reads."""
+    return AdapterSpec("archive", {"data": archive.data, "files": archive.files})
 
 
 def existing_archive_of(flags: ArchiveFlags) -> ArchivePaths:

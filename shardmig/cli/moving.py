@@ -53,7 +53,6 @@ def plan(
     """
     from shardmig import coordinator, planner
     from shardmig.cli import asked
-    from shardmig.records import AdapterSpec
     from shardmig.report import estimate
 
     if source.source is None and target.target is None:
@@ -63,9 +62,7 @@ def plan(
     paths = asked.archive_of(archive) if source.source else asked.existing_archive_of(archive)
     request = planner.Request(
         phases=("survey",),
-        source=asked.source_of(source, chosen.projects, paths)
-        if source.source
-        else AdapterSpec("archive", asked.archive_options(paths)),
+        source=asked.source_of(source, chosen.projects, paths) if source.source else asked.as_source(paths),
         archive=paths,
         target=asked.target_of(target) if target.target else None,
         selection=chosen,
@@ -131,13 +128,12 @@ def load(
     """
     from shardmig import planner
     from shardmig.cli import asked
-    from shardmig.records import AdapterSpec
 
     wanted = asked.target_of(target)
     paths = asked.existing_archive_of(archive)
     request = planner.Request(
         phases=("survey", "load"),
-        source=AdapterSpec("archive", asked.archive_options(paths)),
+        source=asked.as_source(paths),
         archive=paths,
         target=wanted,
         selection=asked.selection_of(selection, plain_id_is_exact=True),
@@ -201,13 +197,12 @@ def verify(
     """
     from shardmig import planner
     from shardmig.cli import asked
-    from shardmig.records import AdapterSpec
 
     wanted = asked.target_of(target)
     paths = asked.existing_archive_of(archive)
     request = planner.Request(
         phases=("verify",),
-        source=AdapterSpec("archive", asked.archive_options(paths)),
+        source=asked.as_source(paths),
         archive=paths,
         target=wanted,
         selection=asked.selection_of(selection, plain_id_is_exact=True),

@@ -96,5 +96,10 @@ def _speed(progress: Progress) -> str:
     moved, elapsed_s = progress.moved, max(progress.elapsed_s, 1e-3)
     points = f"{words.count(moved.points)} points ({words.count(round(moved.points / elapsed_s))}/s)"
     files = f"{words.plural(moved.files, 'file')}, {words.size(moved.bytes)} ({words.size(moved.bytes / elapsed_s)}/s)"
-    left = f"about {words.duration(progress.eta_s)} left" if progress.eta_s is not None else "time left not known yet"
-    return f"{points}, {files}, {words.duration(progress.elapsed_s)}, {left}"
+    return f"{points}, {files}, {words.duration(progress.elapsed_s)}, {_left(progress)}"
+
+
+def _left(progress: Progress) -> str:
+    if all(phase.weight_settled >= phase.weight for phase in progress.phases):
+        return "nothing left"
+    return "time left not known yet" if progress.eta_s is None else f"about {words.duration(progress.eta_s)} left"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,17 @@ def test_faults_that_are_not_transient_pass_the_retrying_wrapper(
     runs = [next(iter(system.runs.values())).run]
     with pytest.raises(error, match="planned fault at step 3"):
         list(source.read_runs(runs, Want(selection=Selection(), chunk_points=10), DigestSink()))
+
+
+def test_a_planned_kill_ends_the_process_as_sigkill_does(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        source = FaultySource(MemorySource(SYSTEMS.filled(tmp_path)), FaultPlan({2: "kill"}))
+        list(source.list_runs(ProjectId("ws/plain"), Selection()))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 def _runs(folder: Path) -> list[list[Chunk]]:

@@ -49,6 +49,22 @@ class Content(NamedTuple):
     artifacts: dict[str, str]
     left_over: list[str]
 
+    def differences_from(self, expected: Content) -> list[str]:
+        """What is missing, changed or too much, one line each."""
+        lines = [f"left over: {name}" for name in self.left_over if name not in expected.left_over]
+        for kind, mine, theirs in (
+            ("archive", self.archive, expected.archive),
+            ("artifact", self.artifacts, expected.artifacts),
+        ):
+            lines += [f"{kind} {name}: missing" for name in theirs.keys() - mine.keys()]
+            lines += [f"{kind} {name}: too much" for name in mine.keys() - theirs.keys()]
+            lines += [f"{kind} {name}: changed" for name in mine.keys() & theirs.keys() if mine[name] != theirs[name]]
+        for table in self.target.keys() | expected.target.keys():
+            rows, wanted = self.target.get(table, Counter()), expected.target.get(table, Counter())
+            lines += [f"{table} {row}: missing" for row in (wanted - rows).elements()]
+            lines += [f"{table} {row}: too much" for row in (rows - wanted).elements()]
+        return sorted(lines)
+
 
 class Migration:
     """One migration of four runs with every type of field, from never-synced folders into an MLflow database."""
@@ -115,9 +131,12 @@ class Migration:
                 if coordinator.poll() is None:
                     os.killpg(coordinator.pid, signal.SIGKILL)
 
-    def steps(self) -> int:
-        """How many I/O steps were noted."""
-        return len(self.ledger.read_text().splitlines())
+    def steps(self) -> list[int]:
+        """The numbers of the I/O steps that were noted, those first which differ from the step before in call or
+        file: what a sample should be taken of."""
+        calls = [line.partition(" ")[2] for line in self.ledger.read_text().splitlines()]
+        turns = [number for number, call in enumerate(calls, 1) if number == 1 or call != calls[number - 2]]
+        return turns
 
     def content(self) -> Content:
         """What is there now."""

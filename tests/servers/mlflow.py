@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 _START_TIMEOUT_S = 180.0
-_STOP_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 3.0
 
 
 class MlflowServer(msgspec.Struct, frozen=True):

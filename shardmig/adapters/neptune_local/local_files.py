@@ -61,7 +61,8 @@ class LocalFiles:
     def find(self, field: str, original: str, *candidates: Path) -> Path | None:
         """The file, the first candidate that exists before the mapped path. None is reported as a loss."""
         for path in (*candidates, Path(self.mapped(original))):
-            if path.is_file():
+            # A relative path was meant from the folder that the client was executed in, which no log holds.
+            if path.is_absolute() and path.is_file():
                 return path
         self.findings.add("loss", "missing-file", field=field, detail=f"{original} ({_HINT})")
         return None
@@ -82,7 +83,8 @@ class LocalFiles:
         match, as the client names them (the client prefers its working directory, which no log holds)."""
         matched: set[str] = set()
         for pattern in globs:
-            found = glob.glob(self.mapped(pattern), recursive=True)
+            mapped = self.mapped(pattern)
+            found = glob.glob(mapped, recursive=True) if os.path.isabs(mapped) else []
             if not found:
                 self._report_unmatched(field, pattern)
             matched.update(os.path.abspath(path) for path in found)
@@ -106,8 +108,10 @@ class LocalFiles:
             return [TrackedFile(name, None, scheme.upper(), None, [{"key": "location", "value": location}])]
         original = location.removeprefix("file://")
         found = Path(self.mapped(original)).expanduser()
-        files = sorted(path for path in found.rglob("*") if path.is_file()) if found.is_dir() else [found]
-        if not found.exists():
+        is_here = found.is_absolute() and found.exists()
+        is_folder = is_here and found.is_dir()
+        files = sorted(path for path in found.rglob("*") if path.is_file()) if is_folder else [found]
+        if not is_here:
             self.findings.add("gap", "missing-artifact-file", field=field, detail=f"{original} ({_HINT})")
         lines = []
         for path in files:
@@ -122,7 +126,8 @@ class LocalFiles:
         fixed = pattern
         while _MAGIC & set(fixed):
             fixed = os.path.dirname(fixed)
-        if fixed != pattern and os.path.isdir(self.mapped(fixed)):
+        mapped = self.mapped(fixed)
+        if fixed != pattern and os.path.isabs(mapped) and os.path.isdir(mapped):
             self.findings.add("gap", "no-file-matched", field=field, detail=pattern)
         else:
             self.findings.add("loss", "missing-file", field=field, detail=f"{pattern} ({_HINT})")
@@ -160,7 +165,7 @@ def _printable(name: str) -> str:
 
 def _tracked_file(name: str, path: Path, logged: str) -> TrackedFile:
     metadata = [{"key": "file_path", "value": logged}]
-    if not path.is_file():
+    if not path.is_absolute() or not path.is_file():
         return TrackedFile(name, None, "Local", None, metadata)
     digest = sha1(usedforsecurity=False)
     with open(path, "rb") as file:

@@ -12,7 +12,8 @@ import msgspec
 from shardmig.records import FindingKind
 
 CUT_RECORD: Final = "cut-record"
-"""Code of the `Problem` in the place of a last line that is cut."""
+BAD_RECORD: Final = "bad-record"
+"""Codes of the `Problem` in the place of a last line that is cut, and of a line that cannot be read."""
 
 
 class FloatValue(msgspec.Struct, gc=False):
@@ -196,6 +197,7 @@ class Problem(msgspec.Struct, gc=False, tag_field="type", tag="shardmig.problem"
     kind: FindingKind
     code: str
     detail: str
+    line: bytes = b""
 
 
 Operation = (

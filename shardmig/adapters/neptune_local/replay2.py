@@ -22,9 +22,10 @@ from shardmig.adapters.neptune_local import operations2 as ops
 from shardmig.adapters.neptune_local.columns import SeriesState, SeriesTable
 from shardmig.adapters.neptune_local.findings import FindingLog
 from shardmig.adapters.neptune_local.local_files import image_extension, name_with_extension
-from shardmig.adapters.neptune_local.log2 import FolderLog, Position, merged_blocks
+from shardmig.adapters.neptune_local.log2 import FolderLog, merged_blocks
 from shardmig.adapters.neptune_local.recording import PlannedFile, Stretch, Window
 from shardmig.adapters.neptune_local.survey2 import DESCRIPTIONS, Survey2
+from shardmig.adapters.neptune_local.versions2 import Position
 from shardmig.errors import Permanent
 from shardmig.records import Field, FieldType, RunRef
 from shardmig.selection import Matcher
@@ -64,7 +65,7 @@ class Replay2:
             start = _State([Position()] * len(self._logs), [], clears)
         taker = _Taker(self._run, start, self._matcher, sink, findings)
         ends: Sequence[Position] = start.positions
-        for block in merged_blocks(self._logs, start.positions):
+        for block in merged_blocks(self._logs, start.positions, is_first_pass=False):
             taker.take(block.records)
             ends = block.end
             if taker.stretch.is_full(most):

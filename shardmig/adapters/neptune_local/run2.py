@@ -8,10 +8,11 @@ from typing import Any
 from shardmig.adapters.neptune_local.discover import Locator, read_metadata
 from shardmig.adapters.neptune_local.findings import FindingLog
 from shardmig.adapters.neptune_local.local_files import LocalFiles
-from shardmig.adapters.neptune_local.log2 import FolderLog, Position, merged_blocks, read_counter
+from shardmig.adapters.neptune_local.log2 import FolderLog, merged_blocks, read_counter
 from shardmig.adapters.neptune_local.options import LocalOptions
 from shardmig.adapters.neptune_local.replay2 import Replay2
 from shardmig.adapters.neptune_local.survey2 import Survey2
+from shardmig.adapters.neptune_local.versions2 import Position
 from shardmig.records import Field, FieldType, RunRef
 from shardmig.selection import Matcher
 
@@ -27,10 +28,10 @@ def open_run2(run: RunRef, locator: Locator, options: LocalOptions, matcher: Mat
     ]
     acked = max(read_counter(folder / "last_ack_version") or 0 for folder in folders)
     survey = Survey2(metadata[0].container_id, folders, LocalFiles(options.path_map, findings), keep, acked)
-    for block in merged_blocks(logs, [Position()] * len(logs), tally=True):
+    for block in merged_blocks(logs, [Position()] * len(logs), is_first_pass=True):
         survey.replay(block.records)
     for log in logs:
-        log.tally.report(read_counter(log.folder / "last_put_version"), findings)
+        log.versions.report(read_counter(log.folder / "last_put_version"), findings)
     versions = sorted({known.client_version for known in metadata if known.client_version})
     replay = Replay2(run, logs, survey, matcher, ", ".join(versions))
     provenance: list[tuple[str, FieldType, Any]] = [

@@ -142,7 +142,7 @@ class Survey2:
         }
 
     def _report(self, problem: ops.Problem) -> None:
-        if problem.code != ops.CUT_RECORD:  # whether that is a gap of its own, the tally of versions knows
+        if problem.code not in (ops.CUT_RECORD, ops.BAD_RECORD):  # what those lines cost, versions2 knows
             self.findings.add(problem.kind, problem.code, detail=problem.detail)
 
     def _put(self, operation: Any, family: str, slot: Any) -> None:

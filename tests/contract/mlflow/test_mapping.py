@@ -258,7 +258,7 @@ def test_string_series_are_lossless_parquet_and_a_readable_text(mlflow: Loaded, 
     assert text.startswith("0.0; 2023-11-14T22:13:20.123Z; line\n0.5; ; two\nlines\n1.0; ")
     table = pq.read_table(mlflow.artifact(run, "log/series.parquet", tmp_path))
     assert table["string_value"].to_pylist() == ["line", "two\nlines"] * 2
-    assert table["step"].to_pylist() == [Decimal("0"), Decimal("0.5"), Decimal("1"), Decimal("1.5")]
+    assert table["step"].to_pylist() == [Decimal(0), Decimal("0.5"), Decimal(1), Decimal("1.5")]
 
 
 def test_histograms_keep_every_bit(mlflow: Loaded, tmp_path: Path) -> None:

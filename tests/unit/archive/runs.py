@@ -50,7 +50,9 @@ def int64s(values: Iterable[int]) -> Any:
     return np.array(list(values), dtype=np.int64)
 
 
-def floats(path: str, steps: Sequence[int], values: Sequence[float], *, scale: int = 0, times: Any = None) -> FloatPoints:
+def floats(
+    path: str, steps: Sequence[int], values: Sequence[float], *, scale: int = 0, times: Any = None
+) -> FloatPoints:
     """One float series."""
     times_ms = np.full(len(steps), NO_TIME) if times is None else int64s(times)
     return FloatPoints(

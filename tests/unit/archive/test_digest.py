@@ -29,7 +29,9 @@ def digest(*chunks: Chunk) -> str:
 
 def _file(sha256: str = "aa", name: str = "x.txt", step: str | None = "1", time_ms: int | None = 5) -> Chunk:
     at = None if step is None else Decimal(step)
-    return Files([FileRef(path="f", type="file_series", stored="s", name=name, sha256=sha256, step=at, time_ms=time_ms)])
+    return Files(
+        [FileRef(path="f", type="file_series", stored="s", name=name, sha256=sha256, step=at, time_ms=time_ms)]
+    )
 
 
 def _histogram(kind: str, edges: list[float], values: list[float]) -> Chunk:
@@ -72,7 +74,9 @@ def test_other_content_has_another_digest(what: str) -> None:
 def test_all_nans_are_one() -> None:
     payload = np.array([0x7FF8000000000123], dtype=np.uint64).view(np.float64)
     assert digest(floats("m", [1], [float("nan")])) == digest(floats("m", [1], list(payload)))
-    assert digest(_histogram("DENSITY", [0, float("nan")], [1])) == digest(_histogram("DENSITY", [0, -float("nan")], [1]))
+    assert digest(_histogram("DENSITY", [0, float("nan")], [1])) == digest(
+        _histogram("DENSITY", [0, -float("nan")], [1])
+    )
 
 
 def test_a_step_is_the_same_at_any_scale() -> None:

@@ -42,7 +42,9 @@ def _run(folder: Path) -> list[Chunk]:
         ),
         floats("m/loss", [0, 25, 50], [1.0, float("nan"), float("-inf")], scale=2, times=[1, 2, 3]),
         texts("log", [1, 2], ["", "line"]),
-        HistogramPoints(["h"], int64s([1]), Steps(int64s([7])), int64s([5]), histograms([("DENSITY", [0, 1, 2], [3, 4])])),
+        HistogramPoints(
+            ["h"], int64s([1]), Steps(int64s([7])), int64s([5]), histograms([("DENSITY", [0, 1, 2], [3, 4])])
+        ),
         Files([files.put(RUN, "f/one", "file", source, name="one.txt", step=None)]),
     ]
 
@@ -128,7 +130,9 @@ def test_a_step_that_its_column_cannot_hold_is_exact_in_ours(
 
 
 def test_all_scalars_stand_in_part_0_however_small_the_parts(tmp_path: Path) -> None:
-    fields = Fields([Field(f"{space}/{index}", "string", "x" * 100) for space in ("a", "sys") for index in range(30_000)])
+    fields = Fields(
+        [Field(f"{space}/{index}", "string", "x" * 100) for space in ("a", "sys") for index in range(30_000)]
+    )
     receipt = publish(tmp_path, [fields, floats("m", range(10), range(10))], part_bytes=1)
     first = next((tmp_path / "data").rglob("*_part_0.parquet"))
     assert len(receipt.parts) > 1 or receipt.parts[0].rows == 60_010

@@ -34,7 +34,9 @@ def test_a_scratch_column_holds_what_was_put_at_any_place(tmp_path: Path, folder
 
 
 @pytest.mark.parametrize(("block_rows", "count"), [(10, 95), (10, 10), (7, 1), (1000, 5000)])
-def test_blocks_are_merged_in_order_and_equal_keys_keep_their_order(tmp_path: Path, block_rows: int, count: int) -> None:
+def test_blocks_are_merged_in_order_and_equal_keys_keep_their_order(
+    tmp_path: Path, block_rows: int, count: int
+) -> None:
     random = np.random.default_rng(count)
     rows: list[Column] = [random.integers(-3, 3, count) for _ in range(3)]
     rows.append(np.arange(count))
@@ -128,9 +130,11 @@ def test_more_points_than_memory_may_hold_are_ordered_on_disk(tmp_path: Path) ->
         for path, one in points.series():
             series += [path] if series[-1:] != [path] else []
             assert one.steps.units[0] >= last.get(path, -1)
-            assert not Keys(one.steps.units[1:], one.times_ms[1:] * 0, one.times_ms[1:]).is_below(
-                Keys(one.steps.units[:-1], one.times_ms[1:] * 0, one.times_ms[:-1])
-            ).any()
+            assert (
+                not Keys(one.steps.units[1:], one.times_ms[1:] * 0, one.times_ms[1:])
+                .is_below(Keys(one.steps.units[:-1], one.times_ms[1:] * 0, one.times_ms[:-1]))
+                .any()
+            )
             last[path] = int(one.steps.units[-1])
     assert series == ["m/few", "m/log", "m/loss"]
     assert found.digest() == given.digest()
@@ -138,9 +142,7 @@ def test_more_points_than_memory_may_hold_are_ordered_on_disk(tmp_path: Path) ->
 
 
 def test_a_chunk_may_name_a_series_twice(tmp_path: Path) -> None:
-    chunk = FloatPoints(
-        ["a", "b", "a"], int64s([1, 0, 1]), Steps(int64s([2, 1])), int64s([0, 0]), np.array([2.0, 1.0])
-    )
+    chunk = FloatPoints(["a", "b", "a"], int64s([1, 0, 1]), Steps(int64s([2, 1])), int64s([0, 0]), np.array([2.0, 1.0]))
     (ordered,) = _order([chunk], tmp_path)
     assert isinstance(ordered, FloatPoints)
     assert (ordered.paths, ordered.values.tolist()) == (["a"], [1.0, 2.0])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,18 @@ from shardmig.records import End, Field, Fields, Header, Piece, Selection, Strin
 from tests.unit.archive.runs import RUN, floats, paths_in, texts
 
 
+def _cursor(path: Path) -> bytes | None:
+    with closing(RunSpool(path)) as spool:
+        return spool.cursor()
+
+
 def test_a_successor_goes_on_behind_the_last_whole_piece(tmp_path: Path) -> None:
     spool = RunSpool(tmp_path / "s")
     assert spool.cursor() is None
     spool.append(Piece(RUN, Header(RUN), b"1"))
     spool.append(Piece(RUN, floats("m", [1], [1.0]), b"2"))
     spool.close()
-    assert RunSpool(tmp_path / "s").cursor() == b"2"
+    assert _cursor(tmp_path / "s") == b"2"
     with (tmp_path / "s").open("r+b") as file:
         file.truncate((tmp_path / "s").stat().st_size - 1)
     successor = RunSpool(tmp_path / "s")
@@ -25,7 +31,8 @@ def test_a_successor_goes_on_behind_the_last_whole_piece(tmp_path: Path) -> None
     assert not successor.is_ended
     successor.append(Piece(RUN, End(), b"3"))
     successor.close()
-    assert RunSpool(tmp_path / "s").is_ended
+    with closing(RunSpool(tmp_path / "s")) as ended:
+        assert ended.is_ended
     assert [type(chunk) for chunk in spooled_chunks(tmp_path / "s")] == [Header, End]
 
 
@@ -35,7 +42,7 @@ def test_zeros_behind_the_last_frame_are_torn_off(tmp_path: Path) -> None:
     spool.close()
     with (tmp_path / "s").open("ab") as file:
         file.write(bytes(4096))
-    assert RunSpool(tmp_path / "s").cursor() == b"1"
+    assert _cursor(tmp_path / "s") == b"1"
     assert len(list(spooled_chunks(tmp_path / "s"))) == 1
 
 
@@ -78,7 +85,5 @@ def test_a_run_without_its_end_is_not_published(tmp_path: Path) -> None:
     spool.append(Piece(RUN, Header(RUN)))
     spool.close()
     with pytest.raises(BadInput, match="whole"):
-        compact(
-            tmp_path / "s", paths_in(tmp_path), asked=Selection(), source="t", source_version="", started_ms=0
-        )
+        compact(tmp_path / "s", paths_in(tmp_path), asked=Selection(), source="t", source_version="", started_ms=0)
     assert not (tmp_path / "data").exists()

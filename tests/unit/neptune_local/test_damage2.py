@@ -165,3 +165,35 @@ def test_a_file_that_is_no_json_at_all_is_one_loss_after_the_other_and_no_crash(
     run = read_one(tmp_path, tmp_path / "archive")
     assert {one.code for one in run.findings} <= {"bad-record", "bad-bytes", "cut-record"}
     assert run.findings
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.data())
+@settings(max_examples=80)
+def test_what_a_forked_process_flushes_again_is_not_counted_twice(flushed: int, data: st.DataObject) -> None:
+    """The parent's file was flushed up to any byte when it forked; the child flushes its copy of the rest of what
+    stood in the buffer, then the parent flushes the same and goes on."""
+    ends = [place + 1 for place in range(flushed, len(WHOLE)) if WHOLE[place : place + 1] == b"\n"]
+    buffered = WHOLE[flushed : data.draw(st.sampled_from(ends))]
+    run = read_log(WHOLE[:flushed] + buffered * 2 + WHOLE[flushed + len(buffered) :], last_put=12)
+    whole = read_log(WHOLE, last_put=12)
+    assert run.series == whole.series
+    assert run.logged() == whole.logged()
+    assert {one.code for one in run.findings} <= {"repeated-records"}
+
+
+def test_what_was_flushed_again_much_later_is_recognised(tmp_path: Path) -> None:
+    lines = [record(n, "LogFloats", "m", values=points((n, n, 1.0 * n)), at=1.0 * n) for n in range(1, 5001)]
+    late = [*lines[:3000], lines[90][30:], *lines[91:140], *lines[3000:], *lines[2000:2100]]
+    write_folder(tmp_path, late, last_put=5000)
+    run = read_one(tmp_path, tmp_path / "archive")
+    assert [step for step, _, _ in run.series["m"]] == [str(n) for n in range(1, 5001)]
+    assert [(one.kind, one.code, one.count) for one in run.findings] == [("note", "repeated-records", 149)]
+
+
+def test_another_record_of_the_same_version_is_kept(tmp_path: Path) -> None:
+    lines = [record(n, "LogFloats", "m", values=points((n, n, 1.0)), at=1.0 * n) for n in range(1, 4)]
+    others = [record(n, "LogFloats", "m", values=points((n, 10 + n, 1.0)), at=10.0 + n) for n in range(2, 5)]
+    write_folder(tmp_path, [*lines, *others], last_put=4)
+    run = read_one(tmp_path, tmp_path / "archive")
+    assert [step for step, _, _ in run.series["m"]] == ["1", "2", "3", "12", "13", "14"]
+    assert run.findings == []

@@ -220,3 +220,25 @@ def test_content_that_is_no_base64_is_a_loss(tmp_path: Path) -> None:
         ("LogImages", "i", {"values": [{"value": "***", "step": 0, "ts": 1.0}]}),
     )
     assert codes(run.findings) == [("loss", "bad-record", "f"), ("loss", "bad-record", "i")]
+
+
+def test_a_relative_path_is_never_taken_from_the_folder_that_shardmig_is_executed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "here" / "data" / "x.txt")
+    monkeypatch.chdir(tmp_path / "here")
+    operations = (
+        ("UploadFile", "f", {"ext": "txt", "file_path": "data/x.txt"}),
+        ("UploadFileSet", "s", {"file_globs": ["data/*"], "reset": "True"}),
+        ("TrackFilesToArtifact", "a", {"entries": [["data", None]], "project_id": "p"}),
+    )
+    run = replayed(tmp_path / "one", *operations)
+    assert sorted(codes(run.findings)) == [
+        ("gap", "missing-artifact-file", "a"),
+        ("loss", "missing-file", "f"),
+        ("loss", "missing-file", "s"),
+    ]
+    found = replayed(tmp_path / "two", *operations, path_map=f"data={tmp_path / 'here' / 'data'}")
+    assert codes(found.findings) == []
+    assert found.stored["f: x.txt"] == b"x"
+    assert json.loads(found.stored["a: files_list.json"])[0]["filePath"] == "x.txt"

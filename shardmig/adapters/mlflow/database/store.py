@@ -48,10 +48,13 @@ class DatabaseStore:
         self._database = database
         self._ordinary = ordinary
         self._pending: dict[TargetRunId, _Pending] = {}
+        self._experiments: dict[str, str] = {}
 
     def experiment_id(self, name: str) -> str:
-        """See RunStore."""
-        return self._ordinary.experiment_id(name)
+        """See RunStore. Asked once: `create_run` looks whether the experiment is still there."""
+        if name not in self._experiments:
+            self._experiments[name] = self._ordinary.experiment_id(name)
+        return self._experiments[name]
 
     def experiment_name(self, experiment_id: str) -> str:
         """See RunStore."""
