@@ -28,7 +28,7 @@ def rounded(steps: Int64s, random: np.random.Generator) -> Float64s:
 
 def schedule(steps: Int64s, _: np.random.Generator) -> Float64s:
     """A learning rate that falls a hundred times."""
-    return 1e-3 * 0.95 ** (steps * 100 // len(steps))
+    return np.float_power(0.95, steps * 100 // len(steps)) / 1000
 
 
 def noise(steps: Int64s, random: np.random.Generator) -> Float64s:

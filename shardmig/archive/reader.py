@@ -104,7 +104,7 @@ class ArchiveReader:
                     continue
                 if ref.id in seen:
                     raise BadInput(
-                        f"{run.prefix} and {seen[ref.id]} in {run.folder} are both run {ref.id!r}",
+                        f"{seen[ref.id]} and {run.prefix} in {run.folder} are both run {ref.id!r}",
                         run=ref.label,
                         hint="move one of them away",
                     )

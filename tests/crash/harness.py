@@ -135,8 +135,7 @@ class Migration:
         """The numbers of the I/O steps that were noted, those first which differ from the step before in call or
         file: what a sample should be taken of."""
         calls = [line.partition(" ")[2] for line in self.ledger.read_text().splitlines()]
-        turns = [number for number, call in enumerate(calls, 1) if number == 1 or call != calls[number - 2]]
-        return turns
+        return [number for number, call in enumerate(calls, 1) if number == 1 or call != calls[number - 2]]
 
     def content(self) -> Content:
         """What is there now."""

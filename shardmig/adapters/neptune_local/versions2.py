@@ -21,6 +21,9 @@ from shardmig.adapters.neptune_local.lines2 import decode_block
 from shardmig.adapters.neptune_local.operations2 import BAD_RECORD, CUT_RECORD, Problem, Record, Trouble
 
 _INDEX_EVERY: Final = 256
+_LINES_SEARCHED: Final = 100_000
+_LINES_SEARCHED_A_RECORD: Final = 4
+"""How much may be read again in search of repetitions: logs of processes that share a file look like nothing else."""
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
@@ -48,6 +51,7 @@ class Versions:
 
     def learn(self, at: Position, records: Sequence[Record | Trouble]) -> Sequence[Record | Trouble]:
         """Take account of the next records, which begin at `at`; those that are no repetition."""
+        self._earlier.lines_left += _LINES_SEARCHED_A_RECORD * len(records)
         versions = [record.version for record in records]
         is_plain = self._first and not self._unreadable and self._fragment is None
         if is_plain and versions == list(range(self._last + 1, self._last + 1 + len(versions))):
@@ -85,6 +89,8 @@ class Versions:
         if self._repeated:
             detail = "written again by a forked process"
             findings.add("note", "repeated-records", count=self._repeated, detail=detail)
+        if self._earlier.lines_left <= 0:
+            findings.add("note", "repeats-not-searched", detail="too many records share a version: all are kept")
 
     def _is_repeat(self, at: Position, record: Record | Trouble, before: Sequence[Record | Trouble]) -> bool:
         problem = record.obj
@@ -134,6 +140,7 @@ class _Earlier:
         self._versions: list[int] = []
         self._places: list[Position] = []
         self._behind: tuple[int, Position] | None = None
+        self.lines_left = _LINES_SEARCHED
 
     def note(self, at: Position, version: int) -> None:
         """A record of this version stands in the block that begins at `at`."""
@@ -164,6 +171,9 @@ class _Earlier:
             for line in file:
                 if until is not None and until.file == start.file and start.offset >= until.offset:
                     return
+                if self.lines_left <= 0:
+                    return
+                self.lines_left -= 1
                 for record in decode_block(line, "", 0, is_tail=False):
                     if record.version == version:
                         self._behind = (version + 1, Position(start.file, start.offset + len(line)))

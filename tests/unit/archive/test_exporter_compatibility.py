@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from decimal import Decimal
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def test_row_groups_are_of_use_for_pruning(tmp_path: Path) -> None:
     assert metadata.num_row_groups >= 4
     bounds = [metadata.row_group(group).column(2).statistics for group in range(metadata.num_row_groups)]
     assert [bound.min for bound in bounds] == sorted(bound.min for bound in bounds)
-    assert all(one.max <= other.min for one, other in zip(bounds[:-1], bounds[1:], strict=True))
+    assert all(one.max <= other.min for one, other in itertools.pairwise(bounds))
 
 
 @pytest.mark.parametrize("compression", ["zstd", "snappy", "none"])

@@ -197,3 +197,11 @@ def test_another_record_of_the_same_version_is_kept(tmp_path: Path) -> None:
     run = read_one(tmp_path, tmp_path / "archive")
     assert [step for step, _, _ in run.series["m"]] == ["1", "2", "3", "12", "13", "14"]
     assert run.findings == []
+
+
+def test_a_log_whose_records_all_share_a_version_is_read_in_fair_time(tmp_path: Path) -> None:
+    lines = [record(1, "LogFloats", "m", values=points((n, n, 1.0)), at=1.0 * n) for n in range(40_000)]
+    write_folder(tmp_path, lines, last_put=1)
+    run = read_one(tmp_path, tmp_path / "archive")
+    assert len(run.series["m"]) == 40_000
+    assert [one.code for one in run.findings] == ["repeats-not-searched"]

@@ -24,7 +24,7 @@ from shardmig.errors import (
 
 LOCK_WAIT_S: Final = 120
 """How long a writer waits for the others: many transactions of `store.ROWS_A_TRANSACTION` rows."""
-PAGE_CACHE_KIB: Final = 65_536
+PAGE_CACHE_KIB: Final = 32_768
 """SQLite's page cache. Its default of 2 MB makes index pages go out and come in again (measured: 10 to 20 % slower)."""
 
 _SQLITE_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
