@@ -213,13 +213,7 @@ def described(store: ArchiveFiles, ref: FileRef, *, with_hash: bool) -> FileRef:
         if not is_tree:
             return msgspec.structs.replace(ref, name=ref.name or name, size_bytes=known[0], sha256=known[1])
     whole = tree.ref(ref.path, ref.type, ref.stored)
-    return msgspec.structs.replace(
-        ref,
-        name=ref.name or found.name,
-        size_bytes=whole.size_bytes,
-        sha256=whole.sha256 if with_hash else "",
-        is_tree=True,
-    )
+    return whole if with_hash else msgspec.structs.replace(whole, sha256="")
 
 
 def _stored_name(

@@ -17,7 +17,9 @@ from shardmig.archive.rows import KINDS, Blob, Column, Keys, Rows, SeriesType, s
 from shardmig.archive.table import PAYLOAD_COLUMNS, SCHEMA
 from shardmig.errors import BadInput
 from shardmig.records import (
+    FILE_TYPES,
     NO_TIME,
+    SCALAR_TYPES,
     Field,
     FieldType,
     FileRef,
@@ -194,13 +196,16 @@ def rows_by_type(batch: pa.RecordBatch) -> Iterator[TypedRows]:
         yield TypedRows(_field_type(types[code]), part)
 
 
-def stretches_by_type(batch: pa.RecordBatch) -> Iterator[TypedRows]:
-    """Neighbouring rows of one type, in file order: for rows in canonical order."""
+def stretches(batch: pa.RecordBatch) -> Iterator[list[TypedRows]]:
+    """Neighbouring rows that belong in one chunk, in file order: scalars, files, or series of one type."""
     types, codes = _encoded(batch.column("attribute_type"))
-    bounds = [0, *(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist(), len(codes)]
+    chunk_of = dict.fromkeys(SCALAR_TYPES, "scalar") | dict.fromkeys(FILE_TYPES, "file")
+    kinds = [chunk_of.get(_field_type(name), name) for name in types]
+    chunk_codes = np.array([kinds.index(kind) for kind in kinds], dtype=np.int32)[codes]
+    bounds = [0, *(np.flatnonzero(chunk_codes[1:] != chunk_codes[:-1]) + 1).tolist(), len(codes)]
     for start, stop in pairwise(bounds):
         if stop > start:
-            yield TypedRows(_field_type(types[codes[start]]), batch.slice(start, stop - start))
+            yield list(rows_by_type(batch.slice(start, stop - start)))
 
 
 def _encoded(column: pa.Array) -> tuple[list[str], NDArray[np.int32]]:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from shardmig.archive.canonical import Scalars
 from shardmig.archive.ordering import ordered_points
-from shardmig.archive.parsing import Findings, TypedRows, WantsField, rows_by_type, stretches_by_type, wanted_rows
+from shardmig.archive.parsing import Findings, TypedRows, WantsField, rows_by_type, stretches, wanted_rows
 from shardmig.archive.published import PublishedRun, WantsGroup, every_group, paths_between
 from shardmig.archive.rows import content_sizes, cut_row, points_of, slice_points
 from shardmig.archive.table import PAYLOAD_COLUMNS
@@ -50,29 +50,18 @@ def canonical_chunks(
     wants_group = holds_any(field.path for field in receipt.fields if wants(field.path, field.type))
     for path in run.parts:
         for batch in run.row_groups(path, wants_group):
-            for rows in stretches_by_type(wanted_rows(batch, wants, findings)):
-                if rows.type in SCALAR_TYPES:
-                    yield Fields(list(rows.fields(findings)))
-                elif rows.type in FILE_TYPES:
-                    yield Files(list(rows.files(findings)))
+            for stretch in stretches(wanted_rows(batch, wants, findings)):
+                if stretch[0].type in SERIES_TYPES:
+                    yield from _cut(stretch[0], findings, chunk_points)
                 else:
-                    yield from _cut(rows, findings, chunk_points)
+                    yield from _scalars(stretch, findings)
 
 
 def ordered_chunks(
     run: PublishedRun, wanted: Wanted, findings: Findings, chunk_points: int, scratch: Path
 ) -> Iterator[Chunk]:
     """For a run whose rows stand in any order: scalars and files are held, points are ordered by way of `scratch`."""
-    scalars = Scalars()
-    for rows in _typed_rows(run, wanted, findings):
-        if rows.type in SCALAR_TYPES:
-            scalars.add_fields(rows.fields(findings))
-        elif rows.type in FILE_TYPES:
-            scalars.add_files(rows.files(findings))
-    if fields := scalars.fields():
-        yield Fields(fields)
-    if files := scalars.files():
-        yield Files(files)
+    yield from _scalars(_typed_rows(run, wanted, findings), findings)
     counted = False
 
     def points() -> Iterator[Points]:
@@ -124,6 +113,19 @@ def row_count(chunk: Chunk) -> int:
             return 0
         case _:
             return len(chunk.times_ms)
+
+
+def _scalars(typed: Iterable[TypedRows], findings: Findings) -> Iterator[Chunk]:
+    scalars = Scalars()
+    for rows in typed:
+        if rows.type in SCALAR_TYPES:
+            scalars.add_fields(rows.fields(findings))
+        elif rows.type in FILE_TYPES:
+            scalars.add_files(rows.files(findings))
+    if fields := scalars.fields():
+        yield Fields(fields)
+    if files := scalars.files():
+        yield Files(files)
 
 
 def _typed_rows(run: PublishedRun, wanted: Wanted, findings: Findings) -> Iterator[TypedRows]:

@@ -73,9 +73,7 @@ def plan(
         report = coordinator.execute(request, _settings(execution), observe, home=Path(home))
     report = _with_selection_checked(report, chosen)
     found = estimate.estimate_of(report, phases)
-    speech.answer(found, estimate.shown(found, report.failed, verbose=speech.is_verbose))
-    if report.stopped:
-        speech.say(f"shardmig plan: {report.stopped}")
+    speech.answer(found, estimate.shown(found, report, verbose=speech.is_verbose))
     return report.exit_code
 
 

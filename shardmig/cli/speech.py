@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from shardmig.cli.exits import ExitCode, exit_code_of
 from shardmig.cli.flags import SpeechFlags
-from shardmig.errors import ShardmigError, UsageError
+from shardmig.errors import DiskFull, ShardmigError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -85,6 +86,9 @@ def spoken(command: Callable[..., int]) -> Callable[..., int]:
             return _fail(voice, "interrupted", "the same command again goes on", ExitCode.INTERRUPTED)
         except BrokenPipeError:
             raise
+        except OSError as error:
+            refused = _refusal_of(error)
+            return _internal(voice, error) if refused is None else refuse(voice, refused)
         except Exception as error:  # noqa: BLE001 - the last place that can tell the user
             return _internal(voice, error)
         finally:
@@ -103,6 +107,18 @@ def refuse(voice: Speech, error: ShardmigError) -> int:
     if voice.is_verbose:
         voice.say("".join(traceback.format_exception(error)).rstrip())
     return _fail(voice, printable(error.message) + printable(named), printable(error.hint), exit_code_of(error))
+
+
+def _refusal_of(error: OSError) -> ShardmigError | None:
+    """What the computer refuses is no defect of shardmig. None for anything else."""
+    where = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFull(f"the disk is full: {where}", hint="free space, then give the same command again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UsageError(
+            f"may not use {where}", hint="choose another folder with -d and -f, or change its permissions"
+        )
+    return None
 
 
 def _internal(voice: Speech, error: Exception) -> int:

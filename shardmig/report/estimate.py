@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from shardmig.errors import StepConflict
-from shardmig.records import Counters, FailedRun, Finding, Report, RunOutcome, StepNeeds
+from shardmig.records import Counters, Finding, Report, RunOutcome, StepNeeds
 from shardmig.report import terminal, words
 from shardmig.report.findings import Reason, reasons, why_failed
 from shardmig.steps import merge_needs, proposed_multiplier
@@ -42,6 +42,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     steps: StepNeeds
     step_multiplier: int | None
     step_conflict: str
+    stopped: str
     name_changes: int
     predicted: list[Reason]
     runs: list[RunEstimate]
@@ -64,13 +65,14 @@ def estimate_of(report: Report, phases: list[str]) -> Estimate:
         steps=needs,
         step_multiplier=multiplier,
         step_conflict=conflict,
+        stopped=report.stopped,
         name_changes=sum(outcome.name_changes for outcome in outcomes),
         predicted=reasons(outcomes),
         runs=[_run_estimate(outcome) for outcome in outcomes],
     )
 
 
-def shown(estimate: Estimate, failed: list[FailedRun], *, verbose: bool) -> Iterator[RenderableType]:
+def shown(estimate: Estimate, report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     """The estimate for people; every run with `verbose`."""
     counters = estimate.counters
     yield Text(
@@ -92,7 +94,9 @@ def shown(estimate: Estimate, failed: list[FailedRun], *, verbose: bool) -> Iter
     if verbose:
         yield Text()
         yield _run_table(estimate.runs)
-    for one in failed:
+    if report.stopped:
+        yield terminal.name(f"stopped: {report.stopped}", style="red")
+    for one in report.failed:
         yield terminal.name(f"cannot be read: {one.outcome.run.label}: {why_failed(one.outcome)}", style="red")
 
 

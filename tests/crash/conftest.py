@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.harness import ROOT, Content, Fault, Migration, Role
+from tests.crash.harness import ROOT, Content, Fault, Migration, Role, Undisturbed
 
 MakeMigration = Callable[[], Migration]
 
@@ -64,19 +64,19 @@ def migration(new_migration: MakeMigration) -> Migration:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(new_migration: MakeMigration) -> dict[Role, tuple[Content, int]]:
-    """What a migration leaves that nothing disturbs, and in how many I/O steps of each role. Executed for each."""
-    learnt: dict[Role, tuple[Content, int]] = {}
+def undisturbed(new_migration: MakeMigration) -> dict[Role, Undisturbed]:
+    """A migration that nothing disturbs, executed once for each role whose steps are noted."""
+    learnt: dict[Role, Undisturbed] = {}
     roles: tuple[Role, ...] = ("coordinator", "worker")
     for role in roles:
         migration = new_migration()
         ended = migration.execute(Fault(role, step=0))
         assert ended.returncode == 0, ended.stderr
-        learnt[role] = (migration.content(), migration.steps())
+        learnt[role] = Undisturbed(migration.content(), migration.steps())
     return learnt
 
 
 @pytest.fixture(scope="session")
-def expected(undisturbed: dict[Role, tuple[Content, int]]) -> Content:
+def expected(undisturbed: dict[Role, Undisturbed]) -> Content:
     """What every migration must leave in the end."""
-    return undisturbed["worker"][0]
+    return undisturbed["worker"].content

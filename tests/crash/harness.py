@@ -66,6 +66,21 @@ class Content(NamedTuple):
         return sorted(lines)
 
 
+class Undisturbed(NamedTuple):
+    """A migration that nothing disturbed: what it left, and its I/O steps in one role."""
+
+    content: Content
+    steps: list[str]
+
+    def sample(self, points: int) -> list[int]:
+        """Numbers of steps, counted from 1: all if so many are asked for, else an even sample of those at which
+        another call or another file begins, since a database writes hundreds of pages in a row."""
+        if points >= len(self.steps):
+            return list(range(1, len(self.steps) + 1))
+        turns = [number for number, step in enumerate(self.steps, 1) if number == 1 or step != self.steps[number - 2]]
+        return [turns[point * (len(turns) - 1) // (points - 1)] for point in range(points)]
+
+
 class Migration:
     """One migration of four runs with every type of field, from never-synced folders into an MLflow database."""
 
@@ -131,11 +146,9 @@ class Migration:
                 if coordinator.poll() is None:
                     os.killpg(coordinator.pid, signal.SIGKILL)
 
-    def steps(self) -> list[int]:
-        """The numbers of the I/O steps that were noted, those first which differ from the step before in call or
-        file: what a sample should be taken of."""
-        calls = [line.partition(" ")[2] for line in self.ledger.read_text().splitlines()]
-        return [number for number, call in enumerate(calls, 1) if number == 1 or call != calls[number - 2]]
+    def steps(self) -> list[str]:
+        """The I/O steps that were noted: call and file."""
+        return [line.partition(" ")[2] for line in self.ledger.read_text().splitlines()]
 
     def content(self) -> Content:
         """What is there now."""
@@ -208,13 +221,6 @@ def eventually(condition: Callable[[], bool], *, within_s: float = 60.0) -> bool
             return False
         time.sleep(0.01)
     return True
-
-
-def spread(steps: int, points: int) -> list[int]:
-    """Up to `points` of the steps 1 … `steps`, evenly."""
-    if points >= steps:
-        return list(range(1, steps + 1))
-    return [1 + round(number * (steps - 1) / (points - 1)) for number in range(points)]
 
 
 def _files(folder: Path) -> list[Path]:

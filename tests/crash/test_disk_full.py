@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.harness import Content, Fault, Migration, Role, spread
+from tests.crash.harness import Content, Fault, Migration, Role, Undisturbed
 
 POINTS = 6
 STOPPED = 7
@@ -17,9 +17,9 @@ STOPPED = 7
 @pytest.mark.parametrize("role", ["coordinator", "worker"])
 @pytest.mark.parametrize("point", range(POINTS))
 def test_a_full_disk_stops_the_migration_and_the_same_command_goes_on_when_there_is_space(
-    migration: Migration, undisturbed: dict[Role, tuple[Content, int]], expected: Content, role: Role, point: int
+    migration: Migration, undisturbed: dict[Role, Undisturbed], expected: Content, role: Role, point: int
 ) -> None:
-    full = migration.execute(Fault(role, spread(undisturbed[role][1] - 1, POINTS)[point], "full"))
+    full = migration.execute(Fault(role, undisturbed[role].sample(POINTS)[point], "full"))
     assert migration.mark.exists()
     assert full.returncode == STOPPED, full.stderr
     assert "no space" in full.stderr.lower() or "disk is full" in full.stderr.lower()

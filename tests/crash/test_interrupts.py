@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.harness import Content, Fault, Migration, Role, eventually
+from tests.crash.harness import Content, Fault, Migration, Role, Undisturbed, eventually
 
 
 @contextmanager
-def paused(migration: Migration, undisturbed: dict[Role, tuple[Content, int]]) -> Iterator[subprocess.Popen[str]]:
+def paused(migration: Migration, undisturbed: dict[Role, Undisturbed]) -> Iterator[subprocess.Popen[str]]:
     """The migration with its worker paused in the middle of its work."""
-    fault = Fault("worker", undisturbed["worker"][1] // 2, "pause")
+    fault = Fault("worker", len(undisturbed["worker"].steps) // 2, "pause")
     with migration.executing(fault) as coordinator:
         assert eventually(migration.mark.exists)
         yield coordinator
@@ -42,7 +42,7 @@ def is_gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_finishes_what_is_in_flight_and_the_same_command_goes_on(
-    migration: Migration, undisturbed: dict[Role, tuple[Content, int]], expected: Content, number: signal.Signals
+    migration: Migration, undisturbed: dict[Role, Undisturbed], expected: Content, number: signal.Signals
 ) -> None:
     with paused(migration, undisturbed) as coordinator:
         workers = workers_of(coordinator)
@@ -59,7 +59,7 @@ def test_one_signal_finishes_what_is_in_flight_and_the_same_command_goes_on(
 
 
 def test_two_interrupts_stop_at_once_and_the_same_command_goes_on(
-    migration: Migration, undisturbed: dict[Role, tuple[Content, int]], expected: Content
+    migration: Migration, undisturbed: dict[Role, Undisturbed], expected: Content
 ) -> None:
     with paused(migration, undisturbed) as coordinator:
         workers = workers_of(coordinator)
@@ -78,7 +78,7 @@ def test_two_interrupts_stop_at_once_and_the_same_command_goes_on(
 
 
 def test_a_second_coordinator_is_refused_and_does_no_harm(
-    migration: Migration, undisturbed: dict[Role, tuple[Content, int]], expected: Content
+    migration: Migration, undisturbed: dict[Role, Undisturbed], expected: Content
 ) -> None:
     with paused(migration, undisturbed) as coordinator:
         second = migration.execute()

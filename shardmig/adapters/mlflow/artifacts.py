@@ -83,11 +83,11 @@ class _OnDisk:
             shutil.copyfile(file, target)
 
     def get(self, path: str, file: Path) -> None:
-        try:
-            with disk_errors(f"artifact {path}"):
+        with disk_errors(f"artifact {path}"):
+            try:
                 shutil.copyfile(self._root / path, file)
-        except FileNotFoundError as error:
-            raise NotFound(f"artifact {path} does not exist") from error
+            except FileNotFoundError as error:
+                raise NotFound(f"artifact {path} does not exist") from error
 
 
 class _BehindServer:

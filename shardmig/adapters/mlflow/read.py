@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardmig import steps
@@ -89,7 +90,9 @@ class _Reader:
             return Sidecar(self._fetched(SIDECAR))
         except NotFound:
             self._findings.append(Finding("loss", "sidecar-missing", detail=f"{SIDECAR} is gone"))
-            return Sidecar(None)
+        except (pa.ArrowInvalid, OSError) as error:
+            self._findings.append(Finding("loss", "sidecar-unreadable", detail=f"{SIDECAR}: {error}"))
+        return Sidecar(None)
 
     def _fields(self) -> Iterator[Field]:
         params = dict(self._stored.params)
@@ -172,15 +175,19 @@ class _Reader:
     def _artifact_series(self, entry: SeriesEntry) -> Iterator[Chunk]:
         try:
             local = self._fetched(entry.artifact)
+            yield from self._points_of(entry.path, local)
         except NotFound as error:
             self._findings.append(Finding("loss", "series-missing", entry.path, detail=error.message))
-            return
+        except (pa.ArrowInvalid, OSError) as error:
+            self._findings.append(Finding("loss", "series-unreadable", entry.path, detail=f"{entry.artifact}: {error}"))
+
+    def _points_of(self, path: str, local: Path) -> Iterator[Chunk]:
         with pq.ParquetFile(local) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
                 for start in range(0, len(table), self._want.chunk_points):
                     part = table.slice(start, self._want.chunk_points)
-                    yield from points_of_table([entry.path], np.array([len(part)], dtype=np.int64), part)
+                    yield from points_of_table([path], np.array([len(part)], dtype=np.int64), part)
         local.unlink()
 
     def _fetched(self, artifact: str) -> Path:

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -44,6 +44,15 @@ class _State(msgspec.Struct, array_like=True):
     has_previews: bool = False
 
 
+class _Surveyed(NamedTuple):
+    """A run after its first pass."""
+
+    run: RunRef
+    survey: Survey3
+    uploads: Uploads3
+    matcher: Matcher
+
+
 class Replay3:
     """A surveyed run of neptune-scale (see `recording.Recording`). The connections stay open while it is read."""
 
@@ -59,18 +68,15 @@ class Replay3:
         self.findings = survey.findings
         self.fields: list[Field] = survey.fields()
         self.files = _planned(survey, uploads, matcher)
-        self._run = run
         self._connections = connections
-        self._survey = survey
-        self._uploads = uploads
-        self._matcher = matcher
+        self._surveyed = _Surveyed(run, survey, uploads, matcher)
 
     def windows(self, state: bytes, most: int, sink: FileSink, findings: FindingLog) -> Iterator[Window]:
         """See `recording.Recording`."""
-        if not {"metrics", "series", "files"} & set(self._matcher.selection.classes):
+        if not {"metrics", "series", "files"} & set(self._surveyed.matcher.selection.classes):
             return
         start = msgspec.msgpack.decode(state, type=_State) if state else _State([0] * len(self._connections))
-        taker = _Taker(self._run, start, self._survey, self._uploads, self._matcher, sink, findings)
+        taker = _Taker(self._surveyed, start, sink, findings)
         sequences = list(start.sequences)
         parse = messages().UpdateRunSnapshot.FromString
         for time_ms, database, sequence, kind, message in merged_rows(self._connections, list(sequences)):
@@ -95,25 +101,13 @@ class Replay3:
 class _Taker:
     """Takes the points out of snapshots."""
 
-    def __init__(
-        self,
-        run: RunRef,
-        start: _State,
-        survey: Survey3,
-        uploads: Uploads3,
-        matcher: Matcher,
-        sink: FileSink,
-        findings: FindingLog,
-    ) -> None:
+    def __init__(self, surveyed: _Surveyed, start: _State, sink: FileSink, findings: FindingLog) -> None:
         self.stretch = Stretch(SeriesTable(start.series), micro_steps=True)
-        self._run = run
-        self._survey = survey
-        self._uploads = uploads
-        self._matcher = matcher
+        self._run, self._survey, self._uploads, self._matcher = surveyed
         self._sink = sink
         self._findings = findings
         self._highest = int(start.highest)
-        self._fork_micro = fork_micro(survey.created)
+        self._fork_micro = fork_micro(surveyed.survey.created)
         self._numbers: dict[tuple[str, FieldType], int] = {}
         self._float_numbers: dict[str, int] = {}
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import ArrayLike
 
 from shardmig.adapters.base import Want
 from shardmig.archive.layout import part_name, project_folder, sanitize
@@ -50,9 +51,7 @@ def int64s(values: Iterable[int]) -> Any:
     return np.array(list(values), dtype=np.int64)
 
 
-def floats(
-    path: str, steps: Sequence[int], values: Sequence[float], *, scale: int = 0, times: Any = None
-) -> FloatPoints:
+def floats(path: str, steps: Sequence[int], values: ArrayLike, *, scale: int = 0, times: Any = None) -> FloatPoints:
     """One float series."""
     times_ms = np.full(len(steps), NO_TIME) if times is None else int64s(times)
     return FloatPoints(

@@ -38,7 +38,7 @@ def _histogram(kind: str, edges: list[float], values: list[float]) -> Chunk:
     return HistogramPoints(["h"], int64s([1]), Steps(int64s([1])), int64s([1]), histograms([(kind, edges, values)]))
 
 
-DIFFERENT = {
+DIFFERENT: dict[str, tuple[Chunk, Chunk]] = {
     "value": (floats("m", [1], [1.0]), floats("m", [1], [np.nextafter(1.0, 2)])),
     "sign of zero": (floats("m", [1], [0.0]), floats("m", [1], [-0.0])),
     "step": (floats("m", [1], [1.0]), floats("m", [2], [1.0])),

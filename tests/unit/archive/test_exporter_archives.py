@@ -336,9 +336,9 @@ def test_a_large_disordered_run_is_read_in_order(tmp_path: Path) -> None:
     assert sum(sizes) == 600_000
     assert max(sizes) <= 50_000
     by_series: dict[str, list[Any]] = {}
-    for path, series in points_of_kind(chunks, FloatPoints):
+    for name, series in points_of_kind(chunks, FloatPoints):
         assert (np.diff(series.steps.units) >= 0).all()
         assert np.array_equal(series.steps.units * 2.0, series.values)
-        by_series.setdefault(path, []).append(series.steps.units)
+        by_series.setdefault(name, []).append(series.steps.units)
     assert list(by_series) == ["m/0", "m/1", "m/2"]
     assert all((np.diff(np.concatenate(parts)) >= 0).all() for parts in by_series.values())

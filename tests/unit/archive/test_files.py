@@ -5,7 +5,7 @@ import io
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -100,7 +100,7 @@ def test_hostile_names_stay_inside(tmp_path: Path, path: str, name: str) -> None
 
 def test_a_tree_keeps_its_member_names(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"2")
-    members = [("b/deep.txt", io.BytesIO(b"1")), ("a b.bin", tmp_path / "source")]
+    members: list[tuple[str, BinaryIO | Path]] = [("b/deep.txt", io.BytesIO(b"1")), ("a b.bin", tmp_path / "source")]
     ref = _store(tmp_path).put_tree(RUN, "set", "file_set", members)
     assert ref.is_tree
     assert ref.size_bytes == 2
@@ -194,7 +194,7 @@ def test_links_that_lead_out_are_hostile_and_links_inside_are_not(tmp_path: Path
 
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     _put(tmp_path, "f", b"1")
-    with pytest.raises(NotFound, match="files-path|not in the archive"):
+    with pytest.raises(NotFound, match="not in the archive"):
         _store(tmp_path).path(FileRef(path="f", type="file", stored="RUN-1/gone"))
 
 
@@ -268,4 +268,4 @@ def test_hashes_of_files_are_left_out_on_demand(tmp_path: Path) -> None:
     assert Files([FileRef(path="f", type="file", stored="x", name="x", size_bytes=2)]) in [
         piece.chunk for piece in pieces
     ]
-    assert Finding("note", "no-receipt", detail=end_of([piece.chunk for piece in pieces]).findings[0].detail)
+    assert [finding.code for finding in end_of([piece.chunk for piece in pieces]).findings] == ["no-receipt"]

@@ -135,7 +135,7 @@ def test_a_flipped_byte_in_a_part_is_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(BadInput, match="part_1.parquet has other content"):
+    with pytest.raises(BadInput, match=r"part_1\.parquet has other content"):
         read(tmp_path)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +15,8 @@ import pytest
 import shardmig
 from shardmig.cli.app import execute
 from shardmig.cli.exits import MEANINGS, ExitCode
+from shardmig.cli.flags import SpeechFlags
+from shardmig.cli.speech import Speech, spoken
 
 COMMANDS = ("plan", "export", "load", "migrate", "verify", "status", "retry", "summary", "ls", "show")
 HEAVY = (
@@ -125,3 +129,28 @@ def test_an_internal_error_names_the_file_with_its_traceback(
     [written] = tmp_path.glob("shardmig-error-*.txt")
     assert str(written) in said
     assert "Traceback" in written.read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [
+        (errno.ENOSPC, ExitCode.STOPPED, "the disk is full: /exports"),
+        (errno.EROFS, ExitCode.USAGE, "may not use /exports"),
+        (errno.EIO, ExitCode.INTERNAL, "internal error: OSError"),
+    ],
+)
+def test_what_the_computer_refuses_is_no_internal_error(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    number: int,
+    code: ExitCode,
+    message: str,
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def command(speech: Speech) -> int:
+        raise OSError(number, os.strerror(number), "/exports")
+
+    assert spoken(command)(speech=SpeechFlags()) == code
+    assert message in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_the_estimate_proposes_the_multiplier_that_keeps_every_step(report: Repo
     survey = msgspec.structs.replace(report, outcomes={"survey": report.outcomes["load"][:1]})
     estimate = estimate_of(survey, ["load"])
     assert (estimate.step_multiplier, estimate.counters.points, estimate.name_changes) == (2, 1_234_567, 1)
-    text = "".join(terminal.text_of(part) for part in shown(estimate, [], verbose=True))
+    text = "".join(terminal.text_of(part) for part in shown(estimate, survey, verbose=True))
     assert "--step-multiplier 2 keeps every one" in text
     assert "infinity" in text
     assert "ws/proj/RUN-1" in text
