@@ -12,7 +12,7 @@ import pytest
 from shardmig.archive.files import ArchiveFiles, DigestSink
 from shardmig.archive.reader import ArchiveReader
 from shardmig.errors import BadInput, HostilePath, NotFound, Unavailable
-from shardmig.records import FieldType, FileRef, Files, Finding, FloatPoints, RunId, RunRef
+from shardmig.records import FieldType, FileRef, Files, FloatPoints, RunId, RunRef
 from tests.unit.archive.runs import RUN, end_of, floats, paths_in, points_of_kind, publish, read, write_exporter_part
 
 
