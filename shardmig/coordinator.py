@@ -49,8 +49,8 @@ from shardmig.records import (
     Task,
     TaskResult,
 )
-from shardmig.results import exit_code_of, report_of
-from shardmig.schedule import Ready, Schedule
+from shardmig.results import exit_code_of, report_of, was_carried_out
+from shardmig.schedule import FUTILE_ATTEMPTS, Ready, Schedule
 from shardmig.steps import merge_needs, proposed_multiplier
 from shardmig.worker.task import execute as execute_task
 
@@ -62,6 +62,9 @@ def execute(
 ) -> Report:
     """Carry a request out, or go on with it. Returns how every run of its plan stands.
 
+    A request that was carried out to its end before is carried out anew, and finds most of it there already; one that
+    was interrupted goes on where it was.
+
     `home`: where migrations are kept, by default in the archive. `observe` is called about twice a second from
     this thread. Raises UsageError, PlanMismatch (also when a run changed or vanished in the source), JournalLocked.
     SIGINT and SIGTERM: the first drains, the second kills the workers; both leave everything resumable.
@@ -69,9 +72,8 @@ def execute(
     folder = MigrationFolder(home or home_of(request.archive), planner.migration_id(request))
     with _full_disk_is_fatal(folder), _locks(folder, request.archive, request):
         plan, extension = _reconcile(folder, request)
-        return _Execution(folder, plan, settings, observe).carry_out(
-            extension, sample=request.sample, predict=request.predict
-        )
+        execution = _Execution(folder, plan, settings, observe)
+        return execution.carry_out(extension, looks_again=True, sample=request.sample, predict=request.predict)
 
 
 def retry(
@@ -171,11 +173,19 @@ class _Execution:
         self._fatal: Failure | None = None
 
     def carry_out(
-        self, extension: list[Extended], *, only: tuple[ShardId, ...] = (), sample: int = 0, predict: bool = False
+        self,
+        extension: list[Extended],
+        *,
+        looks_again: bool = False,
+        only: tuple[ShardId, ...] = (),
+        sample: int = 0,
+        predict: bool = False,
     ) -> Report:
         self._sample, self._predict = sample, predict
+        looks_again = looks_again and was_carried_out(self._state)
+        workers, engine = self._settings.slots, self._settings.engine
         try:
-            self._note(Started(_now_ms(), self._plan.fingerprint, self._settings.slots, self._settings.engine))
+            self._note(Started(_now_ms(), self._plan.fingerprint, workers, engine, looks_again))
             for line in extension:
                 self._note(line)
             self._schedule = Schedule(self._state, max_attempts=self._settings.max_attempts, only=only)
@@ -262,6 +272,8 @@ class _Execution:
             self._fatal = result.failure
             self._engine.stop()
         given_up, children = self._schedule.end(ready, result, lost, time.monotonic())
+        if self._schedule.futile >= FUTILE_ATTEMPTS and self._fatal is None and result is not None:
+            self._stop_unreachable(result)
         if given_up:
             closing = TaskResult(shard=ready.shard.id, phase=ready.phase, attempt=attempt, runs=given_up)
             self._note(AttemptEnded(_now_ms(), closing, ready.phase, ready.shard.id, attempt))
@@ -269,6 +281,16 @@ class _Execution:
             self._note(Extended(_now_ms(), children))
             self._schedule.replaced(children)
         self._watch.ended(ready)
+
+    def _stop_unreachable(self, result: TaskResult) -> None:
+        """Rather than try every run of the plan against something that is down, for days."""
+        failures = [result.failure, *(outcome.failure for outcome in result.runs)]
+        reason = next((failure.message for failure in failures if failure is not None), "")
+        message = f"{FUTILE_ATTEMPTS} attempts in a row could reach nothing: {reason}"
+        self._fatal = Failure(
+            "Unavailable", "fatal", message, hint="when it answers again, give the same command again"
+        )
+        self._engine.stop()
 
     def _choose_multiplier(self) -> None:
         """Once the steps of all runs are known, the smallest multiplier that keeps each of them."""

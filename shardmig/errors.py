@@ -84,7 +84,9 @@ class AdapterError(ShardmigError):
 
 
 class Transient(AdapterError):
-    """The same call may succeed later."""
+    """The same call may succeed later. `patience_spent`: it was tried again for as long as one attempt waits."""
+
+    patience_spent = False
 
 
 class RateLimited(Transient):

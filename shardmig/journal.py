@@ -68,6 +68,8 @@ class State:
             self.executions += 1
             self.open.clear()
             self.finished = None
+            if line.looks_again:
+                self._forget()
         elif isinstance(line, Extended):
             self._extend(line)
         elif isinstance(line, MultiplierChosen):
@@ -93,6 +95,12 @@ class State:
         """All runs of the plan."""
         for shard in self.shards.values():
             yield from shard.runs
+
+    def _forget(self) -> None:
+        """What was written may have been removed since; what was learnt of the source holds while it is the same."""
+        for phase, outcomes in self.outcomes.items():
+            if phase != "survey":
+                outcomes.clear()
 
     def _extend(self, line: Extended) -> None:
         for shard in line.shards:

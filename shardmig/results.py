@@ -32,6 +32,11 @@ def exit_code_of(state: State, *, interrupted: bool, fatal: Failure | None) -> i
     return FAILED_RUNS
 
 
+def was_carried_out(state: State) -> bool:
+    """Did the last execution come to its end, whatever became of the runs?"""
+    return state.finished is not None and state.finished.exit_code not in (STOPPED, INTERRUPTED)
+
+
 def report_of(folder: MigrationFolder, state: State, code: int, watch: Watch, fatal: Failure | None) -> Report:
     """Everything the user is told at the end."""
     failed = [

@@ -13,7 +13,12 @@ from shardmig.records import Failure, Phase, RunOutcome, RunRef, Shard, ShardId,
 
 _LOST_BEFORE_SPLIT: Final = 2
 _UNCLASSIFIED_ATTEMPTS: Final = 2
+_FIRST_PAUSE_S: Final = 0.5
+_FIRST_PAUSE_UNREACHABLE_S: Final = 8.0
 _LONGEST_PAUSE_S: Final = 30.0
+FUTILE_ATTEMPTS: Final = 6
+"""So many attempts in a row that brought nothing, for transient reasons alone, mean that the other side is down. With
+the patience inside each attempt that is over a minute and a half."""
 
 
 class Ready(NamedTuple):
@@ -34,6 +39,8 @@ class Schedule:
         self._not_before_s: dict[tuple[Phase, ShardId], float] = {}
         self._given_up: set[tuple[Phase, RunKey]] = set()
         self.in_flight: set[tuple[Phase, ShardId]] = set()
+        self.futile = 0
+        """Attempts since the last one that brought a run or failed for a reason of its own."""
         chosen = set(only) or set(state.shards)
         self._waiting: dict[Phase, dict[ShardId, None]] = {phase: {} for phase in self._phases}
         for phase in self._phases:
@@ -80,11 +87,12 @@ class Schedule:
         for outcome in result.runs if result else []:
             self._judge(ready.phase, outcome, self._tries[key])
         failure = lost or (result.failure if result else None)
+        self.futile = self.futile + 1 if result is not None and _is_futile(result) else 0
         shard = self._state.shards[ready.shard.id]
         if not (runs := self._runs(ready.phase, shard)):
             return [], []
         if failure is None:
-            return self._retry(key, now_s)
+            return self._retry(key, now_s, result)
         if failure.disposition == "fatal":
             return [], []
         culprit_unknown = lost is not None or failure.disposition != "transient"
@@ -93,7 +101,7 @@ class Schedule:
                 return [], halves(shard, first=self._state.shards_made + 1)
         elif self._tries[key] >= self._limit(failure):
             return self._give_up(ready.phase, runs, failure), []
-        return self._retry(key, now_s)
+        return self._retry(key, now_s, result)
 
     def replaced(self, children: list[Shard]) -> None:
         """Children have taken the place of their parent in the state: enqueue them in every phase."""
@@ -111,8 +119,11 @@ class Schedule:
             return "waits for the runs that its runs were forked from"
         return ""
 
-    def _retry(self, key: tuple[Phase, ShardId], now_s: float) -> tuple[list[RunOutcome], list[Shard]]:
-        self._not_before_s[key] = now_s + min(_LONGEST_PAUSE_S, 2.0 ** (self._tries[key] - 1) / 2)
+    def _retry(
+        self, key: tuple[Phase, ShardId], now_s: float, result: TaskResult | None
+    ) -> tuple[list[RunOutcome], list[Shard]]:
+        first_s = _FIRST_PAUSE_UNREACHABLE_S if result is not None and _is_futile(result) else _FIRST_PAUSE_S
+        self._not_before_s[key] = now_s + min(_LONGEST_PAUSE_S, first_s * 2.0 ** (self._tries[key] - 1))
         self._waiting[key[0]][key[1]] = None
         return [], []
 
@@ -169,3 +180,8 @@ class Schedule:
         for shard in shards:
             if self._state.remaining(phase, shard):
                 self._waiting[phase][shard.id] = None
+
+
+def _is_futile(result: TaskResult) -> bool:
+    failures = [outcome.failure for outcome in result.runs] + [result.failure] * (result.failure is not None)
+    return bool(failures) and all(failure is not None and failure.disposition == "transient" for failure in failures)

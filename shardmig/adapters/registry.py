@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from shardmig.adapters.base import ReadSide, WriteSide
+from shardmig.adapters.wrappers import RetryingSource, RetryingTarget
 from shardmig.errors import MissingExtra, UnknownAdapter
 from shardmig.records import AdapterSpec, LoadOptions
 
@@ -26,15 +27,15 @@ TARGETS: dict[str, _Entry] = {
 
 
 def open_source(spec: AdapterSpec) -> ReadSide:
-    """The read side named by `spec`. Raises UnknownAdapter, MissingExtra, and UsageError for its options."""
+    """The read side named by `spec`, patient with transient errors. Raises UnknownAdapter, MissingExtra, and UsageError for its options."""
     make: Callable[..., ReadSide] = _load(SOURCES, "source", spec.name, "open_source")
-    return make(spec.options)
+    return RetryingSource(make(spec.options))
 
 
 def open_target(spec: AdapterSpec, load: LoadOptions) -> WriteSide:
-    """The write side named by `spec`. Raises UnknownAdapter, MissingExtra, and UsageError for its options."""
+    """The write side named by `spec`, patient with transient errors. Raises UnknownAdapter, MissingExtra, and UsageError for its options."""
     make: Callable[..., WriteSide] = _load(TARGETS, "target", spec.name, "open_target")
-    return make(spec.options, load)
+    return RetryingTarget(make(spec.options, load))
 
 
 def _load(entries: dict[str, _Entry], role: str, name: str, function: str) -> Any:

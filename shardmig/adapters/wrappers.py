@@ -88,7 +88,7 @@ def retrying(call: Callable[[], T], *, policy: RetryPolicy = PATIENT, limit: Rat
     """The result of `call`, tried again after each Transient as `policy` says. For single idempotent calls.
 
     Every attempt takes a turn from `limit`, and a RateLimited pauses everyone who shares it. Raises the last error
-    itself, never a wrapper of it.
+    itself, never a wrapper of it. A `retrying` around another one adds no attempts to those of the inner one.
     """
 
     def attempt() -> T:
@@ -107,13 +107,17 @@ def retrying(call: Callable[[], T], *, policy: RetryPolicy = PATIENT, limit: Rat
         retry=tenacity.retry_if_exception(lambda error: _worth_retrying(error, policy)),
         reraise=True,
     )
-    return retry(attempt)
+    try:
+        return retry(attempt)
+    except Transient as error:
+        error.patience_spent = True
+        raise
 
 
 def _worth_retrying(error: BaseException, policy: RetryPolicy) -> bool:
     if isinstance(error, RateLimited) and (error.retry_after_s or 0) > policy.longest_wait_s:
         return False
-    return isinstance(error, Transient)
+    return isinstance(error, Transient) and not error.patience_spent
 
 
 def _pause_s(state: tenacity.RetryCallState, policy: RetryPolicy) -> float:

@@ -88,12 +88,14 @@ class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Started(msgspec.Struct, frozen=True, tag=True):
-    """Journal: a coordinator began (again)."""
+    """Journal: a coordinator began (again). `looks_again`: what was brought is asked for in the archive and the target
+    once more, since the command had been carried out to its end before."""
 
     at_ms: int
     fingerprint: str
     workers: int
     engine: str
+    looks_again: bool = False
 
 
 class Extended(msgspec.Struct, frozen=True, tag=True):

@@ -12,11 +12,11 @@ from shardmig.adapters.registry import open_target
 from shardmig.archive.digest import RunDigest
 from shardmig.archive.files import ArchiveFiles
 from shardmig.archive.reader import ArchiveReader
-from shardmig.errors import Permanent, TargetConflict, Transient, UsageError
+from shardmig.errors import TargetConflict, UsageError
 from shardmig.logs import Event
 from shardmig.records import Chunk, Counters, End, Finding, RunOutcome, RunRef, TargetRun, TargetRunId, Task
 from shardmig.selection import Matcher
-from shardmig.worker.outcomes import failed, lost_values
+from shardmig.worker.outcomes import lost_values, settle_each
 from shardmig.worker.tally import ProgressFile, count
 
 
@@ -27,11 +27,7 @@ def load_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome], 
     target = open_target(task.target, task.load)
     try:
         loader = _Loader(task, ArchiveReader(task.archive), target, progress)
-        for run in task.shard.runs:
-            try:
-                done(loader.load(run))
-            except (Permanent, Transient) as error:
-                done(failed(run, error))
+        settle_each(task.shard.runs, loader.load, done)
     finally:
         target.close()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -10,6 +11,8 @@ from shardmig import logs
 from shardmig.errors import Permanent, ShardmigError, Transient
 from shardmig.logs import Event
 from shardmig.records import Failure, Finding, RunOutcome, RunRef
+
+_UNREACHED_BEFORE_END: Final = 2
 
 
 def failed(run: RunRef, error: ShardmigError) -> RunOutcome:
@@ -22,6 +25,29 @@ def failed(run: RunRef, error: ShardmigError) -> RunOutcome:
     else:
         failure = Failure(type(error).__name__, "unclassified", error.message, run.label, error.field, error.hint)
     return RunOutcome(run=run, state="failed", failure=failure)
+
+
+def settle_each(
+    runs: Iterable[RunRef], settle: Callable[[RunRef], RunOutcome], done: Callable[[RunOutcome], None]
+) -> None:
+    """Settle every run and tell its outcome. A run that fails does not stop the others; Fatal does.
+
+    Two transient failures in a row are raised: the other side is down, and a worker that waited for each run in turn
+    would wait for hours.
+    """
+    unreached = 0
+    for run in runs:
+        try:
+            done(settle(run))
+            unreached = 0
+        except Permanent as error:
+            done(failed(run, error))
+            unreached = 0
+        except Transient as error:
+            done(failed(run, error))
+            unreached += 1
+            if unreached == _UNREACHED_BEFORE_END:
+                raise
 
 
 def lost_values(findings: Sequence[Finding]) -> Failure | None:

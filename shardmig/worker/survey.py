@@ -11,10 +11,9 @@ from shardmig.adapters.registry import open_source, open_target
 from shardmig.archive.digest import RunDigest
 from shardmig.archive.files import DigestSink
 from shardmig.archive.reader import ArchiveReader
-from shardmig.errors import Permanent, Transient
 from shardmig.records import End, Finding, LoadOptions, RunOutcome, RunRef, Task
 from shardmig.selection import Matcher
-from shardmig.worker.outcomes import failed, merged
+from shardmig.worker.outcomes import merged, settle_each
 from shardmig.worker.tally import ProgressFile, count
 
 
@@ -22,13 +21,13 @@ def survey_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome]
     """Survey every run of the shard. A receipt answers without reading, unless predictions are asked for."""
     source = open_source(task.source)
     target = open_target(task.target, _load_options(task)) if task.predict and task.target is not None else None
+
+    def surveyed(run: RunRef) -> RunOutcome:
+        known = None if task.predict else _from_receipt(run, task)
+        return known or _by_reading(run, task, source, target, progress)
+
     try:
-        for run in task.shard.runs:
-            outcome = None if task.predict else _from_receipt(run, task)
-            try:
-                done(outcome or _by_reading(run, task, source, target, progress))
-            except (Permanent, Transient) as error:
-                done(failed(run, error))
+        settle_each(task.shard.runs, surveyed, done)
     finally:
         source.close()
         if target is not None:

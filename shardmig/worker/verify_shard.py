@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from shardmig.adapters.registry import open_target
 from shardmig.archive.reader import ArchiveReader
-from shardmig.errors import Permanent, Transient, UsageError
-from shardmig.records import RunOutcome, Task
-from shardmig.worker.outcomes import failed
+from shardmig.errors import UsageError
+from shardmig.records import RunOutcome, RunRef, Task
+from shardmig.worker.outcomes import settle_each
 from shardmig.worker.tally import ProgressFile
 from shardmig.worker.verify import verify_run
 
@@ -19,13 +19,13 @@ def verify_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome]
         raise UsageError("verify needs a target")
     archive = ArchiveReader(task.archive)
     target = open_target(task.target, task.load)
+
+    def verified(run: RunRef) -> RunOutcome:
+        outcome = verify_run(run, archive=archive, target=target, selection=task.selection, sample=task.sample)
+        progress.add(outcome.counters)
+        return outcome
+
     try:
-        for run in task.shard.runs:
-            try:
-                outcome = verify_run(run, archive=archive, target=target, selection=task.selection, sample=task.sample)
-            except (Permanent, Transient) as error:
-                outcome = failed(run, error)
-            progress.add(outcome.counters)
-            done(outcome)
+        settle_each(task.shard.runs, verified, done)
     finally:
         target.close()

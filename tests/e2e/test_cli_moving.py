@@ -130,3 +130,14 @@ def test_a_migration_is_planned_loaded_verified_and_a_change_in_the_target_found
     assert "differs" in commands.said
     assert [one["outcome"]["verdict"] for one in report["failed"]] == ["differs"]
     assert "differs" in (folder / "page.html").read_text()
+
+
+def test_the_same_command_brings_again_what_was_removed_since(folder: Path, commands: Commands) -> None:
+    migrate = f"{EXPORT.replace('export', 'migrate', 1)} {INTO}"
+    commands.json(migrate)
+    (folder / "mlflow.db").unlink()
+    next((folder / "exports" / "data").rglob("*_part_0.parquet")).unlink()
+    export, load = commands.json(migrate)["phases"]
+    assert (export["runs_done"], export["runs_skipped"]) == (1, 3)
+    assert (load["runs_done"], load["runs_skipped"]) == (4, 0)
+    assert commands.json(f"verify {INTO}")["exit_code"] == 0

@@ -62,6 +62,6 @@ def test_the_command_of_ci_fails_when_no_test_is_found() -> None:
     assert result.returncode == 5
     for script, last in (
         (".ci/run", "exec ./scripts/test"),
-        ("scripts/test", 'exec pytest -n auto --dist worksteal "$@"'),
+        ("scripts/test", 'exec pytest -n auto --dist loadgroup "$@"'),
     ):
         assert (_ROOT / script).read_text().rstrip().splitlines()[-1] == last

@@ -155,7 +155,7 @@ def test_a_transient_failure_is_retried_with_a_growing_pause_and_then_given_up()
         pause_s = execution.schedule.pause_s(execution.now_s)
         pauses.append(pause_s)
         execution.now_s += pause_s or 0
-    assert pauses[:2] == [0.5, 1.0]
+    assert pauses[:2] == [8.0, 16.0]
     assert execution.next() is None
     assert execution.schedule.pause_s(execution.now_s + 100) is None
 
@@ -212,3 +212,19 @@ def test_every_shard_executes_again_for_what_an_earlier_execution_left() -> None
     execution.end(ready, reach=0)
     again = Schedule(execution.state, max_attempts=3)
     assert again.next(0.0) is not None
+
+
+def test_attempts_that_reach_nothing_are_counted_until_one_brings_a_run() -> None:
+    runs = [RunRef(project=ProjectId("p"), id=RunId(f"r{number}")) for number in range(2)]
+    execution = Execution(("load",), runs, max_attempts=9)
+    execution.state.apply(MultiplierChosen(0, 1))
+    for futile in (1, 2, 3):
+        ready = execution.next()
+        assert ready is not None
+        execution.break_off(ready, "transient")
+        assert execution.schedule.futile == futile
+        execution.now_s += 60
+    ready = execution.next()
+    assert ready is not None
+    execution.end(ready, runs[0], disposition="transient")
+    assert execution.schedule.futile == 0

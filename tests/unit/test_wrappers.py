@@ -101,3 +101,15 @@ def test_a_stream_that_breaks_is_opened_again_where_it_stood() -> None:
 
     assert list(resumed(rest, policy=QUICK)) == list(range(10))
     assert openings > 1
+
+
+def test_patience_is_not_multiplied_by_nesting() -> None:
+    calls = []
+
+    def call() -> None:
+        calls.append(1)
+        raise Unavailable("down")
+
+    with pytest.raises(Unavailable):
+        retrying(lambda: retrying(call, policy=QUICK), policy=QUICK)
+    assert len(calls) == QUICK.attempts
