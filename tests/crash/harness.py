@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = "demo/quickstart"
 Role = Literal["coordinator", "worker"]
 _COMMAND_LINE: dict[Role, str] = {"coordinator": "-m shardmig migrate", "worker": "shardmig.engines.local_worker"}
+_TAKE_SPACE = {"write", "pwrite", "writev"}
 _CHOSEN_AT_RANDOM = {"creation_time", "last_update_time", "experiment_id"}
 _KEY_OF_RUN = "select run_uuid, value from tags where key = 'shardmig.key'"
 
@@ -78,7 +80,19 @@ class Undisturbed(NamedTuple):
         if points >= len(self.steps):
             return list(range(1, len(self.steps) + 1))
         turns = [number for number, step in enumerate(self.steps, 1) if number == 1 or step != self.steps[number - 2]]
-        return [turns[point * (len(turns) - 1) // (points - 1)] for point in range(points)]
+        return _even(turns, points)
+
+    def sample_of_writes(self, points: int) -> list[int]:
+        """As `sample`, of the steps that take space. Not the last ones: executions differ by a few steps."""
+        writes = [number for number, step in enumerate(self.steps, 1) if step.partition(" ")[0] in _TAKE_SPACE]
+        return _even(writes[: len(writes) * 9 // 10], points)
+
+
+class Names(NamedTuple):
+    """What the numbers that MLflow gives stand for: they depend on what is loaded first."""
+
+    runs: dict[str, str]
+    experiments: dict[int, str]
 
 
 class Migration:
@@ -174,35 +188,32 @@ class Migration:
     def _target(self) -> dict[str, Counter[tuple[str, ...]]]:
         """Every row of every table of the database. What MLflow chooses at random is replaced by what it stands for."""
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as database:
-            names = dict(database.execute(_KEY_OF_RUN).fetchall())
-            experiments = dict(database.execute("select experiment_id, name from experiments").fetchall())
+            names = _names(database)
             tables = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
-            return {table: Counter(self._rows(database, table, names, experiments)) for table in sorted(tables)}
+            return {table: Counter(self._rows(database, table, names)) for table in sorted(tables)}
 
-    def _rows(
-        self, database: sqlite3.Connection, table: str, names: dict[str, str], experiments: dict[int, str]
-    ) -> Iterator[tuple[str, ...]]:
+    def _rows(self, database: sqlite3.Connection, table: str, names: Names) -> Iterator[tuple[str, ...]]:
         cursor = database.execute(f'select * from "{table}"')
         columns = [column for column, *_ in cursor.description]
         for row in cursor:
             yield tuple(
-                f"{column}={experiments.get(value, value) if column == 'experiment_id' else self._named(value, names)}"
+                f"{column}={names.experiments[value] if column == 'experiment_id' else self._named(value, names)}"
                 for column, value in zip(columns, row, strict=True)
                 if column not in _CHOSEN_AT_RANDOM or (column == "experiment_id" and table != "experiments")
             )
 
-    def _named(self, value: object, names: dict[str, str]) -> str:
+    def _named(self, value: object, names: Names) -> str:
         text = value.hex() if isinstance(value, float) else str(value)
-        text = text.replace(str(self.root), "ROOT")
-        for uuid, key in names.items():
+        artifacts = re.escape(f"{self.root}/mlruns/") + r"(\d+)"
+        text = re.sub(artifacts, lambda found: f"MLRUNS/{names.experiments[int(found[1])]}", text)
+        for uuid, key in names.runs.items():
             text = text.replace(uuid, f"<{key}>")
         return text
 
     def _artifacts(self) -> dict[str, str]:
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as database:
-            names = dict(database.execute(_KEY_OF_RUN).fetchall())
-        folder = self.root / "mlruns"
-        return {self._named(file.relative_to(folder), names): _digest(file.read_bytes()) for file in _files(folder)}
+            names = _names(database)
+        return {self._named(file, names): _digest(file.read_bytes()) for file in _files(self.root / "mlruns")}
 
     def _left_over(self) -> list[str]:
         """Files that only a migration in progress has."""
@@ -221,6 +232,15 @@ def eventually(condition: Callable[[], bool], *, within_s: float = 60.0) -> bool
             return False
         time.sleep(0.01)
     return True
+
+
+def _even(numbers: list[int], points: int) -> list[int]:
+    return [numbers[point * (len(numbers) - 1) // (points - 1)] for point in range(points)]
+
+
+def _names(database: sqlite3.Connection) -> Names:
+    experiments = database.execute("select experiment_id, name from experiments").fetchall()
+    return Names(dict(database.execute(_KEY_OF_RUN).fetchall()), dict(experiments))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -102,6 +102,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
 def _shardmig_error(error: BaseException) -> AdapterError:
     message = f"tracking database: {str(error).strip() or type(error).__name__}"
     if isinstance(error, sqlite3.Error):
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN:
+            message += ": is the disk full, or the folder of the database not writable?"
         return _sqlite_class(error)(message)
     return _postgres_class(error)(message)
 
