@@ -1,4 +1,4 @@
-"""How fast Neptune's local folders are read into an archive, in points a second and core."""
+"""How fast Neptune's local folders are read into an archive, in points a second and core, and by two workers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from shardmig.records import FloatPoints
 from tests.unit.neptune_local.local_data import write_database
 
 SHAPES = {False: Shape(1, 20, 1000), True: Shape(10, 20, 5000)}
+SOURCES = ("1.x", "3.x")
 POINTS_AN_OPERATION = 100
 """How many points Neptune's 1.x client gathers in one operation while a script logs one after the other."""
 
@@ -80,29 +81,27 @@ def main() -> None:
         write_folders(folder / "nothing", empty)
         exports = iter(range(10**6))
 
-        def export(what: str) -> float:
-            words = (
-                "export",
-                "--source",
-                "neptune-local",
-                folder / what,
-                "--project",
-                "bench/project",
-                "--workers",
-                "1",
-            )
+        def export(what: str, workers: int = 1) -> float:
+            words = ("export", "--source", "neptune-local", folder / what, "--project", "bench/project")
             archive = folder / f"export-{next(exports)}"
-            return shardmig(folder, *words, "-d", archive / "data", "-f", archive / "files")
+            places = ("-d", archive / "data", "-f", archive / "files")
+            return shardmig(folder, *words, *places, "--workers", str(workers))
 
         export("nothing")
-        rates.measure({name: partial(export, name) for name in ("nothing", "1.x", "3.x")})
-    start_s = rates.seconds("nothing")
-    for name in ("1.x", "3.x"):
-        whole_s = rates.seconds(name)
-        alone = thousands(shape.total, max(whole_s - start_s, 1e-9))
-        rows.append([f"neptune {name}", str(shape), f"{whole_s:.2f} s", thousands(shape.total, whole_s), alone])
-    columns = ("source", "runs x series x points", "time", "rate", "without start-up")
-    show(f"shardmig export --workers 1 (an export of one point takes {start_s:.2f} s)", columns, rows)
+        ways = {"nothing": ("nothing", 1), "nothing, 2 workers": ("nothing", 2)}
+        for name in SOURCES:
+            ways |= {f"neptune {name}": (name, 1), f"neptune {name}, 2 workers": (name, 2)}
+        rates.measure({way: partial(export, *what) for way, what in ways.items()})
+    for name in SOURCES:
+        alone_s = {}
+        for way, nothing in ((f"neptune {name}", "nothing"), (f"neptune {name}, 2 workers", "nothing, 2 workers")):
+            whole_s = rates.seconds(way)
+            alone_s[way] = max(whole_s - rates.seconds(nothing), 1e-9)
+            speedup = alone_s[f"neptune {name}"] / alone_s[way]
+            rates_shown = (thousands(shape.total, whole_s), thousands(shape.total, alone_s[way]), f"{speedup:.2f}")
+            rows.append([way, str(shape), f"{whole_s:.2f} s", *rates_shown])
+    columns = ("source", "runs x series x points", "time", "rate", "without start-up", "times one worker")
+    show(f"shardmig export (an export of one point takes {rates.seconds('nothing'):.2f} s)", columns, rows)
 
 
 if __name__ == "__main__":
