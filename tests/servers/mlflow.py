@@ -68,7 +68,9 @@ def mlflow_http(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory)
 
 def _environment(folder: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    return inherited | {"HOME": str(folder), "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    # Background jobs evaluate traces: nothing of ours, and seven processes that take seconds to start.
+    return inherited | quiet | {"HOME": str(folder), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def _free_port() -> int:
