@@ -7,6 +7,8 @@ the next attempt. The same request again finds the same migration and goes on.
 
 from __future__ import annotations
 
+import itertools
+import shlex
 import signal
 import threading
 import time
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -56,6 +59,8 @@ from shardmig.worker.task import execute as execute_task
 
 Observe = Callable[[Progress], None]
 
+_MOST_PROJECTS_NAMED: Final = 20
+
 
 def execute(
     request: Request, settings: Settings, observe: Observe | None = None, *, home: Path | None = None
@@ -90,7 +95,8 @@ def retry(
     state = folder.state()
     if unknown := [shard for shard in shards if shard not in state.shards]:
         raise UsageError(
-            f"migration {folder.id} has no shard {', '.join(unknown)}", hint="`shardmig status` lists them"
+            f"migration {folder.id} has no shard {', '.join(unknown)}",
+            hint=f"`{shlex.join(('shardmig', 'status', '--migration', folder.id, '-d', archive.data))}` lists them",
         )
     with _full_disk_is_fatal(folder), _locks(folder, archive, plan):
         return _Execution(folder, plan, settings, observe).carry_out([], only=tuple(shards))
@@ -145,9 +151,10 @@ def _listing(request: Request) -> Iterator[RunRef]:
     try:
         projects = list(source.list_projects(request.selection))
         if unknown := set(request.selection.projects) - set(projects):
+            every = source.list_projects(msgspec.structs.replace(request.selection, projects=()))
             raise UsageError(
                 f"the source has no project {', '.join(sorted(unknown))}",
-                hint=f"it has: {', '.join(sorted(projects)[:20]) or 'none'}",
+                hint=f"it has: {', '.join(itertools.islice(every, _MOST_PROJECTS_NAMED)) or 'none'}",
             )
         for project in projects:
             yield from source.list_runs(project, request.selection)
@@ -168,7 +175,7 @@ class _Execution:
             settings.engine, settings.slots, deadline_s=settings.deadline_s or None, grace_s=settings.grace_s
         )
         self._in_flight: dict[bytes, Ready] = {}
-        self._watch = Watch(folder, self._state, observe)
+        self._observe = observe
         self._signals = 0
         self._fatal: Failure | None = None
 
@@ -188,6 +195,7 @@ class _Execution:
             self._note(Started(_now_ms(), self._plan.fingerprint, workers, engine, looks_again))
             for line in extension:
                 self._note(line)
+            self._watch = Watch(self._folder, self._state, self._observe)
             self._schedule = Schedule(self._state, max_attempts=self._settings.max_attempts, only=only)
             with self._interruptible():
                 try:

@@ -18,7 +18,6 @@ from shardmig.records import (
     AttemptEnded,
     AttemptStarted,
     Extended,
-    Failure,
     Finished,
     JournalLine,
     MultiplierChosen,
@@ -56,7 +55,6 @@ class State:
         self.attempts: dict[tuple[Phase, ShardId], int] = {}
         self.open: dict[tuple[Phase, ShardId], AttemptStarted] = {}
         self.last_ended: dict[tuple[Phase, ShardId], AttemptEnded] = {}
-        self.lost: dict[tuple[Phase, ShardId], list[Failure]] = {}
         self.step_multiplier = plan.load.step_multiplier
         self.executions = 0
         self.finished: Finished | None = None
@@ -112,8 +110,6 @@ class State:
     def _end(self, line: AttemptEnded) -> None:
         self.open.pop((line.phase, line.shard), None)
         self.last_ended[line.phase, line.shard] = line
-        if line.failure is not None:
-            self.lost.setdefault((line.phase, line.shard), []).append(line.failure)
         if line.result is not None:
             for outcome in line.result.runs:
                 self.outcomes[line.phase][run_key(outcome.run)] = outcome

@@ -52,10 +52,11 @@ def get_logger() -> Any:
 
 @contextmanager
 def attempt_log(path: Path, **bound: Any) -> Iterator[Any]:
-    """Log to a new file while the context lasts, with `bound` in every line. Raises FileExistsError."""
+    """Log to a file while the context lasts, with `bound` in every line. A file of that name (of an attempt that the
+    journal has lost) is continued: nothing is overwritten."""
     global _current  # noqa: PLW0603 - one attempt at a time in a worker; threads of the attempt must see it too
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "x", encoding="utf-8", errors="backslashreplace") as file:
+    with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
         _current = _logger(structlog.WriteLogger(file)).bind(**bound)
         try:
             yield _current

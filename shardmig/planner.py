@@ -147,7 +147,7 @@ def _depths(runs: Sequence[RunRef]) -> dict[tuple[str, str, str], int]:
 
 
 def _parent(run: RunRef, by_key: dict[tuple[str, str, str], RunRef]) -> RunRef | None:
-    return by_key.get((run.project, run.scope, run.parent)) if run.parent else None
+    return by_key.get(_key(parent)) if (parent := run.parent_ref) is not None else None
 
 
 def _refuse_twins(runs: Sequence[RunRef]) -> None:

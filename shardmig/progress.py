@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from shardmig.journal import State, run_key
 from shardmig.migration import MigrationFolder
-from shardmig.records import Counters, Phase, PhaseProgress, Progress, Shard
+from shardmig.records import Counters, Phase, PhaseProgress, Progress, Shard, ShardId
 from shardmig.schedule import Ready
 from shardmig.worker.tally import read_progress
 
@@ -20,9 +22,10 @@ class Watch:
         self._state = state
         self._observe = observe
         self._started_s = time.monotonic()
-        self._in_flight: set[tuple[Phase, str]] = set()
+        self._in_flight: set[tuple[Phase, ShardId]] = set()
         self._totals = phase_totals(state)
-        self._settled_before = sum(total.weight_settled for total in self._totals)
+        self._settled_before = {total.phase: total.weight_settled for total in self._totals}
+        self._begun_s: dict[Phase, float] = {}
         self._moved_before = _moved(self._totals)
         self._message = ""
 
@@ -35,6 +38,7 @@ class Watch:
         """An attempt was handed to the engine."""
         self._folder.progress_file(ready.phase, ready.shard.id).unlink(missing_ok=True)
         self._in_flight.add((ready.phase, ready.shard.id))
+        self._begun_s.setdefault(ready.phase, time.monotonic())
 
     def ended(self, ready: Ready) -> None:
         """An attempt ended and is in the state."""
@@ -44,7 +48,7 @@ class Watch:
     def committed(self) -> None:
         """The state changed: recompute and tell."""
         if self._observe is not None:
-            self._totals = phase_totals(self._state, self._in_flight)
+            self._totals = phase_totals(self._state)
             self.tick()
 
     def say(self, message: str) -> None:
@@ -59,7 +63,7 @@ class Watch:
         self._observe(
             Progress(
                 migration=self._folder.id,
-                phases=self._totals,
+                phases=[self._with_in_flight(total) for total in self._totals],
                 elapsed_s=self.elapsed_s,
                 eta_s=self._eta_s(),
                 moved=self._moved(),
@@ -67,28 +71,39 @@ class Watch:
             )
         )
 
+    def _with_in_flight(self, total: PhaseProgress) -> PhaseProgress:
+        count = sum(1 for phase, _ in self._in_flight if phase == total.phase)
+        return msgspec.structs.replace(total, shards_in_flight=count)
+
     def _moved(self) -> Counters:
         now = _moved(self._totals)
         before = self._moved_before
         moved = Counters(**{name: getattr(now, name) - getattr(before, name) for name in Counters.__struct_fields__})
         for phase, shard in self._in_flight:
-            moved += read_progress(self._folder.spool / f"{phase}-{shard}.progress")
+            if _moves(phase, self._totals):
+                moved += read_progress(self._folder.progress_file(phase, shard))
         return moved
 
     def _eta_s(self) -> float | None:
-        """Remaining weight at the speed of this execution."""
-        settled = sum(total.weight_settled for total in self._totals)
-        here = settled - self._settled_before
-        left = sum(total.weight for total in self._totals) - settled
-        return left * self.elapsed_s / here if here > 0 else None
+        """What is left of each phase at its own speed in this execution; phases overlap, so the longest counts. None as
+        long as one of them has nothing to show."""
+        left_s = 0.0
+        for total in self._totals:
+            if not (left := total.weight - total.weight_settled):
+                continue
+            here = total.weight_settled - self._settled_before[total.phase]
+            if here <= 0 or total.phase not in self._begun_s:
+                return None
+            left_s = max(left_s, left * (time.monotonic() - self._begun_s[total.phase]) / here)
+        return left_s
 
 
-def phase_totals(state: State, in_flight: set[tuple[Phase, str]] | None = None) -> list[PhaseProgress]:
+def phase_totals(state: State) -> list[PhaseProgress]:
     """Every phase of the plan, over all its runs."""
-    return [_totals(state, phase, in_flight or set()) for phase in state.plan.phases]
+    return [_totals(state, phase) for phase in state.plan.phases]
 
 
-def _totals(state: State, phase: Phase, in_flight: set[tuple[Phase, str]]) -> PhaseProgress:
+def _totals(state: State, phase: Phase) -> PhaseProgress:
     done = skipped = failed = weight_settled = 0
     counters = Counters()
     for run in state.runs():
@@ -105,7 +120,6 @@ def _totals(state: State, phase: Phase, in_flight: set[tuple[Phase, str]]) -> Ph
         phase=phase,
         shards=len(shards),
         shards_settled=sum(_is_settled(state, phase, shard) for shard in shards),
-        shards_in_flight=sum(1 for known, _ in in_flight if known == phase),
         runs=sum(len(shard.runs) for shard in shards),
         runs_done=done,
         runs_skipped=skipped,
@@ -123,5 +137,11 @@ def _is_settled(state: State, phase: Phase, shard: Shard) -> bool:
 def _moved(totals: list[PhaseProgress]) -> Counters:
     moved = Counters()
     for total in totals:
-        moved += total.counters
+        if _moves(total.phase, totals):
+            moved += total.counters
     return moved
+
+
+def _moves(phase: Phase, totals: list[PhaseProgress]) -> bool:
+    """A survey before a load moves nothing; alone, it is all there is to tell of."""
+    return phase != "survey" or len(totals) == 1

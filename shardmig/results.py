@@ -9,7 +9,20 @@ from typing import Final
 from shardmig.journal import State, run_key
 from shardmig.migration import MigrationFolder
 from shardmig.progress import Watch, phase_totals
-from shardmig.records import FailedRun, Failure, Phase, Report, RunOutcome, Shard, ShardStatus
+from shardmig.records import (
+    ArchivePaths,
+    AttemptEnded,
+    AttemptStarted,
+    FailedRun,
+    Failure,
+    MigrationId,
+    Phase,
+    Report,
+    RunOutcome,
+    Shard,
+    ShardId,
+    ShardStatus,
+)
 
 COMPLETE: Final = 0
 FAILED_RUNS: Final = 3
@@ -44,7 +57,7 @@ def report_of(folder: MigrationFolder, state: State, code: int, watch: Watch, fa
             phase=phase,
             shard=shard.id,
             outcome=outcome,
-            retry_command=retry_command(folder, state, shard),
+            retry_command=retry_command(folder.id, state.plan.archive, shard.id),
             log=str(folder.log_file(phase, shard.id, state.attempts.get((phase, shard.id), 1))),
         )
         for phase in state.plan.phases
@@ -65,36 +78,33 @@ def report_of(folder: MigrationFolder, state: State, code: int, watch: Watch, fa
     )
 
 
-def retry_command(folder: MigrationFolder, state: State, shard: Shard) -> str:
-    """What to type to execute the unfinished runs of a shard again."""
-    words = ["shardmig", "retry", "--shard", shard.id, "--migration", folder.id, "-d", state.plan.archive.data]
-    return shlex.join(words)
+def retry_command(migration: MigrationId, archive: ArchivePaths, shard: ShardId | None = None) -> str:
+    """What to type to execute unfinished runs again: those of a shard, or all."""
+    which = ["--failed"] if shard is None else ["--shard", shard]
+    return shlex.join(["shardmig", "retry", *which, "--migration", migration, "-d", archive.data])
 
 
-def statuses(state: State) -> Iterator[ShardStatus]:
-    """Every shard in every phase: its state, and why it will or will not execute."""
+def statuses(state: State, *, is_executing: bool) -> Iterator[ShardStatus]:
+    """Every shard in every phase: its state, and why it will or will not execute. `is_executing`: by a live process."""
     for phase in state.plan.phases:
         for shard in state.shards.values():
-            yield _status(state, phase, shard)
+            yield _status(state, phase, shard, is_executing)
 
 
-def _status(state: State, phase: Phase, shard: Shard) -> ShardStatus:
+def _status(state: State, phase: Phase, shard: Shard, is_executing: bool) -> ShardStatus:
     outcomes = [outcome for run in shard.runs if (outcome := state.outcomes[phase].get(run_key(run)))]
     failures = [outcome for outcome in outcomes if outcome.state == "failed"]
     started = state.open.get((phase, shard.id))
     ended = state.last_ended.get((phase, shard.id))
-    if started is not None:
-        word, why = "executing", f"attempt {started.attempt}"
-    elif len(outcomes) == len(shard.runs) and not failures:
+    if len(outcomes) == len(shard.runs) and not failures:
         word, why = "done", ""
+    elif started is not None and is_executing:
+        word, why = "executing", f"attempt {started.attempt}"
     elif failures:
-        first = failures[0].failure
-        reason = first.message if first else f"{failures[0].verdict}"
-        word, why = "failed", f"{len(failures)} of {len(shard.runs)} runs: {reason}"
-    elif lost := state.lost.get((phase, shard.id)):
-        word, why = "waiting", f"after a lost attempt: {lost[-1].message}"
+        word, why = "failed", f"{len(failures)} of {len(shard.runs)} runs: {_reason(failures[0])}"
     else:
-        word, why = "waiting", _waits_for(state, phase)
+        word, why = "waiting", _waits_for(state, phase, shard, is_executing)
+    is_cut = started is not None and not is_executing
     return ShardStatus(
         shard=shard.id,
         phase=phase,
@@ -104,18 +114,52 @@ def _status(state: State, phase: Phase, shard: Shard) -> ShardStatus:
         state=word,
         why=why,
         attempts=state.attempts.get((phase, shard.id), 0),
-        started_ms=started.at_ms if started else (ended.result.started_ms if ended and ended.result else None),
+        started_ms=_started_ms(started, ended) if not is_cut else None,
         ended_ms=ended.at_ms if ended and started is None else None,
     )
 
 
-def _waits_for(state: State, phase: Phase) -> str:
-    if state.finished is not None:
-        return "the last execution ended before it; give the same command again"
-    if phase == "load" and state.step_multiplier == 0:
-        return "waits for the step multiplier, which needs the steps of all runs"
+def _started_ms(started: AttemptStarted | None, ended: AttemptEnded | None) -> int | None:
+    if started is not None:
+        return started.at_ms
+    return ended.result.started_ms if ended is not None and ended.result is not None else None
+
+
+def _reason(failed: RunOutcome) -> str:
+    return failed.failure.message if failed.failure is not None else str(failed.verdict or "failed")
+
+
+def _waits_for(state: State, phase: Phase, shard: Shard, is_executing: bool) -> str:
+    before = _phase_before(state, phase)
+    if before is not None and all(not state.settled(before, run) for run in shard.runs):
+        why = f"needs its {before}, which failed" if _has_failed(state, before, shard) else f"waits for its {before}"
+    elif (phase, shard.id) in state.open and not is_executing:
+        why = "its attempt was cut off"
+    elif failure := _attempt_failure(state, phase, shard):
+        why = f"after an attempt that failed: {failure.message}"
+    elif phase == "load" and state.step_multiplier == 0:
+        why = "waits for the step multiplier, which needs the steps of all runs"
+    else:
+        why = "waits for a worker" if is_executing else "not reached"
+    return why if is_executing else f"{why}; the same command again goes on"
+
+
+def _phase_before(state: State, phase: Phase) -> Phase | None:
     position = state.plan.phases.index(phase)
-    return f"waits for its {state.plan.phases[position - 1]}, or for a worker" if position else "waits for a worker"
+    return state.plan.phases[position - 1] if position else None
+
+
+def _has_failed(state: State, phase: Phase, shard: Shard) -> bool:
+    outcomes = (state.outcomes[phase].get(run_key(run)) for run in shard.runs)
+    return any(outcome is not None and outcome.state == "failed" for outcome in outcomes)
+
+
+def _attempt_failure(state: State, phase: Phase, shard: Shard) -> Failure | None:
+    """Why the last attempt ended before it reached the runs."""
+    ended = state.last_ended.get((phase, shard.id))
+    if ended is None:
+        return None
+    return ended.failure or (ended.result.failure if ended.result is not None else None)
 
 
 def _outcomes(state: State, phase: Phase) -> list[RunOutcome]:

@@ -21,7 +21,12 @@ def open_source(options: Mapping[str, str]) -> ArchiveSource:
     its sibling). Raises UsageError."""
     if not options.get("data"):
         raise UsageError("the source `archive` needs the folder of the archive", hint="--source archive PATH")
-    return ArchiveSource(archive_paths(options["data"], options.get("files") or None))
+    archive = archive_paths(options["data"], options.get("files") or None)
+    if not Path(archive.data).is_dir():
+        raise UsageError(
+            f"there is no archive at {archive.data}", hint="name the folder that holds the project folders"
+        )
+    return ArchiveSource(archive)
 
 
 class ArchiveSource:

@@ -153,7 +153,8 @@ class WriteSide(Protocol):
 
     def fit(self, chunk: Chunk) -> Fitted:
         """What the target will hold of this chunk, under this write side's LoadOptions. Pure: `plan` predicts with
-        it, `write_run` writes by it, `verify` expects it. Raises StepConflict as documented in `shardmig.steps`."""
+        it, `write_run` writes by it, `verify` expects it. A run's Header comes before its other chunks: what is held of
+        them may depend on the source that it names. Raises StepConflict as documented in `shardmig.steps`."""
         ...
 
     def find_run(self, key: MigrationKey) -> TargetRun | None:

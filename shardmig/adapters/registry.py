@@ -19,7 +19,10 @@ class _Entry(NamedTuple):
 
 SOURCES: dict[str, _Entry] = {
     "archive": _Entry("shardmig.adapters.archive", ""),
+    "mlflow": _Entry("shardmig.adapters.mlflow.source", "mlflow"),
     "neptune-local": _Entry("shardmig.adapters.neptune_local", "neptune"),
+    "neptune3": _Entry("shardmig.adapters.neptune3", "neptune"),
+    "neptune2": _Entry("shardmig.adapters.neptune2", "neptune"),
 }
 TARGETS: dict[str, _Entry] = {
     "mlflow": _Entry("shardmig.adapters.mlflow", "mlflow"),
@@ -36,6 +39,12 @@ def open_target(spec: AdapterSpec, load: LoadOptions) -> WriteSide:
     """The write side named by `spec`, patient with transient errors. Raises UnknownAdapter, MissingExtra, and UsageError for its options."""
     make: Callable[..., WriteSide] = _load(TARGETS, "target", spec.name, "open_target")
     return RetryingTarget(make(spec.options, load))
+
+
+def check_target(spec: AdapterSpec) -> None:
+    """Refuse wrong options before anything is read or connected to. Raises UnknownAdapter, MissingExtra, UsageError."""
+    parse: Callable[..., object] = _load(TARGETS, "target", spec.name, "parse_options")
+    parse(spec.options)
 
 
 def _load(entries: dict[str, _Entry], role: str, name: str, function: str) -> Any:

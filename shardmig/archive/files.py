@@ -122,14 +122,14 @@ class ArchiveFiles:
             yield name, self._inside(found / name, ref)
 
     def _inside(self, found: Path, ref: FileRef) -> Path:
-        root = self._root.resolve()
+        root = self._root.parent.resolve() / self._root.name  # a project's folder that is itself a link leads out
         try:
             real = found.resolve(strict=True)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(
-                f"the file {ref.stored!r} is not in the archive",
+                f"there is no file {found}",
                 field=ref.path,
-                hint=f"it should be {found}; is --files-path right?",
+                hint="is --files-path right?",
             ) from None
         except (OSError, RuntimeError) as error:
             raise HostilePath(f"the file {ref.stored!r} cannot be followed: {error}", field=ref.path) from error

@@ -80,7 +80,7 @@ class FieldHandle:
 
     def fetch(self) -> Value:
         """The value of a scalar field. datetime: epoch ms (UTC); string_set: a sorted list. Raises WrongFieldType."""
-        self._must_be(SCALAR_TYPES, "fetch", "fetch_values() or fetch_files()")
+        self._must_be(SCALAR_TYPES, "fetch")
         for chunk in self._chunks():
             for field in chunk.fields if isinstance(chunk, Fields) else ():
                 if field.type == self.type:
@@ -101,7 +101,7 @@ class FieldHandle:
     def iter_values(self, chunk_points: int = 250_000) -> Iterator[pa.Table]:
         """As fetch_values, in tables of at most `chunk_points` rows: for series larger than memory. The steps of each
         table are int64 or decimal for themselves."""
-        self._must_be(SERIES_TYPES, "fetch_values", "fetch() or fetch_files()")
+        self._must_be(SERIES_TYPES, "fetch_values")
         for chunk in self._chunks(chunk_points):
             if isinstance(chunk, _KINDS[self.type]):
                 yield _table(self._run, chunk, PAYLOAD_COLUMNS[self.type])
@@ -114,7 +114,7 @@ class FieldHandle:
     def fetch_files(self) -> list[FileRef]:
         """The stored files of a file field: name, size, hash; step and time in a file series. Raises BadInput for a file
         that is hostile, missing or damaged."""
-        self._must_be(FILE_TYPES, "fetch_files", "fetch() or fetch_values()")
+        self._must_be(FILE_TYPES, "fetch_files")
         found: list[FileRef] = []
         for chunk in self._chunks():
             if isinstance(chunk, Files):
@@ -127,7 +127,7 @@ class FieldHandle:
 
     def fetch_path(self) -> Path:
         """Where the one file (or tree of files) lies. Raises WrongFieldType for a file series."""
-        self._must_be(FILE_TYPES - {"file_series"}, "fetch_path", "fetch_files() or download()")
+        self._must_be(FILE_TYPES - {"file_series"}, "fetch_path")
         files = self.fetch_files()
         if not files:
             raise self._gone()
@@ -157,14 +157,21 @@ class FieldHandle:
     def _gone(self) -> NoSuchName:
         return NoSuchName(f"{self._run.label} has no value in {self.path!r}", run=self._run.label, field=self.path)
 
-    def _must_be(self, types: frozenset[FieldType], wanted: str, instead: str) -> None:
+    def _must_be(self, types: frozenset[FieldType], wanted: str) -> None:
         if self.type not in types:
             raise WrongFieldType(
-                f"{self.path!r} of {self._run.label} is a {self.type}: it has no {wanted}()",
+                f"{self.path!r} of {self._run.label} is of type {self.type}, which has no {wanted}()",
                 run=self._run.label,
                 field=self.path,
-                hint=f"use {instead}",
+                hint=f"use {_fetching(self.type)}",
             )
+
+
+def _fetching(field_type: FieldType) -> str:
+    """What values of this type are fetched with."""
+    if field_type in SCALAR_TYPES:
+        return "fetch()"
+    return "fetch_values()" if field_type in SERIES_TYPES else "fetch_files() or download()"
 
 
 def _table(run: RunRef, points: Points, value: str) -> pa.Table:

@@ -163,7 +163,7 @@ class Run:
         """The field of that path, else the namespace. Raises NoSuchName, and WrongFieldType if two fields of different
         types have the path: `field(path, type)` tells them apart."""
         found = self._by_path.get(path, [])
-        if not found and path in self:
+        if not found and path.strip("/") in self:
             return self.namespace(path)
         return self.field(path)
 

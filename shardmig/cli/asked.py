@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from shardmig.adapters.registry import SOURCES, TARGETS
+from shardmig.adapters.registry import SOURCES, TARGETS, check_target
+from shardmig.archive.layout import archive_paths
 from shardmig.cli.flags import ArchiveFlags, LoadFlags, SelectionFlags, SourceFlags, TargetFlags
 from shardmig.errors import UnknownAdapter, UsageError
 from shardmig.records import FIELD_CLASSES, AdapterSpec, ArchivePaths, FieldClass, LoadOptions, Selection
@@ -19,8 +21,16 @@ _SPECIAL: Final = re.compile(r"[\\^$.|?*+()\[\]{}]")
 
 
 def archive_of(flags: ArchiveFlags) -> ArchivePaths:
-    """The archive, by absolute paths."""
-    return ArchivePaths(str(flags.data_path.absolute()), str(flags.files_path.absolute()))
+    """The archive, by absolute paths. Raises UsageError where no folder can be, and for the folder around an archive."""
+    data, files = flags.data_path, flags.files_path
+    for option, path in (("-d/--data-path", data), ("-f/--files-path", files)):
+        existing = next((place for place in (path, *path.absolute().parents) if place.exists()), path)
+        if existing.exists() and not existing.is_dir():
+            raise UsageError(f"{option}: {existing} is a file, not a folder")
+    if (data / "data").is_dir():
+        around = shlex.join(("-d", str(data / "data"), "-f", str(data / "files")))
+        raise UsageError(f"{data} is not an archive, but the folder around one", hint=f"give {around}")
+    return ArchivePaths(str(data.absolute()), str(files.absolute()))
 
 
 def as_source(archive: ArchivePaths) -> AdapterSpec:
@@ -30,11 +40,12 @@ def as_source(archive: ArchivePaths) -> AdapterSpec:
 
 def existing_archive_of(flags: ArchiveFlags) -> ArchivePaths:
     """The archive, which must be there already."""
+    paths = archive_of(flags)
     if not flags.data_path.is_dir():
         raise UsageError(
             f"there is no archive at {flags.data_path}", hint="name its parquet folder with -d/--data-path"
         )
-    return archive_of(flags)
+    return paths
 
 
 def selection_of(flags: SelectionFlags, *, plain_id_is_exact: bool = False) -> Selection:
@@ -65,21 +76,22 @@ def source_of(flags: SourceFlags, projects: Sequence[str], into: ArchivePaths) -
     if flags.source is None:
         raise UsageError("no source", hint=f"give --source: {', '.join(sorted(SOURCES))}")
     _known("source", flags.source, sorted(SOURCES))
-    options = _paths(flags.source, [str(path.absolute()) for path in flags.paths or ()])
-    if flags.source == "archive" and os.path.realpath(options.get("data", os.curdir)) == os.path.realpath(into.data):
-        raise UsageError(f"{into.data} would be read and written", hint="name another folder to write with -d and -f")
+    options = _paths(flags.source, list(flags.paths or ()))
+    if flags.source == "archive" and "data" in options:
+        _check_apart(archive_paths(options["data"], options.get("files")), into)
     if flags.source == "neptune-local" and len(projects) == 1:
         options["project"] = projects[0]
     if flags.path_map:
         options["path-map"] = os.pathsep.join(flags.path_map)
     if flags.include_acked is not None:
         options["include-acked"] = "yes" if flags.include_acked else "no"
-    return AdapterSpec(flags.source, options | _pairs("--source-option", flags.source_option))
+    return AdapterSpec(flags.source, options | _server_options(flags) | _pairs("--source-option", flags.source_option))
 
 
 def target_of(flags: TargetFlags) -> AdapterSpec:
     """The target. The tracking URI is part of it even when it comes from the environment: a migration into one
-    server is not the migration into another. A password in the environment stays there."""
+    server is not the migration into another. A password in the environment stays there. Its options are checked by
+    the adapter here: nobody wants to hear of them after hours of export."""
     if flags.target is None:
         raise UsageError("no target", hint=f"give --target: {', '.join(sorted(TARGETS))}")
     _known("target", flags.target, sorted(TARGETS))
@@ -98,7 +110,18 @@ def target_of(flags: TargetFlags) -> AdapterSpec:
             "an option of the target holds a password, which would be stored in the plan and shown by ps",
             hint="leave it to the environment: $MLFLOW_TRACKING_URI, $PGPASSWORD",
         )
-    return AdapterSpec(flags.target, options)
+    target = AdapterSpec(flags.target, options)
+    check_target(target)
+    return target
+
+
+def check_not_onto_itself(source: AdapterSpec, target: AdapterSpec) -> None:
+    """Raises UsageError for a copy that would put every run beside itself; under other names it is a copy."""
+    uri = source.options.get("tracking-uri")
+    if source.name == target.name and uri and uri.rstrip("/") == target.options.get("tracking-uri", "").rstrip("/"):
+        if target.options.keys() & {"name-prefix", "experiment-name-template"}:
+            return
+        raise UsageError(f"{uri} is the source and the target", hint="--name-prefix copies within one MLflow")
 
 
 def load_options_of(flags: LoadFlags) -> LoadOptions:
@@ -114,7 +137,24 @@ def load_options_of(flags: LoadFlags) -> LoadOptions:
     )
 
 
-def _paths(source: str, paths: list[str]) -> dict[str, str]:
+def _server_options(flags: SourceFlags) -> dict[str, str]:
+    """What is asked of a server. The file of the token is named absolutely: workers may be elsewhere."""
+    given = {
+        "workspace": flags.workspace,
+        "project-pattern": "|".join(f"(?:{pattern})" for pattern in flags.project_pattern or ()),
+        "project-exclude-pattern": "|".join(f"(?:{pattern})" for pattern in flags.project_exclude_pattern or ()),
+        "runs-query": flags.runs_query,
+        "token-file": str(flags.api_token_file.absolute()) if flags.api_token_file is not None else None,
+        "lineage": "yes" if flags.lineage else None,
+        "metric-previews": "yes" if flags.include_metric_previews else None,
+    }
+    return {option: value for option, value in given.items() if value}
+
+
+def _paths(source: str, given: list[str]) -> dict[str, str]:
+    if source == "mlflow":
+        return _mlflow_source(given)
+    paths = [str(Path(path).absolute()) for path in given]
     if source != "archive":
         return {"path": os.pathsep.join(paths)} if paths else {}
     if len(paths) > 2:
@@ -122,6 +162,27 @@ def _paths(source: str, paths: list[str]) -> dict[str, str]:
             "--source archive takes the archive's data folder and its files folder", hint="PATH [FILES_PATH]"
         )
     return dict(zip(("data", "files"), paths, strict=False))
+
+
+def _mlflow_source(given: list[str]) -> dict[str, str]:
+    uri = given[0] if given else _without_password("MLFLOW_TRACKING_URI")
+    if len(given) > 1:
+        raise UsageError("--source mlflow takes one URI")
+    if given and _password(uri):
+        raise UsageError(
+            "the source's URI holds a password, which would be stored in the plan and shown by ps",
+            hint="leave it to the environment: $MLFLOW_TRACKING_URI, $MLFLOW_TRACKING_PASSWORD, $PGPASSWORD",
+        )
+    if not uri:
+        return {}
+    is_path = "://" not in uri and not uri.startswith("file:")
+    return {"tracking-uri": str(Path(uri).absolute()) if is_path else _anchored(uri)}
+
+
+def _check_apart(read: ArchivePaths, written: ArchivePaths) -> None:
+    for one, other in ((read.data, written.data), (read.files, written.files)):
+        if os.path.realpath(one) == os.path.realpath(other):
+            raise UsageError(f"{other} would be read and written", hint="name other folders to write with -d and -f")
 
 
 def _known(role: str, name: str, names: Sequence[str]) -> None:
@@ -163,7 +224,8 @@ def _listed_ids(file: Path) -> tuple[str, ...]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--run-ids: {file} cannot be read: {error}", hint="one run id per line") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"--run-ids: {file} cannot be read: {why}", hint="one run id per line") from error
     ids = tuple(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")))
     if not ids:
         raise UsageError(f"--run-ids: {file} lists no run id", hint="one run id per line; # begins a comment")

@@ -43,6 +43,14 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.INTERRUPTED: "interrupted: the same command again goes on",
 }
 
+_COMPLETE: dict[str, str] = {
+    "export": "complete: every selected run is in the archive",
+    "load": "complete: every selected run is in the target",
+    "migrate": "complete: every selected run is in the archive and in the target",
+    "verify": "complete: every compared run is equal, or differs only as the target forces it to (approximated)",
+    "retry": "complete: no run is left over",
+}
+
 _CODES: tuple[tuple[type[ShardmigError], ExitCode], ...] = (
     (UsageError, ExitCode.USAGE),
     (JournalLocked, ExitCode.LOCKED),
@@ -63,6 +71,8 @@ def exit_code_of(error: ShardmigError) -> ExitCode:
     return ExitCode.INTERNAL
 
 
-def meaning_of(code: int) -> str:
-    """What an exit code means, for people."""
+def meaning_of(code: int, command: str = "") -> str:
+    """What an exit code means, for people; of 0, what it means for this command."""
+    if code == ExitCode.COMPLETE and command in _COMPLETE:
+        return _COMPLETE[command]
     return MEANINGS[ExitCode(code)] if code in set(ExitCode) else f"failed with code {code}"

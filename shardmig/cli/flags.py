@@ -25,15 +25,16 @@ class SourceFlags:
     """What to read."""
 
     paths: Annotated[
-        list[Path] | None,
+        list[str] | None,
         Argument(
             metavar="PATH",
-            help="What to read: folders of Neptune clients, or an archive (data, then files).",
+            help="What to read: folders of Neptune clients, an archive (data, then files), or the URI of an MLflow.",
             show_default=False,
         ),
     ] = None
     source: Annotated[
-        str | None, Option("--source", "--exporter", help="System to read: archive or neptune-local.")
+        str | None,
+        Option("--source", "--exporter", help="System to read: archive, mlflow, neptune-local, neptune2 or neptune3."),
     ] = None
     path_map: Annotated[
         list[str] | None,
@@ -47,6 +48,25 @@ class SourceFlags:
             show_default=False,
         ),
     ] = None
+    workspace: Annotated[str | None, Option(help="All its projects, unless -p names some (Neptune servers).")] = None
+    project_pattern: Annotated[
+        list[str] | None,
+        Option(metavar="REGEX", help="Only projects whose name it is found in (Neptune servers). Repeatable."),
+    ] = None
+    project_exclude_pattern: Annotated[
+        list[str] | None,
+        Option(metavar="REGEX", help="No project whose name it is found in (Neptune servers). Repeatable."),
+    ] = None
+    runs_query: Annotated[
+        str | None, Option("-q", "--runs-query", metavar="NQL", help="Only runs that it finds (Neptune servers).")
+    ] = None
+    api_token_file: Annotated[
+        Path | None, Option(metavar="FILE", help="Holds the API token. Default: $NEPTUNE_API_TOKEN.")
+    ] = None
+    lineage: Annotated[bool, Option("--lineage", help="Also the points that forks inherit (neptune3).")] = False
+    include_metric_previews: Annotated[
+        bool, Option("--include-metric-previews", help="Also points that were never committed (neptune3).")
+    ] = False
     source_option: Annotated[
         list[str] | None, Option(metavar="KEY=VALUE", help="Any other option of the source. Repeatable.")
     ] = None
@@ -153,7 +173,9 @@ class SpeechFlags:
     """How a command tells what it finds."""
 
     as_json: Annotated[bool, Option("--json", help="One JSON document on stdout, nothing else there.")] = False
-    verbose: Annotated[bool, Option("-v", "--verbose", help="Say more; show tracebacks.")] = False
+    verbose: Annotated[
+        bool, Option("-v", "--verbose", help="Also every run with what was found in it; tracebacks.")
+    ] = False
     log_file: Annotated[Path | None, Option(metavar="FILE", help="Append what is said on stderr to FILE.")] = None
 
 

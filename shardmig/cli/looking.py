@@ -6,16 +6,17 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from shardmig.cli.exits import ExitCode
+from shardmig.cli.exits import ExitCode, meaning_of
 from shardmig.cli.flags import ArchiveFlags
 from shardmig.cli.speech import Speech
-from shardmig.errors import BadInput, NotFound, UsageError
+from shardmig.errors import BadInput, UsageError
 
 if TYPE_CHECKING:
     from shardmig.archive.reader import ArchiveReader
@@ -43,8 +44,7 @@ def status(
     paths = asked.existing_archive_of(archive)
     folders = list(migrations(paths)) if every else [find_migration(paths, migration)]
     found = [_status_of(folder) for folder in folders]
-    now_ms = time.time_ns() // 1_000_000
-    speech.answer(found, (part for one in found for part in answer.shown(one, now_ms)))
+    speech.answer(found, answer.all_shown(found, now_ms=time.time_ns() // 1_000_000))
     return ExitCode.COMPLETE
 
 
@@ -66,7 +66,7 @@ def summary(
     if model_data_path is not None:
         places.append(asked.existing_archive_of(ArchiveFlags(model_data_path, archive.files_path)))
     found = [inventory.inventory_of(place) for place in places]
-    speech.answer(found if len(found) > 1 else found[0], (part for one in found for part in inventory.shown(one)))
+    speech.answer(found if len(found) > 1 else found[0], inventory.all_shown(found))
     return (
         ExitCode.FAILED_RUNS if any(one.unreadable for place in found for one in place.projects) else ExitCode.COMPLETE
     )
@@ -79,7 +79,7 @@ def ls(
     run: Annotated[str, Argument(metavar="RUN", show_default=False)] = "",
     namespace: Annotated[str, Option(metavar="NAME", help="Only the fields below this namespace.")] = "",
 ) -> int:
-    """List the projects of an archive, the runs of a project, or the fields of a run.
+    """List projects, runs of a project, or fields of a run.
 
     \b
     shardmig ls
@@ -134,10 +134,10 @@ def show(
         return ExitCode.COMPLETE
     answers = values.answers(_chunks(reader, chosen, field), run=chosen.label, head=head, tail=tail)
     if not answers:
-        raise NotFound(
-            f"there is no field {field!r}",
-            run=chosen.label,
-            hint=f"`shardmig ls {shlex.join((chosen.project, chosen.id))}` lists them",
+        known = [path for path, _ in reader.fields(chosen)]
+        listing = shlex.join(("shardmig", "ls", chosen.project, chosen.id, "-d", str(archive.data_path)))
+        raise UsageError(
+            f"there is no field {field!r}{_similar(field, known)}", run=chosen.label, hint=f"`{listing}` lists them"
         )
     speech.answer(answers if len(answers) > 1 else answers[0], (part for one in answers for part in values.shown(one)))
     return ExitCode.COMPLETE
@@ -153,13 +153,20 @@ def find_run(reader: ArchiveReader, run: str, project: str = "") -> RunRef:
     ]
     if not found:
         where = f"project {project}" if project else "the archive"
+        known = [one.id for name in projects for scope in SCOPES for one in reader.runs(name, scope)]
         raise UsageError(
-            f"there is no run {run!r} in {where}", hint="`shardmig ls WS/NAME` lists the runs of a project"
+            f"there is no run {run!r} in {where}{_similar(run, known)}",
+            hint="`shardmig ls WS/NAME` lists the runs of a project",
         )
     if len(found) > 1:
         names = ", ".join(one.label for one in found)
         raise UsageError(f"{len(found)} runs have the id {run!r}", hint=f"give one of: {names}")
     return found[0]
+
+
+def _similar(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, known, n=3)
+    return f"; similar: {', '.join(map(repr, close))}" if close else ""
 
 
 def _project(reader: ArchiveReader, project: str) -> ProjectId:
@@ -184,6 +191,9 @@ def _tree(reader: ArchiveReader, run: RunRef, namespace: str, *, with_values: bo
 
     receipt, found = contents.contents_of(reader, run)
     below = f"{namespace.strip('/')}/" if namespace else ""
+    if below and not any(one.path.startswith(below) for one in found):
+        known = sorted({one.path.rpartition("/")[0] for one in found} - {""})
+        raise UsageError(f"there is no namespace {namespace!r}{_similar(namespace, known)}", run=run.label)
     found = [one for one in found if one.path.startswith(below)]
     fields, files = [], []
     if with_values:
@@ -214,28 +224,31 @@ def _chunks(reader: ArchiveReader, run: RunRef, field: str) -> Iterator[Chunk]:
 def _status_of(folder: MigrationFolder) -> MigrationStatus:
     from shardmig.progress import phase_totals
     from shardmig.report.status import MigrationStatus
-    from shardmig.results import statuses
+    from shardmig.results import retry_command, statuses
 
     state = folder.state()
+    holder = _holder(folder) if state.executions and state.finished is None else ""
+    shards = list(statuses(state, is_executing=bool(holder)))
+    has_failed = state.finished is not None and any(shard.state == "failed" for shard in shards)
     return MigrationStatus(
         migration=folder.id,
         source=state.plan.source.name,
         target=state.plan.target.name if state.plan.target is not None else "",
         created_ms=state.plan.created_ms,
         executions=state.executions,
-        standing=_standing(folder, state),
+        standing=_standing(state, holder),
         step_multiplier=state.step_multiplier,
         phases=phase_totals(state),
-        shards=list(statuses(state)),
+        shards=shards,
+        retry_command=retry_command(folder.id, state.plan.archive) if has_failed else "",
     )
 
 
-def _standing(folder: MigrationFolder, state: State) -> str:
+def _standing(state: State, holder: str) -> str:
     if state.finished is not None:
-        return f"ended with exit code {state.finished.exit_code}"
+        return f"ended with exit code {state.finished.exit_code}, {meaning_of(state.finished.exit_code)}"
     if not state.executions:
         return "planned, not executed yet"
-    holder = _holder(folder)
     return f"executing ({holder})" if holder else "its process died; the same command again goes on"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 import sys
 import tempfile
 import time
@@ -95,7 +95,8 @@ def export(
     from shardmig.cli import asked
 
     if source.api_token is not None:
-        speech.say("shardmig: --api-token is not used: ps and the shell's history show it; set NEPTUNE_API_TOKEN")
+        speech.say("shardmig: ps and the shell's history show --api-token; set NEPTUNE_API_TOKEN instead")
+        os.environ["NEPTUNE_API_TOKEN"] = source.api_token
     paths, chosen = asked.archive_of(archive), asked.selection_of(selection)
     request = planner.Request(
         phases=("export",),
@@ -162,11 +163,13 @@ def migrate(
     from shardmig.cli import asked
 
     paths, chosen = asked.archive_of(archive), asked.selection_of(selection)
+    read, written = asked.source_of(source, chosen.projects, paths), asked.target_of(target)
+    asked.check_not_onto_itself(read, written)
     request = planner.Request(
         phases=("export", "load"),
-        source=asked.source_of(source, chosen.projects, paths),
+        source=read,
         archive=paths,
-        target=asked.target_of(target),
+        target=written,
         selection=chosen,
         load=asked.load_options_of(load),
         update=update,
@@ -250,19 +253,27 @@ def _execute(command: str, request: Request, execution: ExecutionFlags, watch: W
 
 def _with_selection_checked(report: Report, selection: Selection) -> Report:
     """A selection that selects nothing, or names runs that do not exist, is a mistake and no success."""
+    from shardmig.records import FIELD_CLASSES
+
     if report.exit_code != ExitCode.COMPLETE:
         return report
-    found = {outcome.run.id for outcomes in report.outcomes.values() for outcome in outcomes}
-    if not found:
+    outcomes = [outcome for phase in report.outcomes.values() for outcome in phase]
+    if not outcomes:
         return _stopped(
             report, ExitCode.USAGE, "no run is selected: `shardmig plan` with fewer filters shows what there is"
         )
-    missing = sorted(set(selection.run_ids) - found) if not selection.limit else []
+    missing = sorted(set(selection.run_ids) - {outcome.run.id for outcome in outcomes}) if not selection.limit else []
     if missing:
         named = ", ".join(missing[:_MOST_IDS_NAMED]) + (" …" if len(missing) > _MOST_IDS_NAMED else "")
+        asked_for = len(selection.run_ids)
         return _stopped(
-            report, ExitCode.FAILED_RUNS, f"{len(missing)} of the named runs do not exist or are filtered out: {named}"
+            report,
+            ExitCode.FAILED_RUNS,
+            f"{len(missing)} of {asked_for} named runs are not there or are filtered out: {named}",
         )
+    is_filtered = selection.attributes or selection.exclude_attributes or len(selection.classes) < len(FIELD_CLASSES)
+    if is_filtered and not any(outcome.counters.fields for outcome in outcomes):
+        return _stopped(report, ExitCode.USAGE, "no field is selected: none of these runs has one that is asked for")
     return report
 
 
@@ -296,23 +307,13 @@ def _observer(watch: WatchFlags, speech: Speech) -> LiveProgress | LineProgress:
 def _tell(command: str, report: Report, archive: ArchivePaths, watch: WatchFlags, speech: Speech) -> int:
     """The end of a command: summary, pages, and the command that retries."""
     from shardmig.report import failures, page, results
+    from shardmig.results import retry_command
 
-    meaning = meaning_of(report.exit_code)
-    speech.show(results.ended(report))
+    meaning = meaning_of(report.exit_code, command)
+    speech.show(results.ended(report, verbose=speech.is_verbose))
     speech.say(f"shardmig {command}: {meaning}")
     if report.exit_code and report.failed:
-        words = [
-            "shardmig",
-            "retry",
-            "--failed",
-            "--migration",
-            report.migration,
-            "-d",
-            archive.data,
-            "-f",
-            archive.files,
-        ]
-        speech.say(f"retry with: {shlex.join(words)}")
+        speech.say(f"retry with: {retry_command(report.migration, archive)}")
     if watch.report is not None:
         ended_ms = time.time_ns() // 1_000_000
         _write(watch.report, page.page(report, title=f"shardmig {command}", meaning=meaning, ended_ms=ended_ms))
@@ -332,7 +333,7 @@ def _check_writable(watch: WatchFlags) -> None:
         try:
             file.open("a", encoding="utf-8").close()
         except OSError as error:
-            raise UsageError(f"{option}: {error}") from error
+            raise UsageError(f"{option}: {file}: {error.strerror}") from error
 
 
 def _write(file: Path, text: str) -> None:

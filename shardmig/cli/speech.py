@@ -30,7 +30,7 @@ class Speech:
             try:
                 self._log = open(flags.log_file, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
             except OSError as error:
-                raise UsageError(f"--log-file: {error}") from error
+                raise UsageError(f"--log-file: {flags.log_file}: {error.strerror}") from error
 
     def say(self, text: str) -> None:
         """One line for people."""
@@ -62,11 +62,14 @@ class Speech:
             self._log.close()
 
     def _print(self, stream: TextIO, renderables: Iterable[RenderableType]) -> None:
+        from rich.text import Text
+
         from shardmig.report import terminal
 
         on = terminal.console(stream)
         for renderable in renderables:
-            on.print(renderable)
+            # Commands are pasted from these lines: only the terminal itself may fold them.
+            on.print(renderable, soft_wrap=isinstance(renderable, Text))
             if self._log is not None:
                 self.note(terminal.text_of(renderable))
 

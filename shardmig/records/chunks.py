@@ -56,7 +56,7 @@ class RunRef(msgspec.Struct, frozen=True, kw_only=True):
 
     `locator` is the source's own handle (a folder, a file prefix); `fingerprint` changes when the content does
     ("" = the source cannot tell); `parent` is the run id of the run it was forked from, or of the run it is nested
-    in; `weight` estimates the cost of moving it (points, or bytes / 16; 0 = unknown).
+    in, and `parent_project` that run's project where it is another one; `weight` estimates the cost of moving it (points, or bytes / 16; 0 = unknown).
     """
 
     project: ProjectId
@@ -65,9 +65,17 @@ class RunRef(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int | None = None
     archived: bool = False
     parent: RunId | None = None
+    parent_project: ProjectId | None = None
     locator: str = ""
     fingerprint: str = ""
     weight: int = 0
+
+    @property
+    def parent_ref(self) -> RunRef | None:
+        """The parent, as far as this run knows it."""
+        if self.parent is None:
+            return None
+        return RunRef(project=self.parent_project or self.project, id=self.parent, scope=self.scope)
 
     @property
     def label(self) -> str:

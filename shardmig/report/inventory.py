@@ -64,11 +64,19 @@ def inventory_of(archive: ArchivePaths) -> Inventory:
     )
 
 
+def all_shown(inventories: Iterable[Inventory]) -> Iterator[RenderableType]:
+    """Several inventories for people."""
+    for number, inventory in enumerate(inventories):
+        if number:
+            yield Text()
+        yield from shown(inventory)
+
+
 def shown(inventory: Inventory) -> Iterator[RenderableType]:
     """The inventory for people."""
     yield terminal.name(f"archive {inventory.data_path}, files {inventory.files_path}")
     if not inventory.projects:
-        yield Text("holds no runs")
+        yield Text("the archive holds no runs")
         return
     listed = terminal.table(
         "project",

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from shardmig.records import FailedRun, PhaseProgress, Report, RunOutcome
+from shardmig.errors import StepConflict
+from shardmig.records import FailedRun, PhaseProgress, Report, RunOutcome, StepNeeds
 from shardmig.report import terminal, words
 from shardmig.report.findings import reasons, told, why_failed
+from shardmig.steps import merge_needs, proposed_multiplier
 
 MOST_RUNS_SHOWN: Final = 20
 MOST_DIFFERENCES_SHOWN: Final = 5
 
 
-def ended(report: Report) -> Iterator[RenderableType]:
-    """Everything that is said at the end of export, load, migrate, verify and retry."""
+def ended(report: Report, *, verbose: bool = False) -> Iterator[RenderableType]:
+    """Everything that is said at the end of export, load, migrate, verify and retry; every run and each of its findings
+    with `verbose`."""
     yield _totals(report)
     outcomes = [outcome for phase in report.outcomes.values() for outcome in phase]
     if counted := reasons(outcomes):
@@ -35,10 +39,13 @@ def ended(report: Report) -> Iterator[RenderableType]:
             )
         yield Text()
         yield found
+    if verbose:
+        yield from _runs(report)
     if verified := report.outcomes.get("verify"):
         yield Text()
         yield from verdicts(verified)
     yield from _failures(report.failed)
+    yield from _multiplier_for_all(report)
     if report.stopped:
         yield Text()
         yield terminal.name(f"stopped: {report.stopped}", style="red")
@@ -59,6 +66,17 @@ def verdicts(outcomes: list[RunOutcome]) -> Iterator[RenderableType]:
         yield Text(f"and {words.plural(more, 'more run')}: see --json or --report")
 
 
+def _runs(report: Report) -> Iterator[RenderableType]:
+    """Every run in every phase: how it ended, what it is in the target, and its findings."""
+    yield Text()
+    for phase, outcomes in report.outcomes.items():
+        for outcome in outcomes:
+            became = f" as {outcome.target_id}" if outcome.target_id else ""
+            yield terminal.name(f"{phase} {outcome.run.label}: {outcome.verdict or outcome.state}{became}")
+            for finding in (*outcome.findings, *outcome.differences):
+                yield terminal.name(f"  {finding.kind}: {told(finding)}", style="dim")
+
+
 def _totals(report: Report) -> RenderableType:
     totals = terminal.table(
         "phase",
@@ -67,6 +85,7 @@ def _totals(report: Report) -> RenderableType:
         ">skipped",
         ">failed",
         ">open",
+        ">fields",
         ">points",
         ">texts",
         ">histograms",
@@ -83,6 +102,7 @@ def _totals(report: Report) -> RenderableType:
             words.count(phase.runs_skipped),
             Text(words.count(phase.runs_failed), style="red" if phase.runs_failed else ""),
             words.count(_open(phase)),
+            words.count(counters.fields),
             words.count(counters.points),
             words.count(counters.texts),
             words.count(counters.histograms),
@@ -109,3 +129,16 @@ def _failures(failed: list[FailedRun]) -> Iterator[RenderableType]:
         yield terminal.name(f"  log: {one.log}", style="dim")
     if (more := len(shown) - MOST_RUNS_SHOWN) > 0:
         yield Text(f"and {words.plural(more, 'more run')}: see --json or --report")
+
+
+def _multiplier_for_all(report: Report) -> Iterator[RenderableType]:
+    """A run that failed for its steps names the multiplier that it needs itself; all runs share one."""
+    if not any(
+        one.outcome.failure is not None and one.outcome.failure.error == "StepConflict" for one in report.failed
+    ):
+        return
+    needs = StepNeeds()
+    for outcome in next(iter(report.outcomes.values())):
+        needs = merge_needs(needs, outcome.steps)
+    with suppress(StepConflict):
+        yield Text(f"for all runs together: --step-multiplier {proposed_multiplier(needs)} keeps every step")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -16,7 +16,8 @@ _STYLES: Final = {"done": "green", "failed": "red", "executing": "yellow"}
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A migration as its journal tells it. `standing`: whether somebody is executing it, in one sentence."""
+    """A migration as its journal tells it. `standing`: whether somebody is executing it, in one sentence.
+    `retry_command`: of what failed, "" while it executes or when nothing did."""
 
     migration: str
     source: str
@@ -27,6 +28,17 @@ class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     step_multiplier: int
     phases: list[PhaseProgress]
     shards: list[ShardStatus]
+    retry_command: str = ""
+
+
+def all_shown(statuses: Sequence[MigrationStatus], *, now_ms: int) -> Iterator[RenderableType]:
+    """Several migrations for people."""
+    if not statuses:
+        yield Text("nothing was planned or executed in this archive yet")
+    for number, status in enumerate(statuses):
+        if number:
+            yield Text()
+        yield from shown(status, now_ms)
 
 
 def shown(status: MigrationStatus, now_ms: int) -> Iterator[RenderableType]:
@@ -55,6 +67,8 @@ def shown(status: MigrationStatus, now_ms: int) -> Iterator[RenderableType]:
         settled = phase.runs_done + phase.runs_skipped
         failed = f", {words.count(phase.runs_failed)} failed" if phase.runs_failed else ""
         yield Text(f"{phase.phase}: {words.count(settled)} of {words.plural(phase.runs, 'run')} done{failed}")
+    if status.retry_command:
+        yield terminal.name(f"retry with: {status.retry_command}")
 
 
 def _took(shard: ShardStatus, now_ms: int) -> str:

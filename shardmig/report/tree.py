@@ -107,8 +107,11 @@ def plain_number(value: float) -> float | str:
     return value if math.isfinite(value) else repr(value)
 
 
-def projects_shown(lines: Iterable[ProjectLine]) -> Iterator[RenderableType]:
+def projects_shown(lines: Sequence[ProjectLine]) -> Iterator[RenderableType]:
     """All projects of an archive."""
+    if not lines:
+        yield Text("the archive holds no runs")
+        return
     listed = terminal.table("project", ">runs")
     for line in lines:
         terminal.row(listed, line.project, words.count(line.runs))

@@ -111,6 +111,7 @@ class Comparison:
                     return
                 case Header():
                     self._header = chunk
+                    self._target.fit(chunk)
                     continue
                 case Fields():
                     self._run_fields += [field for field in chunk.fields if field.path.startswith(FACT_NAMESPACES)]
@@ -139,8 +140,8 @@ class Comparison:
             self._findings.append(Finding("note", FACTS_UNKNOWN, detail=detail))
             return
         parent = None
-        if self._run.parent is not None:
-            parent = self._target.find_run(migration_key(msgspec.structs.replace(self._run, id=self._run.parent)))
+        if (wanted := self._run.parent_ref) is not None:
+            parent = self._target.find_run(migration_key(wanted))
         expected = self._target.expected_facts(
             self._header.run,
             self._run_fields,

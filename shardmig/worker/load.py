@@ -17,7 +17,7 @@ from shardmig.logs import Event
 from shardmig.records import Chunk, Counters, End, Finding, RunOutcome, RunRef, TargetRun, TargetRunId, Task
 from shardmig.selection import Matcher
 from shardmig.worker.outcomes import lost_values, settle_each
-from shardmig.worker.tally import ProgressFile, count
+from shardmig.worker.tally import ProgressFile, count, fields_of
 
 
 def load_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome], None]) -> None:
@@ -89,11 +89,10 @@ class _Loader:
         return whole.digest()
 
     def _parent(self, run: RunRef) -> TargetRunId | None:
-        if run.parent is None:
+        if (parent := run.parent_ref) is None:
             return None
-        if (known := self._task.parents.get(run.parent)) is not None:
+        if parent.project == run.project and (known := self._task.parents.get(parent.id)) is not None:
             return known
-        parent = msgspec.structs.replace(run, id=run.parent)
         found = self._target.find_run(migration_key(parent))
         return found.id if found is not None else None
 
@@ -104,14 +103,21 @@ class _Stream:
     def __init__(self, archive: ArchiveReader, run: RunRef, want: Want, progress: ProgressFile) -> None:
         self._pieces = archive.read(run, want)
         self._progress = progress
-        self.counters = Counters()
+        self._counters = Counters()
+        self._fields: set[tuple[str, str]] = set()
         self.findings: list[Finding] = []
 
     def __iter__(self) -> Iterator[Chunk]:
         for piece in self._pieces:
             counted = count(piece.chunk)
-            self.counters += counted
+            self._counters += counted
+            self._fields |= fields_of(piece.chunk)
             self._progress.add(counted)
             if isinstance(piece.chunk, End):
                 self.findings = piece.chunk.findings
             yield piece.chunk
+
+    @property
+    def counters(self) -> Counters:
+        """What passed: fields of every type, each once."""
+        return msgspec.structs.replace(self._counters, fields=len(self._fields))

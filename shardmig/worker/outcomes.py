@@ -63,7 +63,7 @@ def lost_values(findings: Sequence[Finding]) -> Failure | None:
         "permanent",
         f"{first.code}{detail}{others}",
         field=first.field,
-        hint="the findings of the run name each",
+        hint="-v and --json name each loss; docs/reason-codes.md says what the codes mean",
     )
 
 

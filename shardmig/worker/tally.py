@@ -37,6 +37,15 @@ def count(chunk: Chunk) -> Counters:
     return Counters(runs=1) if isinstance(chunk, Header) else Counters()
 
 
+def fields_of(chunk: Chunk) -> set[tuple[str, str]]:
+    """The fields that a chunk holds a part of, by path and type: a series may go on in the next one."""
+    if isinstance(chunk, FloatPoints | StringPoints | HistogramPoints):
+        return {(path, type(chunk).__name__) for path in chunk.paths}
+    if isinstance(chunk, Fields):
+        return {(field.path, field.type) for field in chunk.fields}
+    return {(ref.path, ref.type) for ref in chunk.files} if isinstance(chunk, Files) else set()
+
+
 class ProgressFile:
     """Counters of the attempt in progress, rewritten at most twice a second. Lossy by intent: display only."""
 

@@ -140,7 +140,7 @@ def test_show_gives_values_and_the_ends_of_series(typed: Type, exporters: str) -
         ("ls ws/nope", 2, "the archive has no project 'ws/nope'"),
         ("ls ws/three run-9", 2, "there is no run 'run-9' in project ws/three"),
         ("show run-9", 2, "there is no run 'run-9' in the archive"),
-        ("show run-1 p/nope", 3, "there is no field 'p/nope' (run ws/three/run-1)"),
+        ("show run-1 p/nope", 2, "there is no field 'p/nope' (run ws/three/run-1)"),
         ("status", 2, "there is no migration"),
     ],
 )
@@ -176,3 +176,40 @@ def test_names_outside_the_encoding_of_the_terminal_are_escaped(exporters: str) 
     environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[2])}
     ended = subprocess.run(command, capture_output=True, env=environment, check=True)
     assert ended.stdout.startswith(b"h\\xe9llo \\u4e16")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("show run-1 m/los", "similar: 'm/loss'"),
+        ("show run-11", "similar: 'run-1'"),
+        ("ls ws/three run-1 --namespace sys/forkin", "similar: 'sys/forking'"),
+    ],
+)
+def test_a_name_that_is_almost_right_is_answered_with_the_right_one(
+    typed: Type, exporters: str, line: str, message: str
+) -> None:
+    code, out, err = typed(f"{line} {exporters}")
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_the_listing_that_a_wrong_field_is_answered_with_can_be_pasted(typed: Type, exporters: str) -> None:
+    _, _, err = typed(f"show run-1 nothing {exporters}")
+    [_, listing, _] = err.split("`")
+    code, out, _ = typed(listing.removeprefix("shardmig "))
+    assert code == 0
+    assert "loss" in out
+
+
+def test_an_archive_without_runs_or_migrations_says_so(typed: Type, tmp_path: Path) -> None:
+    for command in ("ls", "summary"):
+        assert "the archive holds no runs" in typed(f"{command} -d {tmp_path}")[1]
+    assert "nothing was planned or executed" in typed(f"status --all -d {tmp_path}")[1]
+
+
+def test_several_archives_are_summed_up_apart(typed: Type) -> None:
+    two = f"-d {SAMPLES / 'exporter-2x' / 'data'} --model-data-path {SAMPLES / 'exporter-2x-models' / 'data'}"
+    _, out, _ = typed(f"summary {two}")
+    assert "\n\narchive " in out
+    assert len(_document(typed(f"summary {two} --json"))) == 2

@@ -68,7 +68,7 @@ def test_plan_writes_nothing(folder: Path, commands: Commands) -> None:
     ("flags", "code", "message"),
     [
         ("-r nothing-like-it", 2, "no run is selected"),
-        ("-r offline-47a3d97c -r absent", 3, "1 of the named runs do not exist or are filtered out: absent"),
+        ("-r offline-47a3d97c -r absent", 3, "1 of 2 named runs are not there or are filtered out: absent"),
     ],
 )
 @pytest.mark.parametrize("command", ["plan", "export"])
@@ -90,7 +90,7 @@ def test_status_lists_every_shard_and_says_how_the_migration_ended(folder: Path,
     commands.json(EXPORT)
     assert execute(["status", "--json"]) == 0
     [status] = json.loads(commands._capsys.readouterr().out)
-    assert status["standing"] == "ended with exit code 0"
+    assert status["standing"].startswith("ended with exit code 0, complete")
     assert {shard["state"] for shard in status["shards"]} == {"done"}
 
 
@@ -141,3 +141,54 @@ def test_the_same_command_brings_again_what_was_removed_since(folder: Path, comm
     assert (export["runs_done"], export["runs_skipped"]) == (1, 3)
     assert (load["runs_done"], load["runs_skipped"]) == (4, 0)
     assert commands.json(f"verify {INTO}")["exit_code"] == 0
+
+
+@pytest.mark.parametrize("flags", ["-a no/such/field", "-a no/such/field -a no/other", "-c series -a sys/id"])
+def test_a_selection_of_no_field_at_all_is_no_success_however_often_it_is_asked_for(
+    folder: Path, commands: Commands, flags: str
+) -> None:
+    for _ in range(2):
+        assert commands.json(f"{EXPORT} {flags}", code=2)["stopped"].startswith("no field is selected")
+
+
+def test_an_absent_project_is_answered_with_those_that_there_are(folder: Path, commands: Commands) -> None:
+    source = SAMPLES / "exporter-3x"
+    refused = commands.json(f"export --source archive {source} -p ws/four", code=2)
+    assert refused["error"] == "the source has no project ws/four"
+    assert refused["hint"] == "it has: ws/three"
+
+
+@pytest.mark.parametrize("source", ["archive absent", "neptune-local absent -p a/b", "neptune-local . -p a/b"])
+def test_a_source_that_is_not_there_is_a_wrong_command_line(folder: Path, commands: Commands, source: str) -> None:
+    assert commands.json(f"export --source {source}", code=2)["error"]
+
+
+def test_a_migration_goes_on_without_its_journal_as_its_error_says(folder: Path, commands: Commands) -> None:
+    migration = commands.json(EXPORT)["migration"]
+    journal = folder / "exports" / "data" / ".shardmig" / migration / "journal"
+    journal.write_bytes(b"something else altogether")
+    assert "move it away and start again" in commands.json(EXPORT, code=4)["hint"]
+    journal.unlink()
+    [phase] = commands.json(EXPORT)["phases"]
+    assert (phase["runs_skipped"], phase["runs_failed"]) == (4, 0)
+
+
+def test_totals_count_fields_of_every_type_alike_in_every_phase(folder: Path, commands: Commands) -> None:
+    export, load = commands.json(f"{EXPORT.replace('export', 'migrate', 1)} {INTO}")["phases"]
+    assert load["counters"]["fields"] == export["counters"]["fields"] > 0
+    header, totals, _ = commands.said.split("\n", 2)
+    assert dict(zip(header.split(), totals.split(), strict=False))["fields"] == str(export["counters"]["fields"])
+
+
+def test_status_of_a_failure_gives_the_command_that_retries_it(
+    folder: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(SAMPLES / "exporter-3x", "copy")
+    part = next((folder / "copy").rglob("*_part_0.parquet"))
+    part.write_bytes(part.read_bytes()[:-9])
+    commands.json("export --source archive copy --engine inline", code=3)
+    assert execute(["status"]) == 0
+    told = capsys.readouterr().out
+    [retry] = [line for line in told.splitlines() if line.startswith("retry with: shardmig ")]
+    again = commands.json(f"{retry.removeprefix('retry with: shardmig ')} --engine inline", code=3)
+    assert len(again["failed"]) == 1

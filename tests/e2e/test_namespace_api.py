@@ -151,7 +151,7 @@ def test_what_a_type_does_not_have_is_a_clear_error(archive: Path, error: type[E
         ("log", "fetch_path"),
         ("model", "fetch"),
     ):
-        with pytest.raises(error, match=f"'{path}' of ws/proj/RUN-1 is a .*no {call}"):
+        with pytest.raises(error, match=f"'{path}' of ws/proj/RUN-1 is of type .* no {call}"):
             getattr(run.field(path), call)()
     with pytest.raises(error, match="file_series"):
         run.field("images").fetch_path()

@@ -31,6 +31,10 @@ class Artifacts(Protocol):
         """Copy an artifact to a new local file. Raises NotFound."""
         ...
 
+    def on_disk(self, path: str) -> Path | None:
+        """Where an artifact lies on this machine; None: it must be fetched."""
+        ...
+
 
 def artifacts_of(run: StoredRun, http: HttpClient | None) -> Artifacts:
     """The artifacts of a run. `http`: the tracking server, None for a database."""
@@ -89,6 +93,9 @@ class _OnDisk:
             except FileNotFoundError as error:
                 raise NotFound(f"artifact {path} does not exist") from error
 
+    def on_disk(self, path: str) -> Path | None:
+        return self._root / path
+
 
 class _BehindServer:
     def __init__(self, http: HttpClient, root: str) -> None:
@@ -102,6 +109,9 @@ class _BehindServer:
     def get(self, path: str, file: Path) -> None:
         with file.open("wb") as content:
             self._http.download(f"{self._root}/{path}", content)
+
+    def on_disk(self, _: str) -> None:
+        return None
 
 
 class _InRepository:
@@ -121,6 +131,9 @@ class _InRepository:
     def get(self, path: str, file: Path) -> None:
         with TemporaryDirectory(prefix="shardmig-") as temporary, mlflow_errors(f"artifact {path}"):
             Path(self._opened().download_artifacts(path, temporary)).replace(file)
+
+    def on_disk(self, _: str) -> None:
+        return None
 
     def _opened(self) -> Any:
         if self._repository is None:

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import lru_cache
 from typing import Any
 
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag, ViewType
+from mlflow import entities
+from mlflow.entities import (
+    DatasetInput,
+    ExperimentTag,
+    InputTag,
+    Metric,
+    Param,
+    Run,
+    RunStatus,
+    RunTag,
+    ViewType,
+)
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from shardmig.adapters.mlflow.batches import MAX_ENTRIES, MAX_PARAMS
-from shardmig.adapters.mlflow.facts import KEY
-from shardmig.adapters.mlflow.histories import metrics_of
+from shardmig.adapters.mlflow.facts import KEY, is_deleted_copy
+from shardmig.adapters.mlflow.histories import History
 from shardmig.adapters.mlflow.refusals import deleted_experiment, mlflow_errors
-from shardmig.adapters.mlflow.store import Metrics, NewRun, Status, StoredRun
+from shardmig.adapters.mlflow.store import Dataset, Experiment, LatestPoint, Metrics, NewRun, Status, StoredRun
 from shardmig.errors import NotFound, TargetConflict
 from shardmig.records import MigrationKey, TargetRunId
 
 HISTORY_PAGE = 25_000
+RUNS_IN_PAGE = 1000
 
 
 class ClientStore:
@@ -26,8 +40,10 @@ class ClientStore:
 
     def __init__(self, database_uri: str) -> None:
         with mlflow_errors("opening the MLflow database"):
-            make: Any = SqlAlchemyStore  # its methods are not annotated
-            self._store = make(database_uri, DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+            self._store = _opened(database_uri)
+            if not self._store.search_experiments(ViewType.ALL, max_results=1):  # another file has taken its place
+                _opened.cache_clear()
+                self._store = _opened(database_uri)
 
     def experiment_id(self, name: str) -> str:
         """As RunStore."""
@@ -46,12 +62,19 @@ class ClientStore:
         with mlflow_errors(f"experiment {experiment_id}"):
             return str(self._store.get_experiment(experiment_id).name)
 
+    def experiments(self) -> Iterator[Experiment]:
+        """As RunStore."""
+        return map(_experiment, self._experiments(ViewType.ALL))
+
+    def search_runs(self, experiments: Sequence[str], *, only_migrated: bool) -> Iterator[StoredRun]:
+        """As RunStore."""
+        return self._search(experiments, f"tags.`{KEY}` LIKE '%'" if only_migrated else "")
+
     def find_runs(self, key: MigrationKey) -> list[StoredRun]:
         """As RunStore."""
-        with mlflow_errors("searching runs"):
-            experiments = [experiment.experiment_id for experiment in self._experiments()]
-            found = self._store.search_runs(experiments, f"tags.`{KEY}` = '{key}'", ViewType.ACTIVE_ONLY, 100)
-        return sorted(map(_stored, found), key=lambda run: run.id)
+        experiments = [experiment.experiment_id for experiment in self._experiments(ViewType.ACTIVE_ONLY)]
+        found = self._search(experiments, f"tags.`{KEY}` = '{key}'")
+        return sorted((run for run in found if not run.is_deleted or is_deleted_copy(run)), key=lambda run: run.id)
 
     def create_run(self, run: NewRun) -> StoredRun:
         """As RunStore."""
@@ -79,6 +102,24 @@ class ClientStore:
             with mlflow_errors("setting tags"):
                 self._store.log_batch(run.id, [], [], entries[start : start + MAX_PARAMS])
 
+    def log_datasets(self, run: StoredRun, datasets: Sequence[Dataset]) -> None:
+        """As RunStore."""
+        inputs = [
+            DatasetInput(
+                entities.Dataset(one.name, one.digest, one.source_type, one.source, one.schema, one.profile),
+                [InputTag(key, value) for key, value in one.tags.items()],
+            )
+            for one in datasets
+        ]
+        with mlflow_errors("logging datasets"):
+            self._store.log_inputs(run.id, inputs)
+
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """As RunStore."""
+        for key, value in tags.items():
+            with mlflow_errors(f"tag {key!r} of experiment {experiment_id}"):
+                self._store.set_experiment_tag(experiment_id, ExperimentTag(key, value))
+
     def flush(self, run: StoredRun) -> None:
         """As RunStore: nothing waits."""
 
@@ -93,36 +134,57 @@ class ClientStore:
         with contextlib.suppress(NotFound), mlflow_errors("deleting the run"):
             self._store.delete_run(run_id)
 
+    def restore_run(self, run_id: TargetRunId) -> None:
+        """As RunStore."""
+        with mlflow_errors("restoring the run"):
+            self._store.restore_run(run_id)
+
     def get_run(self, run_id: TargetRunId) -> StoredRun:
         """As RunStore."""
         with mlflow_errors(f"run {run_id}"):
             return _stored(self._store.get_run(run_id))
 
     def history(self, run: StoredRun, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
-        """As RunStore. A whole series is held while it is sorted."""
+        """As RunStore."""
         for key in keys:
-            with mlflow_errors(f"history of {key}"):
-                points = list(self._points(run.id, key))
-            steps, times_ms = [point.step for point in points], [point.timestamp for point in points]
-            yield from metrics_of(key, steps, times_ms, [point.value for point in points], rows)
+            with closing(History(key)) as history:
+                for page in self._pages(run.id, key):
+                    history.add(*zip(*((point.step, point.timestamp, point.value) for point in page), strict=True))
+                yield from history.in_order(rows)
 
     def close(self) -> None:
         """As RunStore."""
         self._store.engine.dispose()
 
-    def _points(self, run_id: TargetRunId, key: str) -> Iterator[Metric]:
+    def _pages(self, run_id: TargetRunId, key: str) -> Iterator[Sequence[Metric]]:
+        """Pages that are not empty."""
         token = None
         while True:
-            page = self._store.get_metric_history(run_id, key, max_results=HISTORY_PAGE, page_token=token)
+            with mlflow_errors(f"history of {key}"):
+                page = self._store.get_metric_history(run_id, key, max_results=HISTORY_PAGE, page_token=token)
+            if page:
+                yield page
+            if not (token := page.token):
+                return
+
+    def _experiments(self, view: int) -> Iterator[Any]:
+        token = None
+        while True:
+            with mlflow_errors("listing experiments"):
+                page = self._store.search_experiments(view, page_token=token)
             yield from page
             if not (token := page.token):
                 return
 
-    def _experiments(self) -> Iterator[Any]:
+    def _search(self, experiments: Sequence[str], condition: str) -> Iterator[StoredRun]:
+        order = ["attributes.start_time ASC"]
         token = None
         while True:
-            page = self._store.search_experiments(ViewType.ACTIVE_ONLY, page_token=token)
-            yield from page
+            with mlflow_errors("searching runs"):
+                page = self._store.search_runs(
+                    list(experiments), condition, ViewType.ALL, RUNS_IN_PAGE, order, page_token=token
+                )
+            yield from map(_stored, page)
             if not (token := page.token):
                 return
 
@@ -134,6 +196,14 @@ class ClientStore:
         if found.lifecycle_stage != "active":
             raise deleted_experiment(name, found.experiment_id)
         return str(found.experiment_id)
+
+
+@lru_cache(maxsize=8)
+def _opened(database_uri: str) -> Any:
+    """MLflow's store, once a process: making one loads and compiles every migration of its schema (measured: 0.2 s).
+    Its engine may be disposed of at any time; it connects again."""
+    make: Any = SqlAlchemyStore  # its methods are not annotated
+    return make(database_uri, DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
 
 
 def _tags(tags: Mapping[str, str]) -> list[RunTag]:
@@ -164,4 +234,33 @@ def _stored(run: Run) -> StoredRun:
         tags=dict(run.data.tags),
         params=dict(run.data.params),
         metric_keys=list(run.data.metrics),
+        is_deleted=info.lifecycle_stage == "deleted",
+        datasets=[_dataset(one) for one in run.inputs.dataset_inputs] if run.inputs else [],
+        model_inputs=[model.model_id for model in run.inputs.model_inputs] if run.inputs else [],
+        model_outputs=[(model.model_id, model.step) for model in run.outputs.model_outputs] if run.outputs else [],
+        latest=[LatestPoint(one.key, one.step, one.timestamp) for one in run.data._metric_objs],  # noqa: SLF001
+    )
+
+
+def _dataset(given: DatasetInput) -> Dataset:
+    dataset = given.dataset
+    return Dataset(
+        name=dataset.name,
+        digest=dataset.digest,
+        source_type=dataset.source_type or "",
+        source=dataset.source or "",
+        schema=dataset.schema or "",
+        profile=dataset.profile or "",
+        tags={tag.key: tag.value for tag in given.tags},
+    )
+
+
+def _experiment(found: entities.Experiment) -> Experiment:
+    return Experiment(
+        id=str(found.experiment_id),
+        name=found.name,
+        is_deleted=found.lifecycle_stage == "deleted",
+        artifact_location=found.artifact_location or "",
+        created_ms=found.creation_time,
+        tags=dict(found.tags),
     )

@@ -9,6 +9,8 @@
     user, mlflow.user      sys/owner
     mlflow.note.content    sys/description
     mlflow.source.name     source_code/entrypoint
+    mlflow.source.git.*    commit, branch and repoURL: source_code/commit/commit_id, source_code/branch and
+                           source_code/remote/origin
     mlflow.parentRunId     the parent's run in this target
     tags/<tag>             each of sys/tags, with the tag itself as value; group_tags/<tag> likewise
     shardmig.*             provenance: where the run came from and how it was written
@@ -18,12 +20,12 @@ Every fact is a param as well, under its own field name, exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from shardmig.adapters.mlflow.naming import Naming, run_name, without_control_characters
 from shardmig.adapters.mlflow.store import Status, StoredRun
-from shardmig.records import Field, RunRef, TargetRunId
+from shardmig.records import Field, Finding, RunRef, TargetRunId
 
 KEY: Final = "shardmig.key"
 STATE: Final = "shardmig.state"
@@ -32,10 +34,23 @@ INTENT: Final = "shardmig.intent"
 PROVENANCE: Final = "shardmig."
 COMPLETE: Final = "complete"
 LOADING: Final = "loading"
+PROJECT: Final = "shardmig.project"
+RUN_ID: Final = "shardmig.run_id"
+LIFECYCLE: Final = "shardmig.lifecycle"
+DELETED: Final = "deleted"
 PARENT: Final = "mlflow.parentRunId"
 RUN_NAME: Final = "mlflow.runName"
 MAX_TAG: Final = 8000
 
+_TEXT_TAGS: Final = {
+    "mlflow.note.content": "sys/description",
+    "mlflow.source.name": "source_code/entrypoint",
+    "mlflow.source.git.commit": "source_code/commit/commit_id",
+    "mlflow.source.git.branch": "source_code/branch",
+    "mlflow.source.git.repoURL": "source_code/remote/origin",
+    "shardmig.fork.parent": "sys/forking/parent",
+    "shardmig.fork.step": "sys/forking/step",
+}
 _ACTIVE_STATES: Final = frozenset({"active", "running", "idle"})
 _PATHS: Final = frozenset(
     {
@@ -49,12 +64,9 @@ _PATHS: Final = frozenset(
         "sys/name",
         "sys/experiment/name",
         "sys/owner",
-        "sys/description",
         "sys/tags",
         "sys/group_tags",
-        "sys/forking/parent",
-        "sys/forking/step",
-        "source_code/entrypoint",
+        *_TEXT_TAGS.values(),
     }
 )
 
@@ -78,9 +90,19 @@ class RunFacts:
         return self._text("sys/name") or self._text("sys/experiment/name")
 
     @property
+    def is_deleted(self) -> bool:
+        """Is it to be deleted in MLflow, as it was where it came from?"""
+        return False
+
+    @property
     def name(self) -> str:
         """The run's name in MLflow."""
-        return run_name(self._text("sys/custom_run_id") or self.run.id)
+        return run_name(self._wanted_name)
+
+    @property
+    def is_renamed(self) -> bool:
+        """Does MLflow not hold the run's name as it is?"""
+        return self.name != self._wanted_name
 
     @property
     def user(self) -> str:
@@ -116,17 +138,19 @@ class RunFacts:
 
     def tags(self, naming: Naming, parent: TargetRunId | None) -> dict[str, str]:
         """MLflow's own tags, and one for each of Neptune's."""
-        tags = {
-            "mlflow.user": self.user,
-            "mlflow.note.content": self._text("sys/description"),
-            "mlflow.source.name": self._text("source_code/entrypoint"),
-            PARENT: parent or "",
-            "shardmig.fork.parent": self._text("sys/forking/parent"),
-            "shardmig.fork.step": self._text("sys/forking/step"),
-        }
+        tags = {"mlflow.user": self.user, PARENT: parent or ""}
+        tags |= {tag: self._text(path) for tag, path in _TEXT_TAGS.items()}
         for path, folder in (("sys/tags", "tags"), ("sys/group_tags", "group_tags")):
             tags |= {naming.key(f"{folder}/{tag}"): tag for tag in self._texts(path)}
         return {key: tag_value(value) for key, value in tags.items() if value}
+
+    def findings(self, parent: TargetRunId | None) -> Iterator[Finding]:  # noqa: ARG002 (NativeFacts has some)
+        """What MLflow does not keep of the run itself."""
+        return iter(())
+
+    @property
+    def _wanted_name(self) -> str:
+        return self._text("sys/custom_run_id") or self.run.id
 
     def _text(self, path: str) -> str:
         field = self._values.get(path)
@@ -139,6 +163,16 @@ class RunFacts:
     def _number(self, path: str) -> float | None:
         field = self._values.get(path)
         return field.value if field is not None and isinstance(field.value, (int, float)) else None
+
+
+def is_deleted_copy(run: StoredRun) -> bool:
+    """Was it, deleted in its source, deleted here last of all?"""
+    return run.tags.get(LIFECYCLE) == DELETED
+
+
+def is_native_copy(run: StoredRun) -> bool:
+    """Did it come from MLflow? Then its tags are fields."""
+    return run.tags.get("shardmig.source", "").partition(" ")[0] == "mlflow"
 
 
 def tag_value(text: str) -> str:
@@ -158,6 +192,7 @@ def expected_facts(
         "name": run.name,
         "user": run.user,
         "experiment": experiment,
+        "lifecycle": DELETED if run.is_deleted else "",
     }
     return _set_facts(facts, run.tags(naming, parent))
 
@@ -172,7 +207,9 @@ def held_facts(run: StoredRun, experiment: str) -> dict[str, str]:
         "user": run.user,
         "experiment": experiment,
     }
-    return _set_facts(facts, run.tags)
+    if run.is_deleted:
+        facts["lifecycle"] = DELETED
+    return _set_facts(facts, run.tags if not is_native_copy(run) else {PARENT: run.tags.get(PARENT, "")})
 
 
 def _set_facts(facts: dict[str, str], tags: Mapping[str, str]) -> dict[str, str]:

@@ -28,8 +28,10 @@ from numpy.typing import NDArray
 
 from shardmig import steps as step_arithmetic
 from shardmig.adapters.base import Fitted
+from shardmig.adapters.mlflow.manifest import wanted_path
 from shardmig.adapters.mlflow.naming import Naming, without_control_characters
 from shardmig.adapters.mlflow.scalars import field_of, text_of
+from shardmig.adapters.mlflow.series_files import NAMES
 from shardmig.adapters.mlflow.store import Metrics
 from shardmig.errors import StepConflict
 from shardmig.records import (
@@ -40,9 +42,11 @@ from shardmig.records import (
     Files,
     Finding,
     FloatPoints,
+    HistogramPoints,
     Int64s,
     LoadOptions,
     Steps,
+    StringPoints,
 )
 
 MAX_PARAM: Final = 6000
@@ -75,8 +79,16 @@ def fit_chunk(chunk: Chunk, load: LoadOptions, naming: Naming) -> Fitted:
     if isinstance(chunk, Fields):
         return _fit_fields(chunk, naming)
     if isinstance(chunk, Files):
-        notes = [_name_changed(file.path) for file in chunk.files if naming.artifact(file.path) != file.path]
-        return Fitted(chunk, None, notes)
+        wanted = [(file.path, file.path if file.is_tree else wanted_path(file)) for file in chunk.files]
+        return Fitted(
+            chunk,
+            None,
+            [_name_changed(path) for path, name in wanted if naming.artifact(name) != naming.wanted_artifact(name)],
+        )
+    if isinstance(chunk, StringPoints | HistogramPoints):
+        own, _ = NAMES["string_series" if isinstance(chunk, StringPoints) else "histogram_series"]
+        changed = [path for path in chunk.paths if naming.artifact(f"{path}/{own}") != f"{path}/{own}"]
+        return Fitted(chunk, None, [_name_changed(path) for path in changed])
     return Fitted(chunk, None, [])
 
 
@@ -103,7 +115,7 @@ def fit_points(points: FloatPoints, load: LoadOptions, naming: Naming) -> Fitted
     metrics = Metrics([naming.key(path) for path in points.paths], points.lengths, numbers, times, values)
     if repeated.any():
         metrics = _without(metrics, owner, repeated)
-    findings = [_name_changed(path) for path, key in zip(points.paths, metrics.keys, strict=True) if path != key]
+    findings = [_name_changed(path) for path in points.paths if naming.key(path) != naming.wanted_key(path)]
     for code, mask in {
         "step-rounded": rounded,
         "step-merged": rounded.any() & _merged(owner, numbers, points.steps.units),
@@ -236,12 +248,16 @@ def _as_points(metrics: Metrics, points: FloatPoints, multiplier: int) -> FloatP
 def _fit_fields(chunk: Fields, naming: Naming) -> Fitted:
     native, exact, findings = [], [], []
     for field in chunk.fields:
+        if not naming.is_param(field):
+            native.append(field)
+            findings += naming.findings(field)
+            continue
         fitted = fit_param(field)
         native.append(field if fitted.is_exact else field_of(field.path, field.type, fitted.text))
         findings += fitted.findings
         if not fitted.is_exact:
             exact.append(field)
-        if naming.key(field.path) != field.path:
+        if naming.key(field.path) != naming.wanted_key(field.path):
             findings.append(_name_changed(field.path))
     return Fitted(Fields(native), Fields(exact) if exact else None, findings)
 

@@ -11,7 +11,7 @@ import msgspec
 from shardmig.adapters.mlflow.naming import OWN_FOLDER, Naming
 from shardmig.adapters.names import digest_of
 from shardmig.errors import BadInput
-from shardmig.records import FieldType, FileRef, RunRef
+from shardmig.records import Field, FieldType, FileRef, RunRef
 
 MANIFEST: Final = f"{OWN_FOLDER}/manifest.json"
 SIDECAR: Final = f"{OWN_FOLDER}/exact.parquet"
@@ -48,7 +48,8 @@ class FileEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Manifest(msgspec.Struct, kw_only=True):
-    """How one run was written. `metrics`: {key: field path} of the float series whose names changed."""
+    """How one run was written. `metrics`: {key: field path} of the float series whose names changed. `is_native`: it
+    came from MLflow (see `native`); `held` are its scalars that are no params here."""
 
     format_version: int = VERSION
     tool_version: str
@@ -61,6 +62,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     metrics: dict[str, str] = {}
     series: list[SeriesEntry] = []
     files: list[FileEntry] = []
+    is_native: bool = False
+    held: list[Field] = []
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -15,6 +15,7 @@ from typing import Final
 
 from shardmig.adapters.mlflow.options import MlflowOptions
 from shardmig.adapters.names import digest_of, fit_name
+from shardmig.records import Field, Finding
 
 MAX_KEY: Final = 250
 MAX_EXPERIMENT_NAME: Final = 256
@@ -40,16 +41,37 @@ class Naming:
     def __init__(self, *, caseless: bool = False) -> None:
         self._caseless = caseless
 
+    def wanted_key(self, path: str) -> str:
+        """The key that the field would have if MLflow took every name."""
+        return path
+
+    def wanted_artifact(self, path: str) -> str:
+        """The artifact path of a file that wants to be called `path`, if every path were possible."""
+        return path
+
+    def is_param(self, field: Field) -> bool:  # noqa: ARG002 (NativeNaming has others)
+        """Is this scalar a param?"""
+        return True
+
+    def findings(self, field: Field) -> list[Finding]:  # noqa: ARG002
+        """What becomes of a scalar that is no param."""
+        return []
+
     def key(self, path: str) -> str:
-        """The key of a param, metric or tag."""
-        if self._accepts_key(path):
-            return path
-        made = fit_name(path, accepts=lambda _: False, clean=_clean_key, max_length=MAX_KEY - 1)
+        """The key of a param or metric."""
+        return self.fit_key(self.wanted_key(path))
+
+    def fit_key(self, name: str) -> str:
+        """The key that MLflow takes for `name`."""
+        if self._accepts_key(name):
+            return name
+        made = fit_name(name, accepts=lambda _: False, clean=_clean_key, max_length=MAX_KEY - 1)
         return made.replace("~", "--")  # MLflow takes no ~ in keys
 
     def artifact(self, path: str) -> str:
         """The artifact path of a file that wants to be called `path`."""
-        return path if self._accepts_artifact(path) else self.unlike_any_other(path, path)
+        wanted = self.wanted_artifact(path)
+        return wanted if self._accepts_artifact(wanted) else self.unlike_any_other(path, path)
 
     def unlike_any_other(self, path: str, identity: str) -> str:
         """A top-level artifact path that only `identity` has, with the extension of `path`."""
@@ -62,7 +84,7 @@ class Naming:
             len(name) <= MAX_KEY
             and _KEY.fullmatch(name) is not None
             and _MADE_KEY.search(name) is None
-            and _is_normal(name)
+            and is_normal(name)
             and (not self._caseless or _CASELESS.fullmatch(name) is not None)
         )
 
@@ -71,7 +93,7 @@ class Naming:
         return (
             len(path) <= MAX_ARTIFACT_PATH
             and _ARTIFACT.fullmatch(path) is not None
-            and _is_normal(path)
+            and is_normal(path)
             and segments[0].lower() != OWN_FOLDER
             and _MADE.search(path) is None
             and all(len(segment.encode()) <= MAX_ARTIFACT_SEGMENT_BYTES for segment in segments)
@@ -80,8 +102,15 @@ class Naming:
         )
 
 
-def experiment_name(options: MlflowOptions, project_id: str, sys_name: str) -> str:
-    """The experiment of a run: prefix and template, joined with slashes; at most 256 characters."""
+def experiment_name(wanted: str) -> str:
+    """The experiment's name in MLflow: at most 256 characters, and no two for one."""
+    return fit_name(
+        wanted, accepts=_accepts_experiment, clean=lambda text: _CONTROL.sub("_", text), max_length=MAX_EXPERIMENT_NAME
+    )
+
+
+def wanted_experiment_name(options: MlflowOptions, project_id: str, sys_name: str) -> str:
+    """The experiment of a run: prefix and template, joined with slashes."""
     workspace, _, project = project_id.rpartition("/")
     facts = {"project_id": project_id, "workspace": workspace, "project": project, "sys_name": sys_name}
     parts = [
@@ -89,10 +118,8 @@ def experiment_name(options: MlflowOptions, project_id: str, sys_name: str) -> s
         for part in options.experiment_name_template.split("/")
         if all(value for name, value in facts.items() if f"{{{name}}}" in part)
     ]
-    name = "/".join([options.name_prefix.strip("/")] * bool(options.name_prefix.strip("/")) + parts) or project_id
-    return fit_name(
-        name, accepts=_accepts_experiment, clean=lambda text: _CONTROL.sub("_", text), max_length=MAX_EXPERIMENT_NAME
-    )
+    prefix = options.name_prefix.strip("/")
+    return "/".join([prefix] * bool(prefix) + parts) or project_id
 
 
 def run_name(name: str) -> str:
@@ -105,7 +132,7 @@ def without_control_characters(text: str) -> str:
     return re.sub("[\x00\ud800-\udfff]", "\ufffd", text)
 
 
-def _is_normal(path: str) -> bool:
+def is_normal(path: str) -> bool:
     """Would this name, taken as a path, lead to itself? MLflow's own rule."""
     return posixpath.normpath(path) == path and path != "." and not path.startswith(("..", "/"))
 

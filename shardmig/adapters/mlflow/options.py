@@ -75,8 +75,9 @@ def parse_options(texts: Mapping[str, str]) -> MlflowOptions:
             "the tracking URI holds a password, which would be stored in the plan",
             hint="set $MLFLOW_TRACKING_URI instead of --mlflow-tracking-uri, or use $PGPASSWORD",
         )
-    if not options.tracking_uri:
-        options = msgspec.structs.replace(options, tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""))
+    from_environment = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if options.tracking_uri in ("", _without_password(from_environment)):
+        options = msgspec.structs.replace(options, tracking_uri=from_environment)
     _check(options)
     return options
 
@@ -101,6 +102,12 @@ def _check(options: MlflowOptions) -> None:
         raise UsageError("the tracking URI names no host")
     if options.connections < 1 or options.artifact_workers < 1:
         raise UsageError("connections and artifact-workers must be at least 1")
+
+
+def _without_password(uri: str) -> str:
+    """As the plan holds a URI of the environment, whose password stays there."""
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", "@", 1) if password else uri
 
 
 def _option_names() -> list[str]:

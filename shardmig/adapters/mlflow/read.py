@@ -21,10 +21,11 @@ from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.mlflow.artifacts import Artifacts
 from shardmig.adapters.mlflow.fit import fit_param
 from shardmig.adapters.mlflow.manifest import MANIFEST, SIDECAR, FileEntry, Manifest, SeriesEntry, decode_manifest
+from shardmig.adapters.mlflow.native import METRICS, PARAMS, held_fields
 from shardmig.adapters.mlflow.overlay import Overlay
 from shardmig.adapters.mlflow.scalars import field_of
 from shardmig.adapters.mlflow.sidecar import Sidecar
-from shardmig.adapters.mlflow.store import Metrics, RunStore, StoredRun
+from shardmig.adapters.mlflow.store import Histories, Metrics, StoredRun
 from shardmig.adapters.mlflow.tables import points_of_table
 from shardmig.errors import NotFound
 from shardmig.records import (
@@ -44,7 +45,7 @@ from shardmig.selection import Matcher
 FILES_IN_CHUNK: Final = 1000
 
 
-def read_run(store: RunStore, stored: StoredRun, artifacts: Artifacts, want: Want, files: FileSink) -> Iterator[Piece]:
+def read_run(store: Histories, stored: StoredRun, artifacts: Artifacts, want: Want, files: FileSink) -> Iterator[Piece]:
     """The pieces of one run in canonical order. Raises NotFound when its manifest is gone."""
     with TemporaryDirectory(prefix="shardmig-") as staging:
         reader = _Reader(store, stored, artifacts, want, Path(staging))
@@ -53,7 +54,7 @@ def read_run(store: RunStore, stored: StoredRun, artifacts: Artifacts, want: Wan
 
 
 class _Reader:
-    def __init__(self, store: RunStore, stored: StoredRun, artifacts: Artifacts, want: Want, staging: Path) -> None:
+    def __init__(self, store: Histories, stored: StoredRun, artifacts: Artifacts, want: Want, staging: Path) -> None:
         self._store = store
         self._stored = stored
         self._artifacts = artifacts
@@ -106,9 +107,9 @@ class _Reader:
                 original = field_of(entry.path, entry.type, whole)
                 field = original if fit_param(original).text == text else field
             yield field
-        for key, text in params.items():
-            if self._matcher.wants_field(key, "string"):
-                yield Field(key, "string", text)
+        others = [Field(self._path_of(PARAMS, key), "string", text) for key, text in params.items()]
+        others += held_fields(self.manifest.held, self._stored) if self.manifest.is_native else []
+        yield from (field for field in others if self._matcher.wants_field(field.path, field.type))
 
     def _files(self, sink: FileSink) -> Iterator[Chunk]:
         refs: list[FileRef] = []
@@ -141,7 +142,7 @@ class _Reader:
             local.unlink(missing_ok=True)
 
     def _series(self) -> Iterator[Chunk]:
-        keys = {self.manifest.metrics.get(key, key): key for key in self._stored.metric_keys}
+        keys = {self._path_of(METRICS, key): key for key in self._stored.metric_keys}
         series: list[tuple[str, str, SeriesEntry | None]] = [(path, "float_series", None) for path in keys]
         series += [(entry.path, entry.type, entry) for entry in self.manifest.series]
         wanted = sorted(
@@ -156,7 +157,7 @@ class _Reader:
 
     def _floats(self, keys: list[str]) -> Iterator[Chunk]:
         for metrics in self._store.history(self._stored, keys, self._want.chunk_points):
-            paths = [self.manifest.metrics.get(key, key) for key in metrics.keys]
+            paths = [self._path_of(METRICS, key) for key in metrics.keys]
             if any(self._sidecar.holds(path) for path in paths):
                 for path, (_, rows) in zip(paths, metrics.spans(), strict=True):
                     yield from self._restored(path, metrics, rows)
@@ -189,6 +190,13 @@ class _Reader:
                     part = table.slice(start, self._want.chunk_points)
                     yield from points_of_table([path], np.array([len(part)], dtype=np.int64), part)
         local.unlink()
+
+    def _path_of(self, folder: str, key: str) -> str:
+        """The field of a metric, or of a param that the manifest does not know."""
+        known = self.manifest.metrics.get(key) if folder == METRICS else None
+        if known is not None:  # "" is a path too
+            return known
+        return folder + key if self.manifest.is_native else key
 
     def _fetched(self, artifact: str) -> Path:
         local = self._staging / str(next(self._numbers))

@@ -1,7 +1,8 @@
 """`shardmig/exact.parquet`: the original rows of everything MLflow changed, one file a run.
 
 Columns: attribute_path, attribute_type, step, timestamp, float_value (points), string_value (a scalar's exact text,
-as `scalars.text_of` writes it). The footer's key `shardmig.groups` maps each series to its row groups.
+as `scalars.text_of` writes it). The footer's key `shardmig.groups` maps each series to its row groups, and names those
+that hold scalars.
 """
 
 from __future__ import annotations
@@ -34,7 +35,13 @@ SCHEMA: Final = pa.schema(
         ("string_value", pa.large_string()),
     ]
 )
-_SCALARS: Final = "\0"  # in the index; no field has this name
+
+
+class _Groups(msgspec.Struct):
+    """The numbers of row groups with points of each series, and with scalars."""
+
+    series: dict[str, list[int]] = {}
+    scalars: list[int] = []
 
 
 class SidecarWriter:
@@ -45,7 +52,8 @@ class SidecarWriter:
         self._waiting: list[pa.Table] = []
         self._rows = 0
         self._paths: set[str] = set()
-        self._groups: dict[str, list[int]] = {}
+        self._has_scalars = False
+        self._groups = _Groups()
         self._written = 0
         self._writer: pq.ParquetWriter | None = None
 
@@ -68,9 +76,10 @@ class SidecarWriter:
 
     def add_field(self, field: Field) -> None:
         """An exact scalar. Raises DiskFull."""
+        self._has_scalars = True
         text = pa.array([text_of(field)], pa.large_string())
         nulls = [pa.nulls(1, kind) for kind in (EXACT_STEP, TIME, pa.float64())]
-        self._add([pa.array([field.path]), pa.array([field.type]), *nulls, text], [_SCALARS])
+        self._add([pa.array([field.path]), pa.array([field.type]), *nulls, text], [])
 
     def close(self) -> bool:
         """Finish the file; is there one? Idempotent."""
@@ -98,9 +107,11 @@ class SidecarWriter:
         table = pa.concat_tables(self._waiting)
         self._writer.write_table(table, row_group_size=len(table))
         for path in self._paths:
-            self._groups.setdefault(path, []).append(self._written)
+            self._groups.series.setdefault(path, []).append(self._written)
+        if self._has_scalars:
+            self._groups.scalars.append(self._written)
         self._written += 1
-        self._waiting, self._paths, self._rows = [], set(), 0
+        self._waiting, self._paths, self._has_scalars, self._rows = [], set(), False, 0
 
 
 class Sidecar:
@@ -109,17 +120,17 @@ class Sidecar:
     def __init__(self, path: Path | None) -> None:
         self._file = None if path is None else pq.ParquetFile(path)
         footer = {} if self._file is None else self._file.metadata.metadata
-        self._groups = msgspec.json.decode(footer.get(GROUPS.encode(), b"{}"), type=dict[str, list[int]])
+        self._groups = msgspec.json.decode(footer.get(GROUPS.encode(), b"{}"), type=_Groups)
         self._held: tuple[int, pa.Table] | None = None
 
     def holds(self, path: str) -> bool:
         """Are there exact points of this series?"""
-        return path in self._groups and path != _SCALARS
+        return path in self._groups.series
 
     def scalars(self) -> dict[tuple[str, FieldType], str]:
         """The exact texts of scalars, by field."""
         texts: dict[tuple[str, FieldType], str] = {}
-        for group in self._groups.get(_SCALARS, []):
+        for group in self._groups.scalars:
             table = self._group(group)
             chosen = table.filter(pc.not_equal(table["attribute_type"], "float_series"))
             columns = (chosen[name].to_pylist() for name in ("attribute_path", "attribute_type", "string_value"))
@@ -128,7 +139,7 @@ class Sidecar:
 
     def points(self, path: str) -> Iterator[FloatPoints]:
         """The exact points of a series, in their order."""
-        for group in self._groups.get(path, []):
+        for group in self._groups.series.get(path, []):
             table = self._group(group)
             mask = pc.and_(pc.equal(table["attribute_path"], path), pc.equal(table["attribute_type"], "float_series"))
             chosen = table.filter(mask).select(["step", "timestamp", "float_value"])

@@ -54,8 +54,40 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
 
 
+class Dataset(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A dataset that a run was given. (name, digest) is unique within an experiment; `tags` are of this use of it."""
+
+    name: str
+    digest: str
+    source_type: str = ""
+    source: str = ""
+    schema: str = ""
+    profile: str = ""
+    tags: dict[str, str] = {}
+
+
+class Experiment(msgspec.Struct, frozen=True, kw_only=True):
+    """What MLflow tells of an experiment."""
+
+    id: str
+    name: str
+    is_deleted: bool = False
+    artifact_location: str = ""
+    created_ms: int | None = None
+    tags: dict[str, str] = {}
+
+
+class LatestPoint(msgspec.Struct, frozen=True):
+    """The last point of one metric, without its value."""
+
+    key: str
+    step: int = 0
+    time_ms: int = 0
+
+
 class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What MLflow tells of a run without its histories. `metric_keys` in no order."""
+    """What MLflow tells of a run without its histories. `metric_keys` and `latest` in no order; `latest` is filled by
+    `search_runs`. `model_outputs`: model id and step."""
 
     id: TargetRunId
     experiment_id: str
@@ -68,9 +100,44 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
     params: dict[str, str] = {}
     metric_keys: list[str] = []
+    is_deleted: bool = False
+    datasets: list[Dataset] = []
+    model_inputs: list[str] = []
+    model_outputs: list[tuple[str, int]] = []
+    latest: list[LatestPoint] = []
 
 
-class RunStore(Protocol):
+class Histories(Protocol):
+    """Where points are read from."""
+
+    def history(self, run: StoredRun, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
+        """All points of these keys, in the order of `keys`, about `rows` points at a time; each series ordered by
+        (step, time, value), NaN last. A series is split between two Metrics at the end of a step only."""
+        ...
+
+
+class ReadStore(Histories, Protocol):
+    """What reading asks of a store."""
+
+    def experiments(self) -> Iterator[Experiment]:
+        """Every experiment, deleted ones too, in a stable order."""
+        ...
+
+    def search_runs(self, experiments: Sequence[str], *, only_migrated: bool) -> Iterator[StoredRun]:
+        """Every run of these experiments, deleted ones too, the earliest first, page by page; `latest` filled, inputs and
+        outputs not. `only_migrated`: those that have a tag `shardmig.key`."""
+        ...
+
+    def get_run(self, run_id: TargetRunId) -> StoredRun:
+        """One run with tags, params, metric keys, inputs and outputs. Raises NotFound."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; idempotent."""
+        ...
+
+
+class RunStore(ReadStore, Protocol):
     """The operations on runs. Each is idempotent unless said otherwise; none retries longer than its own lock wait.
 
     Raises AdapterError classes, never a vendor's exception. Safe to use from one thread.
@@ -86,7 +153,8 @@ class RunStore(Protocol):
         ...
 
     def find_runs(self, key: MigrationKey) -> list[StoredRun]:
-        """Every active run of any experiment whose tag `shardmig.key` is `key`, in a stable order; tags filled."""
+        """Every run of any active experiment whose tag `shardmig.key` is `key`, in a stable order; tags filled. Of the
+        deleted ones only those that were copied as such (their tag `shardmig.lifecycle` is `deleted`)."""
         ...
 
     def create_run(self, run: NewRun) -> StoredRun:
@@ -106,6 +174,14 @@ class RunStore(Protocol):
         """Tags; a value that is there is replaced. Unbuffered, after everything buffered."""
         ...
 
+    def log_datasets(self, run: StoredRun, datasets: Sequence[Dataset]) -> None:
+        """Datasets as inputs of the run. Unbuffered."""
+        ...
+
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Tags of an active experiment; a value that is there is replaced."""
+        ...
+
     def flush(self, run: StoredRun) -> None:
         """Make everything logged durable."""
         ...
@@ -118,15 +194,6 @@ class RunStore(Protocol):
         """Mark deleted, as MLflow does: `find_runs` no longer finds it. A run that is not there is no error."""
         ...
 
-    def get_run(self, run_id: TargetRunId) -> StoredRun:
-        """One run with tags, params and metric keys. Raises NotFound."""
-        ...
-
-    def history(self, run: StoredRun, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
-        """All points of these keys, in the order of `keys`, about `rows` points at a time; each series ordered by
-        (step, time, value), NaN last. A series is split between two Metrics at the end of a step only."""
-        ...
-
-    def close(self) -> None:
-        """Release everything; idempotent."""
+    def restore_run(self, run_id: TargetRunId) -> None:
+        """Undo `delete_run`."""
         ...

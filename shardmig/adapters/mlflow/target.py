@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
+
+import msgspec
 
 from shardmig import __version__
 from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written
@@ -16,16 +18,18 @@ from shardmig.adapters.mlflow.artifacts import Uploads, artifacts_of
 from shardmig.adapters.mlflow.facts import RunFacts
 from shardmig.adapters.mlflow.fit import fit_chunk
 from shardmig.adapters.mlflow.http import HttpClient
-from shardmig.adapters.mlflow.naming import MAX_KEY, Naming, experiment_name
+from shardmig.adapters.mlflow.naming import MAX_KEY, Naming, experiment_name, wanted_experiment_name
+from shardmig.adapters.mlflow.native import OWN_FACTS, SOURCE, NativeFacts, NativeNaming, datasets_of
 from shardmig.adapters.mlflow.options import MlflowOptions
 from shardmig.adapters.mlflow.read import read_run
 from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
 from shardmig.adapters.mlflow.write import RunContent, leading_fields
-from shardmig.errors import ShardmigError, TargetConflict
+from shardmig.errors import NotFound, ShardmigError, TargetConflict
 from shardmig.records import (
     Chunk,
     Field,
     Fields,
+    Finding,
     Header,
     LoadOptions,
     MigrationKey,
@@ -52,6 +56,14 @@ CAPABILITIES: Final = Capabilities(
 )
 
 
+class _Manner(NamedTuple):
+    """How runs of one kind are written: those that came from MLflow go back as they were."""
+
+    load: LoadOptions
+    naming: Naming
+    facts: type[RunFacts]
+
+
 class MlflowTarget:
     """WriteSide of MLflow, over any run store. `http` is the tracking server's client, None for a database."""
 
@@ -62,11 +74,17 @@ class MlflowTarget:
         self._http = http
         self._options = options
         self._load = load
-        self._naming = Naming(caseless=options.is_caseless)
+        self._plain = _Manner(load, Naming(caseless=options.is_caseless), RunFacts)
+        one_to_one = msgspec.structs.replace(load, step_multiplier=1)
+        self._native = _Manner(one_to_one, NativeNaming(caseless=options.is_caseless), NativeFacts)
+        self._manner = self._plain
+        self._tagged_experiments: set[tuple[str, frozenset[tuple[str, str]]]] = set()
 
     def fit(self, chunk: Chunk) -> Fitted:
         """As WriteSide; see `fit`."""
-        return fit_chunk(chunk, self._load, self._naming)
+        if isinstance(chunk, Header):
+            self._manner = self._manner_of(chunk.source)
+        return fit_chunk(chunk, self._manner.load, self._manner.naming)
 
     def find_run(self, key: MigrationKey) -> TargetRun | None:
         """As WriteSide. A complete run comes before partial ones."""
@@ -81,21 +99,25 @@ class MlflowTarget:
         """As WriteSide. A complete run of the same digest is left as it is; of another digest it is a TargetConflict,
         unless existing runs are to be replaced."""
         header, fields, rest = leading_fields(chunks)
-        run_facts = RunFacts(header.run)
+        run_facts = self._manner_of(header.source).facts(header.run)
         run_facts.learn(fields)
         content = itertools.chain([Fields(fields)] if fields else [], rest)
         try:
             run = self._begin(key, digest, header, run_facts, parent)
             if _is_complete(run):
                 return Written(run.id, [], url=self._url(run))
-            return self._fill(run, digest, header, content, run_facts, files)
+            written = self._fill(run, digest, header, content, run_facts, files)
+            return msgspec.structs.replace(written, findings=[*written.findings, *run_facts.findings(parent)])
         except ShardmigError as error:
             error.run = error.run or header.run.label
             raise
 
     def discard_run(self, run: TargetRun) -> None:
         """As WriteSide. MLflow marks it deleted; `mlflow gc` removes it for good."""
-        self._store.delete_run(run.id)
+        try:
+            self._discard(self._store.get_run(run.id))
+        except NotFound:
+            return
 
     def read_run(self, run: TargetRun, want: Want, files: FileSink) -> Iterator[Piece]:
         """As WriteSide; see `read`."""
@@ -106,9 +128,11 @@ class MlflowTarget:
         self, run: RunRef, fields: Iterable[Field], parent: TargetRunId | None, last_point_ms: int | None
     ) -> dict[str, str]:
         """As WriteSide."""
-        run_facts = RunFacts(run)
+        fields = list(fields)
+        is_native = any(field.path.startswith(OWN_FACTS) for field in fields)
+        run_facts = (self._native if is_native else self._plain).facts(run)
         run_facts.learn(fields)
-        return facts.expected_facts(run_facts, self._naming, self._experiment(run_facts), parent, last_point_ms)
+        return facts.expected_facts(run_facts, self._plain.naming, self._experiment(run_facts), parent, last_point_ms)
 
     def read_facts(self, run: TargetRun) -> dict[str, str]:
         """As WriteSide."""
@@ -137,10 +161,12 @@ class MlflowTarget:
             if chosen is None and wanted:
                 chosen = run
             else:
-                self._store.delete_run(run.id)
+                self._discard(run)
         if chosen is not None and _is_complete(chosen):
             return chosen
-        tags = self._provenance(key, digest, intent, header) | run_facts.tags(self._naming, parent)
+        tags = self._provenance(key, digest, intent, header) | run_facts.tags(
+            self._manner_of(header.source).naming, parent
+        )
         return self._create(experiment, run_facts, tags) if chosen is None else self._tagged(chosen, tags)
 
     def _create(self, experiment: str, run_facts: RunFacts, tags: dict[str, str]) -> StoredRun:
@@ -171,19 +197,43 @@ class MlflowTarget:
     ) -> Written:
         with TemporaryDirectory(prefix="shardmig-") as staging:
             uploads = Uploads(artifacts_of(run, self._http), self._options.artifact_workers)
-            content = RunContent(self._store, run, uploads, Path(staging), self._load, self._naming)
+            manner = self._manner_of(header.source)
+            content = RunContent(self._store, run, uploads, Path(staging), manner.load, manner.naming)
             try:
                 content.write(header, chunks, run_facts, files)
             finally:
                 uploads.close()
                 content.close()
+        if isinstance(run_facts, NativeFacts):
+            self._fill_natively(run, run_facts, content.held)
         tags = {facts.DIGEST: digest, facts.STATE: facts.COMPLETE} if content.is_whole else {}
+        if run_facts.is_deleted:
+            tags |= {facts.LIFECYCLE: facts.DELETED}
         self._store.finish_run(run, run_facts.status, run_facts.end_ms(content.last_point_ms), tags)
+        if run_facts.is_deleted and content.is_whole:
+            self._store.delete_run(run.id)
         changes = sum(finding.code == "name-changed" for finding in content.findings)
-        return Written(run.id, content.findings, name_changes=changes, url=self._url(run))
+        findings = [*content.findings, *self._renamed(run_facts)]
+        return Written(run.id, findings, name_changes=changes, url=self._url(run))
+
+    def _fill_natively(self, run: StoredRun, run_facts: NativeFacts, held: list[Field]) -> None:
+        """What MLflow has a place for that nothing else has: datasets and the experiment's tags."""
+        if datasets := datasets_of(held):
+            self._store.log_datasets(run, datasets)
+        seen = (run.experiment_id, frozenset(run_facts.experiment_tags.items()))
+        if seen not in self._tagged_experiments:
+            self._store.tag_experiment(run.experiment_id, run_facts.experiment_tags)
+            self._tagged_experiments.add(seen)
 
     def _experiment(self, run_facts: RunFacts) -> str:
-        return experiment_name(self._options, run_facts.run.project, run_facts.sys_name)
+        return experiment_name(wanted_experiment_name(self._options, run_facts.run.project, run_facts.sys_name))
+
+    def _renamed(self, run_facts: RunFacts) -> Iterator[Finding]:
+        if run_facts.is_renamed:
+            yield Finding("note", "run-name-changed", detail=f"MLflow has {run_facts.name!r}")
+        wanted = wanted_experiment_name(self._options, run_facts.run.project, run_facts.sys_name)
+        if (held := experiment_name(wanted)) != wanted:
+            yield Finding("note", "experiment-name-changed", detail=f"MLflow has {held!r}")
 
     def _intent(self, digest: str, experiment: str) -> str:
         """Two loads of equal intent leave the same run behind, so one may go on where the other stopped."""
@@ -198,13 +248,24 @@ class MlflowTarget:
             facts.DIGEST: digest,
             facts.INTENT: intent,
             "shardmig.source": " ".join(filter(None, (header.source, header.source_version))),
-            "shardmig.project": header.run.project,
-            "shardmig.run_id": header.run.id,
+            facts.PROJECT: header.run.project,
+            facts.RUN_ID: header.run.id,
             "shardmig.scope": header.run.scope,
-            "shardmig.step_multiplier": str(self._load.step_multiplier or 1),
+            "shardmig.step_multiplier": str(self._manner_of(header.source).load.step_multiplier or 1),
             "shardmig.version": __version__,
         }
         return {name: facts.tag_value(value) for name, value in tags.items() if value}
+
+    def _discard(self, run: StoredRun) -> None:
+        if run.is_deleted:
+            if not facts.is_deleted_copy(run):
+                return
+            self._store.restore_run(run.id)  # nothing about a deleted run can be changed
+            self._store.set_tags(run, {facts.LIFECYCLE: "discarded"})
+        self._store.delete_run(run.id)
+
+    def _manner_of(self, source: str) -> _Manner:
+        return self._native if source == SOURCE else self._plain
 
     def _target_run(self, run: StoredRun, key: MigrationKey) -> TargetRun:
         state: Literal["complete", "partial"] = "complete" if _is_complete(run) else "partial"
@@ -217,4 +278,5 @@ class MlflowTarget:
 
 
 def _is_complete(run: StoredRun) -> bool:
-    return run.tags.get(facts.STATE) == facts.COMPLETE
+    """A run that is to be deleted is complete once it is."""
+    return run.tags.get(facts.STATE) == facts.COMPLETE and run.is_deleted == facts.is_deleted_copy(run)

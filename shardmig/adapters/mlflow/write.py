@@ -27,6 +27,7 @@ from shardmig.adapters.mlflow.manifest import (
     wanted_path,
 )
 from shardmig.adapters.mlflow.naming import Naming
+from shardmig.adapters.mlflow.native import SOURCE
 from shardmig.adapters.mlflow.series_files import NAMES, SeriesFiles
 from shardmig.adapters.mlflow.sidecar import SidecarWriter
 from shardmig.adapters.mlflow.store import RunStore, StoredRun
@@ -90,6 +91,11 @@ class RunContent:
         self.is_whole = False
 
     @property
+    def held(self) -> list[Field]:
+        """Scalars that are no params."""
+        return self._manifest.held
+
+    @property
     def findings(self) -> list[Finding]:
         """What changed or was lost so far."""
         return list(self._tally.values())
@@ -105,6 +111,7 @@ class RunContent:
             source=header.source,
             source_version=header.source_version,
             step_multiplier=self._load.step_multiplier or 1,
+            is_native=header.source == SOURCE,
         )
         for chunk in chunks:
             if isinstance(chunk, End):
@@ -142,6 +149,9 @@ class RunContent:
     def _write_fields(self, fields: list[Field]) -> None:
         params = {}
         for field in fields:
+            if not self._naming.is_param(field):
+                self._manifest.held.append(field)
+                continue
             key = self._naming.key(field.path)
             if key in self._param_of and self._param_of[key].type != field.type:
                 key = forced_key(self._naming, field.path, field.type)
@@ -160,7 +170,9 @@ class RunContent:
         if fitted.exact is not None and self._load.sidecar:
             self._sidecar.add_points(fitted.exact)
         self._manifest.metrics |= {
-            key: path for key, path in zip(fitted.metrics.keys, points.paths, strict=True) if key != path
+            key: path
+            for key, path in zip(fitted.metrics.keys, points.paths, strict=True)
+            if key != self._naming.wanted_key(path)
         }
         self._note(fitted.findings)
 
@@ -204,7 +216,7 @@ class RunContent:
         wanted = wanted_path(ref)
         artifact = self._names.claim(wanted, f"{ref.path}\0{ref.type}\0{ref.step}")
         self._uploads.add(local, artifact)
-        if artifact != wanted:
+        if artifact != self._naming.wanted_artifact(wanted):
             self._note([Finding("note", "name-changed", ref.path)])
         return FileEntry(ref.path, ref.type, ref.name, artifact, None, ref.step, ref.time_ms)
 

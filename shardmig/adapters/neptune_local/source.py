@@ -108,7 +108,13 @@ class LocalSource:
 
     @cached_property
     def _found(self) -> Found:
-        return discover.search(self.options.paths)
+        found = discover.search(self.options.paths)
+        if not found.containers and not found.databases:
+            raise UsageError(
+                f"there is nothing of Neptune's clients below {', '.join(map(str, self.options.paths))}",
+                hint="name the .neptune folder, or one that holds it",
+            )
+        return found
 
     @cached_property
     def _databases(self) -> dict[tuple[str, str], list[tuple[Path, Identity]]]:
@@ -136,7 +142,8 @@ class LocalSource:
         folder = next(iter(self._found.containers.values()))[0]
         raise UsageError(
             f"folders of Neptune 1.x such as {folder} do not say which project they belong to",
-            hint="name it with --project WORKSPACE/NAME",
+            hint="name it with --project WORKSPACE/NAME, or, to read databases of other projects too, with "
+            "--source-option project=WORKSPACE/NAME",
         )
 
     def _runs_of_folders(self, project: ProjectId) -> Iterator[RunRef]:

@@ -194,7 +194,7 @@ def test_links_that_lead_out_are_hostile_and_links_inside_are_not(tmp_path: Path
 
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     _put(tmp_path, "f", b"1")
-    with pytest.raises(NotFound, match="not in the archive"):
+    with pytest.raises(NotFound, match="there is no file"):
         _store(tmp_path).path(FileRef(path="f", type="file", stored="RUN-1/gone"))
 
 

@@ -33,3 +33,12 @@ def test_every_exit_code_has_one_meaning_and_an_unknown_one_is_a_failure() -> No
     assert set(MEANINGS) == set(ExitCode)
     assert meaning_of(3) == MEANINGS[ExitCode.FAILED_RUNS]
     assert meaning_of(99) == "failed with code 99"
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [("export", "in the archive"), ("load", "in the target"), ("verify", "equal"), ("", "published")],
+)
+def test_complete_says_what_is_complete(command: str, meant: str) -> None:
+    assert meant in meaning_of(0, command)
+    assert meaning_of(3, command) == meaning_of(3)

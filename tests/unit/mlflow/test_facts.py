@@ -59,6 +59,9 @@ def test_tags_go_where_mlflow_has_a_place_for_them() -> None:
         Field("sys/forking/parent", "string", "RUN-0"),
         Field("sys/forking/step", "float", 12.5),
         Field("source_code/entrypoint", "string", "train.py"),
+        Field("source_code/commit/commit_id", "string", "c0ffee"),
+        Field("source_code/branch", "string", "main"),
+        Field("source_code/remote/origin", "string", "git@example.org:x.git"),
     )
     tags = run.tags(Naming(), TargetRunId("abc"))
     made = next(key for key, value in tags.items() if value == "it's #1")
@@ -67,6 +70,9 @@ def test_tags_go_where_mlflow_has_a_place_for_them() -> None:
         "mlflow.user": "eve",
         "mlflow.note.content": "x" * 8000,
         "mlflow.source.name": "train.py",
+        "mlflow.source.git.commit": "c0ffee",
+        "mlflow.source.git.branch": "main",
+        "mlflow.source.git.repoURL": "git@example.org:x.git",
         "mlflow.parentRunId": "abc",
         "shardmig.fork.parent": "RUN-0",
         "shardmig.fork.step": "12.5",

@@ -9,7 +9,7 @@ from mlflow.utils.uri import validate_path_is_safe
 from mlflow.utils.validation import _validate_experiment_name, _validate_metric_name, _validate_tag_name
 
 from shardmig.adapters.mlflow.manifest import ArtifactNames
-from shardmig.adapters.mlflow.naming import MAX_KEY, Naming, experiment_name, run_name
+from shardmig.adapters.mlflow.naming import MAX_KEY, Naming, experiment_name, run_name, wanted_experiment_name
 from shardmig.adapters.mlflow.options import MlflowOptions
 
 names = st.text(st.sampled_from("aAbB/.:_- ~#%\\\n\0üéß0123456789"), max_size=12) | st.text(max_size=300)
@@ -89,12 +89,12 @@ def test_a_file_under_another_files_path_finds_another_place() -> None:
 )
 def test_experiments_are_named_by_the_template(template: str, prefix: str, sys_name: str, expected: str) -> None:
     options = MlflowOptions(experiment_name_template=template, name_prefix=prefix)
-    assert experiment_name(options, "ws/proj", sys_name) == expected
+    assert experiment_name(wanted_experiment_name(options, "ws/proj", sys_name)) == expected
 
 
 @given(names, names)
 def test_experiment_and_run_names_always_fit_the_database(project: str, sys_name: str) -> None:
-    name = experiment_name(MlflowOptions(), f"ws/{project}", sys_name)
+    name = experiment_name(wanted_experiment_name(MlflowOptions(), f"ws/{project}", sys_name))
     _validate_experiment_name(name)
     assert len(name) <= 256
     assert "\0" not in name
@@ -102,5 +102,5 @@ def test_experiment_and_run_names_always_fit_the_database(project: str, sys_name
 
 
 def test_long_experiment_names_stay_apart() -> None:
-    one, other = (experiment_name(MlflowOptions(), "ws/proj", "x" * 400 + end) for end in "ab")
+    one, other = (experiment_name(wanted_experiment_name(MlflowOptions(), "ws/proj", "x" * 400 + end)) for end in "ab")
     assert one != other

@@ -57,3 +57,15 @@ def test_a_password_never_gets_into_a_plan() -> None:
 )
 def test_stores_that_ignore_case_get_names_that_differ_in_more(uri: str, names: str, caseless: bool) -> None:
     assert parse_options({"tracking-uri": uri, "names": names}).is_caseless == caseless
+
+
+def test_the_password_of_a_uri_in_the_environment_is_used_though_the_plan_lacks_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:s3cret@db/mlflow")
+    assert parse_options({"tracking-uri": "postgresql://me@db/mlflow"}).tracking_uri.startswith(
+        "postgresql://me:s3cret"
+    )
+    assert (
+        parse_options({"tracking-uri": "postgresql://me@other/mlflow"}).tracking_uri == "postgresql://me@other/mlflow"
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from shardmig import codec
-from shardmig.records import Finding, Report, RunOutcome
+from shardmig.records import Failure, Finding, Report, RunOutcome, StepNeeds
 from shardmig.report import failures, results, terminal
 from shardmig.report.estimate import estimate_of, shown
 from shardmig.report.findings import reasons
@@ -103,3 +103,22 @@ def test_the_error_report_has_the_keys_of_neptune_exporter_and_one_line_per_loss
         "phase": "load",
         "message": "it is gone",
     }
+
+
+def test_runs_that_failed_for_their_steps_learn_the_multiplier_for_all(report: Report) -> None:
+    outcomes = [
+        RunOutcome(run=run("RUN-1"), state="done", steps=StepNeeds(2, "0", "0.5")),
+        RunOutcome(run=run("RUN-2"), state="done", steps=StepNeeds(4, "0", "0.25")),
+    ]
+    conflict = Failure("StepConflict", "permanent", "step 0.5 x 1 is no integer")
+    [lost] = report.failed
+    failed = msgspec.structs.replace(lost, outcome=msgspec.structs.replace(outcomes[0], failure=conflict))
+    told = msgspec.structs.replace(report, outcomes={"survey": outcomes, "load": []}, failed=[failed])
+    assert "for all runs together: --step-multiplier 4 keeps every step" in _text(told)
+    assert "for all runs" not in _text(report)
+
+
+def test_every_run_is_told_with_its_findings_if_asked(report: Report) -> None:
+    told = "".join(terminal.text_of(part) for part in results.ended(report, verbose=True))
+    assert "load ws/proj/RUN-1: done as a1b2\n  approximation: infinity in metrics/a (3 times)\n" in told
+    assert "done as a1b2" not in _text(report)

@@ -11,19 +11,19 @@ from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from shardmig.adapters.mlflow.database.schema import EXPERIMENTS, PARAMS, RUNS, TAGS
-from shardmig.adapters.mlflow.facts import KEY
+from shardmig.adapters.mlflow.facts import KEY, is_deleted_copy
 from shardmig.adapters.mlflow.store import StoredRun
 from shardmig.errors import NotFound, TargetConflict
 from shardmig.records import MigrationKey, TargetRunId
 
 
 def find_by_key(connection: Connection, key: MigrationKey) -> list[StoredRun]:
-    """Every active run that carries the key, by id, with its tags."""
+    """Every run that carries the key, by id, with its tags; of the deleted ones only those copied as such."""
     has_key = (TAGS.c.key == KEY) & (TAGS.c.value == key)
-    is_active = RUNS.c.lifecycle_stage == LifecycleStage.ACTIVE
-    statement = select(RUNS).join(TAGS, TAGS.c.run_uuid == RUNS.c.run_uuid).where(has_key & is_active)
-    found = connection.execute(statement.order_by(RUNS.c.run_uuid)).all()
-    return [_stored_run(row, _tags_of(connection, row.run_uuid)) for row in found]
+    statement = select(RUNS).join(TAGS, TAGS.c.run_uuid == RUNS.c.run_uuid).where(has_key)
+    rows = connection.execute(statement.order_by(RUNS.c.run_uuid)).all()
+    found = [_stored_run(row, _tags_of(connection, row.run_uuid)) for row in rows]
+    return [run for run in found if not run.is_deleted or is_deleted_copy(run)]
 
 
 def artifact_root(connection: Connection, experiment_id: str) -> str:
@@ -99,4 +99,5 @@ def _stored_run(row: Row[Any], tags: dict[str, str]) -> StoredRun:
         end_ms=row.end_time,
         artifact_uri=row.artifact_uri or "",
         tags=tags,
+        is_deleted=row.lifecycle_stage == LifecycleStage.DELETED,
     )

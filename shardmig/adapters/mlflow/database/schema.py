@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Final, cast
 
@@ -84,6 +85,7 @@ def _revisions(database: Database) -> set[str]:
         return set(connection.scalars(select(_ALEMBIC_VERSION.c.version_num)))
 
 
+@cache
 def _installed_revision() -> str:
     return cast("str", mlflow_db._get_latest_schema_revision())  # noqa: SLF001
 

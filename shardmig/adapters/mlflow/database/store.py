@@ -21,7 +21,7 @@ from shardmig.adapters.mlflow.database.history import read_history
 from shardmig.adapters.mlflow.database.insert import insert_metrics
 from shardmig.adapters.mlflow.database.latest import keep_latest
 from shardmig.adapters.mlflow.database.schema import RUNS
-from shardmig.adapters.mlflow.store import Metrics, NewRun, RunStore, Status, StoredRun
+from shardmig.adapters.mlflow.store import Dataset, Experiment, Metrics, NewRun, RunStore, Status, StoredRun
 from shardmig.errors import BadInput, NotFound, TargetConflict
 from shardmig.records import MigrationKey, TargetRunId
 
@@ -59,6 +59,14 @@ class DatabaseStore:
     def experiment_name(self, experiment_id: str) -> str:
         """See RunStore."""
         return self._ordinary.experiment_name(experiment_id)
+
+    def experiments(self) -> Iterator[Experiment]:
+        """See RunStore."""
+        return self._ordinary.experiments()
+
+    def search_runs(self, experiments: Sequence[str], *, only_migrated: bool) -> Iterator[StoredRun]:
+        """See RunStore."""
+        return self._ordinary.search_runs(experiments, only_migrated=only_migrated)
 
     def find_runs(self, key: MigrationKey) -> list[StoredRun]:
         """See RunStore."""
@@ -112,6 +120,14 @@ class DatabaseStore:
             self._write_pending(connection, run)
             set_tags(connection, run.id, checked)
 
+    def log_datasets(self, run: StoredRun, datasets: Sequence[Dataset]) -> None:
+        """See RunStore."""
+        self._ordinary.log_datasets(run, datasets)
+
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """See RunStore."""
+        self._ordinary.tag_experiment(experiment_id, tags)
+
     def flush(self, run: StoredRun) -> None:
         """See RunStore."""
         if run.id in self._pending:
@@ -132,6 +148,10 @@ class DatabaseStore:
         """See RunStore."""
         self._pending.pop(run_id, None)
         self._ordinary.delete_run(run_id)
+
+    def restore_run(self, run_id: TargetRunId) -> None:
+        """See RunStore."""
+        self._ordinary.restore_run(run_id)
 
     def get_run(self, run_id: TargetRunId) -> StoredRun:
         """See RunStore."""

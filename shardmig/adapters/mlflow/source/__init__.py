@@ -1,0 +1,53 @@
+"""MLflow as source: a tracking server over HTTP, its database, or a folder `mlruns`.
+
+Read from top to bottom: options → reader (the read side: listing) → reading (one run as chunks) → tree (artifacts); files
+is the run store over a folder, the others are the target's. The map between MLflow's runs and fields is `adapters/mlflow/native`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from shardmig.adapters.base import ReadSide
+from shardmig.adapters.mlflow.source.options import SourceOptions, parse_options
+
+
+def open_source(options: Mapping[str, str]) -> ReadSide:
+    """The read side. Raises UsageError for its options, MissingExtra where mlflow is needed and not installed."""
+    from shardmig.adapters.mlflow.http import HttpClient
+    from shardmig.adapters.mlflow.rest import RestStore
+    from shardmig.adapters.mlflow.source.reader import MlflowSource
+    from shardmig.adapters.mlflow.source.reading import FETCHERS
+
+    chosen = parse_options(options)
+    if chosen.folder is not None:
+        return _folder_source(chosen.folder)
+    if not chosen.is_http:
+        return _database_source(chosen)
+    http = HttpClient(chosen.tracking_uri, connections=chosen.connections + FETCHERS, timeout_s=chosen.timeout_s)
+    return MlflowSource(RestStore(http, connections=chosen.connections), http)
+
+
+def _folder_source(folder: Path) -> ReadSide:
+    from shardmig.adapters.mlflow.source.files import FileStore
+    from shardmig.adapters.mlflow.source.reader import MlflowSource
+
+    store = FileStore(folder)
+    return MlflowSource(store, None, lost=store.lost)
+
+
+def _database_source(options: SourceOptions) -> ReadSide:
+    from shardmig.adapters.mlflow.database import open_store
+    from shardmig.adapters.mlflow.database.uri import driver_uri
+    from shardmig.adapters.mlflow.source.reader import MlflowSource
+    from shardmig.errors import MissingExtra
+
+    try:
+        from shardmig.adapters.mlflow.client import ClientStore
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"an MLflow database needs the package {error.name!r}", hint="pip install 'shardmig[mlflow]'"
+        ) from error
+    store, _ = open_store(options.tracking_uri, ClientStore(driver_uri(options.tracking_uri)))
+    return MlflowSource(store, None)

@@ -1,0 +1,199 @@
+"""`mlruns/` folders, read as they lie on disk. Never written, and never opened with MLflow's own store.
+
+MLflow's store gives a point that names a dataset the step 0, and a model output its run's id (measured, 3.17.2); its
+own migration dies of repeated lines. Here every line of a metric's file is a point, with its step.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import yaml  # type: ignore[import-untyped]
+
+from shardmig.adapters.mlflow.facts import KEY, RUN_NAME
+from shardmig.adapters.mlflow.histories import History
+from shardmig.adapters.mlflow.store import Dataset, Experiment, LatestPoint, Metrics, StoredRun
+from shardmig.errors import BadInput, NotFound
+from shardmig.records import Finding, TargetRunId
+
+TRASH: Final = ".trash"
+META: Final = "meta.yaml"
+BLOCK_BYTES: Final = 1 << 20
+_STATUSES: Final = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
+_RUN_ID: Final = re.compile(r"[A-Za-z0-9][\w\-]{0,255}")
+_DATASET_VERTEX: Final = (1, "DATASET")
+_MODEL_VERTEX: Final = (2, "MODEL")
+_INT64: Final = range(-(2**63), 2**63)
+
+
+class FileStore:
+    """What a source asks of a run store, over a folder. `lost` collects what cannot be read of the run at hand."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.lost: list[Finding] = []
+
+    def experiments(self) -> Iterator[Experiment]:
+        """As RunStore."""
+        for folder in self._experiment_folders():
+            meta = _meta(folder)
+            yield Experiment(
+                id=folder.name,
+                name=str(meta.get("name", folder.name)),
+                is_deleted=folder.parent.name == TRASH or meta.get("lifecycle_stage") == "deleted",
+                artifact_location=str(meta.get("artifact_location") or ""),
+                created_ms=meta.get("creation_time"),
+                tags=_texts(folder / "tags"),
+            )
+
+    def search_runs(self, experiments: Sequence[str], *, only_migrated: bool) -> Iterator[StoredRun]:
+        """As RunStore. The runs of one experiment are held while they are sorted."""
+        for folder in self._experiment_folders():
+            if folder.name in experiments:
+                runs = [self._run(path.parent) for path in folder.glob(f"*/{META}") if _is_run(path.parent)]
+                runs.sort(key=lambda run: (run.start_ms or 0, run.id))
+                yield from (run for run in runs if not only_migrated or KEY in run.tags)
+
+    def get_run(self, run_id: TargetRunId) -> StoredRun:
+        """As RunStore."""
+        if _RUN_ID.fullmatch(run_id):
+            for folder in self._experiment_folders():
+                if (folder / run_id / META).is_file():
+                    return self._run(folder / run_id)
+        raise NotFound(f"{self._root} has no run {run_id}")
+
+    def history(self, run: StoredRun, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
+        """As RunStore, but points that were logged twice come twice."""
+        folder = self._folder_of(run) / "metrics"
+        for key in keys:
+            with closing(History(key, may_repeat=True)) as history, (folder / key).open("rb") as file:
+                for points in self._points(key, file):
+                    history.add(*zip(*points, strict=True))
+                yield from history.in_order(rows)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _experiment_folders(self) -> list[Path]:
+        folders = [path.parent for path in self._root.glob(f"*/{META}")]
+        folders += [path.parent for path in self._root.glob(f"{TRASH}/*/{META}")]
+        return sorted(folders, key=lambda folder: folder.name)
+
+    def _folder_of(self, run: StoredRun) -> Path:
+        active = self._root / run.experiment_id / run.id
+        return active if active.is_dir() else self._root / TRASH / run.experiment_id / run.id
+
+    def _run(self, folder: Path) -> StoredRun:
+        meta = _meta(folder)
+        tags = _texts(folder / "tags")
+        inputs = [_meta(path.parent) for path in sorted(folder.glob(f"inputs/*/{META}"))]
+        metrics = _names_below(folder / "metrics")
+        return StoredRun(
+            id=TargetRunId(folder.name),
+            experiment_id=folder.parent.name,
+            name=str(meta.get("run_name") or tags.get(RUN_NAME, "")),
+            user=str(meta.get("user_id") or ""),
+            status=_STATUSES.get(meta.get("status", 0), str(meta.get("status", ""))),
+            start_ms=meta.get("start_time"),
+            end_ms=meta.get("end_time"),
+            artifact_uri=_artifacts(folder, meta),
+            tags=tags,
+            params=_texts(folder / "params"),
+            metric_keys=metrics,
+            is_deleted=meta.get("lifecycle_stage") == "deleted",
+            datasets=[_dataset(folder.parent, one) for one in inputs if one.get("source_type") in _DATASET_VERTEX],
+            model_inputs=[str(one.get("source_id")) for one in inputs if one.get("source_type") in _MODEL_VERTEX],
+            model_outputs=[
+                (path.parent.name, int(_meta(path.parent).get("step") or 0))
+                for path in sorted(folder.glob(f"outputs/*/{META}"))
+            ],
+            latest=[_latest(folder / "metrics", key) for key in metrics],
+        )
+
+    def _points(self, key: str, file: BinaryIO) -> Iterator[list[tuple[int, int, float]]]:
+        """(step, time, value) of each line: `time value [step [dataset digest]]`."""
+        bad = named = 0
+        while lines := file.readlines(BLOCK_BYTES):
+            points = []
+            for line in lines:
+                words = line.split()
+                try:
+                    points.append(_point(words))
+                    named += len(words) > 3
+                except ValueError:
+                    bad += bool(words)
+            if points:
+                yield points
+        path = f"metrics/{key}"
+        if bad:
+            self.lost.append(Finding("loss", "bad-line", path, bad, "not `time value step`"))
+        if named:
+            detail = "the dataset that a point was computed on: no field holds it"
+            self.lost.append(Finding("approximation", "point-dataset", path, named, detail))
+
+
+def _point(words: list[bytes]) -> tuple[int, int, float]:
+    if len(words) not in (2, 3, 5):
+        raise ValueError(words)
+    step, time_ms = int(words[2]) if len(words) > 2 else 0, int(words[0])
+    if step not in _INT64 or time_ms not in _INT64:
+        raise ValueError(words)
+    return step, time_ms, float(words[1])
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    """A folder's meta.yaml. Raises BadInput."""
+    try:
+        meta = yaml.load((folder / META).read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    except (OSError, yaml.YAMLError) as error:
+        raise BadInput(f"{folder / META} cannot be read: {error}") from error
+    if not isinstance(meta, dict):
+        raise BadInput(f"{folder / META} is not what MLflow writes")
+    return meta
+
+
+def _is_run(folder: Path) -> bool:
+    return _RUN_ID.fullmatch(folder.name) is not None and folder.name not in ("datasets", "models", "traces", "tags")
+
+
+def _names_below(folder: Path) -> list[str]:
+    return sorted(
+        (Path(parent) / name).relative_to(folder).as_posix() for parent, _, names in os.walk(folder) for name in names
+    )
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    """Params or tags: each a file named like its key."""
+    try:
+        return {name: (folder / name).read_bytes().decode("utf-8") for name in _names_below(folder)}
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"below {folder}: {error}") from error
+
+
+def _dataset(experiment: Path, given: Mapping[str, Any]) -> Dataset:
+    meta = _meta(experiment / "datasets" / str(given["source_id"]))
+    texts = {name: str(meta.get(name) or "") for name in ("source_type", "source", "schema", "profile")}
+    tags = {str(key): str(text) for key, text in (given.get("tags") or {}).items()}
+    return Dataset(name=str(meta.get("name", "")), digest=str(meta.get("digest", "")), tags=tags, **texts)
+
+
+def _artifacts(folder: Path, meta: Mapping[str, Any]) -> str:
+    """Where they lie now: a copied or moved store still names its old place."""
+    beside = folder / "artifacts"
+    return str(beside) if beside.is_dir() else str(meta.get("artifact_uri") or beside)
+
+
+def _latest(folder: Path, key: str) -> LatestPoint:
+    with (folder / key).open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+        lines = file.read().splitlines()
+    try:
+        step, time_ms, _ = _point(lines[-1].split() if lines else [])
+    except ValueError:
+        return LatestPoint(key)
+    return LatestPoint(key, step, time_ms)

@@ -1,0 +1,86 @@
+"""The options of source `mlflow`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from shardmig.errors import UsageError
+
+_DATABASES: Final = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
+
+
+class SourceOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
+    """Where to read. Passwords and tokens come from MLflow's own environment variables only.
+
+    tracking_uri   http(s) server, database, or folder (`mlruns`); default: $MLFLOW_TRACKING_URI
+    connections    HTTP connections of one worker
+    timeout_s      of one HTTP request
+    """
+
+    tracking_uri: str = ""
+    connections: int = 4
+    timeout_s: float = 120.0
+
+    @property
+    def scheme(self) -> str:
+        """The tracking URI's scheme without its driver."""
+        return urlsplit(self.tracking_uri).scheme.partition("+")[0]
+
+    @property
+    def is_http(self) -> bool:
+        """Is the source a server?"""
+        return self.scheme in ("http", "https")
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a file store; None: a server or a database."""
+        parts = urlsplit(self.tracking_uri)
+        if parts.scheme == "file":
+            return Path(unquote(parts.path))
+        return Path(self.tracking_uri) if self.tracking_uri and "://" not in self.tracking_uri else None
+
+
+def parse_options(texts: Mapping[str, str]) -> SourceOptions:
+    """Options from their texts. Raises UsageError for unknown names, bad values, a password in the URI, and a SQLite file
+    or folder that does not exist."""
+    try:
+        options = msgspec.convert(dict(texts), SourceOptions, strict=False)
+    except msgspec.ValidationError as error:
+        names = ", ".join(field.encode_name for field in msgspec.structs.fields(SourceOptions))
+        raise UsageError(f"mlflow source: {error}", hint=f"known options: {names}") from error
+    if urlsplit(options.tracking_uri).password:
+        raise UsageError(
+            "the source's URI holds a password, which would be stored in the plan",
+            hint="set $MLFLOW_TRACKING_URI instead, or use $MLFLOW_TRACKING_PASSWORD or $PGPASSWORD",
+        )
+    if not options.tracking_uri:
+        options = msgspec.structs.replace(options, tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""))
+    _check(options)
+    return options
+
+
+def _check(options: SourceOptions) -> None:
+    if not options.tracking_uri:
+        raise UsageError("no MLflow to read", hint="give its URI after --source mlflow, or set $MLFLOW_TRACKING_URI")
+    if options.folder is not None:
+        if not options.folder.is_dir():
+            raise UsageError(f"there is no folder {options.folder}")
+        return
+    if not options.is_http and options.scheme not in _DATABASES:
+        raise UsageError(
+            f"MLflow at URIs of the kind {options.scheme or 'path'!r} cannot be read",
+            hint=f"known: a folder, http, https, {', '.join(_DATABASES)}",
+        )
+    if options.is_http and not urlsplit(options.tracking_uri).hostname:
+        raise UsageError("the source's URI names no host")
+    if options.connections < 1:
+        raise UsageError("connections must be at least 1")
+    path = options.tracking_uri.partition(":///")[2].partition("?")[0]
+    if options.scheme == "sqlite" and not path.startswith(("file:", ":memory:")) and not Path(path).exists():
+        raise UsageError(f"there is no SQLite file {path}")

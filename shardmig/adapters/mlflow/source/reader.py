@@ -1,0 +1,233 @@
+"""The read side: experiments are projects, runs are runs.
+
+A run that shardmig itself wrote is given as what it was before: under its original project and id, its fields restored
+by `read`. Any other is given by the map of `native`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import msgspec
+
+from shardmig.adapters.base import FileSink, Want
+from shardmig.adapters.mlflow import facts, native
+from shardmig.adapters.mlflow.artifacts import Artifacts, artifacts_of
+from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.read import read_run
+from shardmig.adapters.mlflow.source.reading import Reading
+from shardmig.adapters.mlflow.store import Experiment, ReadStore, StoredRun
+from shardmig.errors import AdapterError, BadInput, NotFound, Permanent
+from shardmig.records import (
+    End,
+    Field,
+    Fields,
+    Finding,
+    Header,
+    Piece,
+    ProjectId,
+    RunId,
+    RunRef,
+    Selection,
+    TargetRunId,
+)
+from shardmig.selection import Matcher
+
+
+class _Identity(NamedTuple):
+    """What a run is called: in MLflow, or before shardmig brought it there."""
+
+    project: ProjectId
+    id: RunId
+
+
+class MlflowSource:
+    """Read side of MLflow, over any store. `http` is the tracking server's client, None without one. `lost`: where the
+    store tells what it could not read of the run at hand."""
+
+    def __init__(self, store: ReadStore, http: HttpClient | None, *, lost: list[Finding] | None = None) -> None:
+        self._store = store
+        self._lost = lost if lost is not None else []
+        self._http = http
+        self._known: dict[str, _Identity | None] = {}
+
+    def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
+        """Experiments by name, and the projects of the runs that were brought here."""
+        matcher = Matcher(selection)
+        names = {
+            ProjectId(experiment.name)
+            for experiment in self._experiments.values()
+            if selection.include_archived or not experiment.is_deleted
+        }
+        names |= {project for project, runs in self._brought.items() if any(map(matcher.wants_run, runs))}
+        yield from (name for name in sorted(names) if matcher.wants_project(name))
+
+    def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
+        """Runs of the experiment of that name, the earliest first; then those brought here from a project so named."""
+        matcher = Matcher(selection)
+        for experiment in self._experiments.values():
+            if experiment.name == project:
+                found = self._store.search_runs([experiment.id], only_migrated=False)
+                runs = [run for run in found if not _was_brought(run)]
+                self._known |= {run.id: _Identity(project, RunId(run.id)) for run in runs}
+                yield from filter(matcher.wants_run, map(self._run_ref, runs))
+        yield from filter(matcher.wants_run, self._brought.get(project, []))
+
+    def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
+        """Run after run; none can be resumed inside."""
+        for run in runs:
+            try:
+                yield from self._read_run(run, want, files)
+            except AdapterError as error:
+                error.run = error.run or run.label
+                raise
+
+    def close(self) -> None:
+        """As ReadSide."""
+        self._store.close()
+
+    @cached_property
+    def _version(self) -> str:
+        """Of the server, or of the library that reads the database; "" = unknown."""
+        if self._http is None:
+            return version("mlflow")
+        try:
+            return self._http.read("/version", {}).decode("ascii", "replace")[:40].strip()
+        except Permanent:
+            return ""
+
+    @cached_property
+    def _experiments(self) -> dict[str, Experiment]:
+        """By id, sorted by name."""
+        found = sorted(self._store.experiments(), key=lambda experiment: (experiment.name, experiment.id))
+        return {experiment.id: experiment for experiment in found}
+
+    @cached_property
+    def _brought(self) -> dict[ProjectId, list[RunRef]]:
+        """The runs that shardmig wrote, by their original projects; of several copies of one the one that counts."""
+        chosen: dict[_Identity, StoredRun] = {}
+        for run in self._store.search_runs(list(self._experiments), only_migrated=True):
+            if _was_brought(run) and (not run.is_deleted or facts.is_deleted_copy(run)):
+                identity = _identity_of(run)
+                held = chosen.get(identity)
+                if held is None or _is_whole(run) >= _is_whole(held):
+                    chosen[identity] = run
+                self._known[run.id] = identity
+        by_project: dict[ProjectId, list[RunRef]] = {}
+        for identity, run in chosen.items():
+            by_project.setdefault(identity.project, []).append(self._run_ref(run))
+        return by_project
+
+    def _run_ref(self, run: StoredRun) -> RunRef:
+        identity = self._identity(run.id, run)
+        parent = self._parent(run)
+        return RunRef(
+            project=identity.project,
+            id=identity.id,
+            created_ms=run.start_ms,
+            archived=run.is_deleted,
+            parent=parent.id if parent else None,
+            parent_project=parent.project if parent and parent.project != identity.project else None,
+            locator=run.id,
+            fingerprint=_fingerprint(run),
+            weight=sum(max(0, point.step) + 1 for point in run.latest if point.step < 2**31),
+        )
+
+    def _identity(self, run_id: str, run: StoredRun) -> _Identity:
+        known = self._known.get(run_id)
+        if known is None:
+            if _was_brought(run):
+                known = _identity_of(run)
+            else:
+                known = _Identity(ProjectId(self._experiment(run).name), RunId(run.id))
+            self._known[run_id] = known
+        return known
+
+    def _parent(self, run: StoredRun) -> _Identity | None:
+        parent = run.tags.get(facts.PARENT, "")
+        if not parent:
+            forked = run.tags.get("shardmig.fork.parent", "") if _was_brought(run) else ""
+            return _Identity(_identity_of(run).project, RunId(forked)) if forked else None
+        if parent not in self._known:
+            try:
+                found = self._store.get_run(TargetRunId(parent))
+                self._known[parent] = self._identity(parent, found)
+            except Permanent:
+                self._known[parent] = None
+        return self._known[parent] or _Identity(self._identity(run.id, run).project, RunId(parent))
+
+    def _experiment(self, run: StoredRun) -> Experiment:
+        if run.experiment_id not in self._experiments:
+            del self._experiments  # a new one
+        try:
+            return self._experiments[run.experiment_id]
+        except KeyError:
+            raise NotFound(f"experiment {run.experiment_id} of run {run.id} is gone") from None
+
+    def _read_run(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
+        stored = self._store.get_run(TargetRunId(run.locator or run.id))
+        artifacts = artifacts_of(stored, self._http)
+        if _was_brought(stored):
+            yield from self._restored(run, stored, artifacts, want, files)
+            return
+        self._lost.clear()
+        with TemporaryDirectory(prefix="shardmig-") as staging:
+            reading = Reading(run, stored, self._experiment(stored), want, Path(staging))
+            yield Piece(run, Header(run, native.SOURCE, self._version))
+            yield from (Piece(run, chunk) for chunk in reading.fields())
+            yield from (Piece(run, chunk) for chunk in reading.files(artifacts, self._http, files))
+            yield from (Piece(run, chunk) for chunk in reading.points(self._store))
+            yield Piece(run, End([*reading.findings, *self._lost]))
+
+    def _restored(
+        self, run: RunRef, stored: StoredRun, artifacts: Artifacts, want: Want, files: FileSink
+    ) -> Iterator[Piece]:
+        if not _is_whole(stored):
+            raise BadInput(
+                f"MLflow run {stored.id} was never loaded to its end",
+                hint="finish that load, or delete the run",
+            )
+        new_tags = {} if not facts.is_native_copy(stored) else dict(stored.tags)
+        for piece in read_run(self._store, stored, artifacts, want, files):
+            chunk = piece.chunk
+            if isinstance(chunk, Header):
+                chunk = msgspec.structs.replace(chunk, run=run)
+            elif isinstance(chunk, Fields):
+                for field in chunk.fields:
+                    new_tags.pop(field.path.removeprefix(native.TAGS), None)
+            elif isinstance(chunk, End) and (added := _tag_fields(new_tags, want)):
+                yield Piece(run, Fields(added))
+            yield Piece(run, chunk)
+
+
+def _tag_fields(tags: Mapping[str, str], want: Want) -> list[Field]:
+    """Tags that somebody added to a copy."""
+    wants = Matcher(want.selection).wants_field
+    added = (Field(native.TAGS + key, "string", text) for key, text in tags.items() if not native.is_reserved(key))
+    return [field for field in added if wants(field.path, field.type)]
+
+
+def _was_brought(run: StoredRun) -> bool:
+    """Did shardmig write it?"""
+    return all(run.tags.get(key) for key in (facts.KEY, facts.STATE, facts.PROJECT, facts.RUN_ID))
+
+
+def _identity_of(run: StoredRun) -> _Identity:
+    return _Identity(ProjectId(run.tags[facts.PROJECT]), RunId(run.tags[facts.RUN_ID]))
+
+
+def _is_whole(run: StoredRun) -> bool:
+    return run.tags.get(facts.STATE) == facts.COMPLETE
+
+
+def _fingerprint(run: StoredRun) -> str:
+    """Changes when the run does: by its facts, params, tags and the last point of each metric."""
+    latest = sorted((point.key, point.step, point.time_ms) for point in run.latest)
+    content = (run.name, run.status, run.end_ms, run.is_deleted, sorted(run.params.items()), sorted(run.tags.items()))
+    return blake2b(repr((content, latest)).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

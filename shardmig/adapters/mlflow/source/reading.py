@@ -1,0 +1,126 @@
+"""One run that MLflow has of its own, as chunks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from shardmig.adapters.base import FileSink, Want
+from shardmig.adapters.mlflow import native
+from shardmig.adapters.mlflow.artifacts import Artifacts
+from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.source.tree import artifact_paths
+from shardmig.adapters.mlflow.store import Experiment, ReadStore, StoredRun
+from shardmig.adapters.wrappers import retrying
+from shardmig.errors import Permanent
+from shardmig.records import Fields, FileRef, Files, Finding, FloatPoints, RunRef, Steps
+from shardmig.selection import Matcher
+
+FIELDS_IN_CHUNK: Final = 5_000
+FILES_IN_CHUNK: Final = 50
+FETCHERS: Final = 4
+"""Artifacts of one run that come down at the same time; twice as many wait on the disk for their turn."""
+
+
+class Reading:
+    """One run as chunks. Memory: one chunk, and one artifact's block."""
+
+    def __init__(self, run: RunRef, stored: StoredRun, experiment: Experiment, want: Want, staging: Path) -> None:
+        self._run = run
+        self._stored = stored
+        self._experiment = experiment
+        self._want = want
+        self._matcher = Matcher(want.selection)
+        self._staging = staging
+        self._numbers = count()
+        self.findings: list[Finding] = []
+
+    def fields(self) -> Iterator[Fields]:
+        """The scalar fields, sorted."""
+        found = native.run_fields(self._stored, self._experiment)
+        wanted = [field for field in found if self._matcher.wants_field(field.path, field.type)]
+        wanted.sort(key=lambda field: (field.path, field.type))
+        for start in range(0, len(wanted), FIELDS_IN_CHUNK):
+            yield Fields(wanted[start : start + FIELDS_IN_CHUNK])
+
+    def files(self, artifacts: Artifacts, http: HttpClient | None, sink: FileSink) -> Iterator[Files]:
+        """The artifacts, as they are listed."""
+        refs: list[FileRef] = []
+        wanted = (path for path in self._artifact_paths(http) if self._wants_artifact(path))
+        for path, fetched in self._fetched(wanted, artifacts):
+            field = native.ARTIFACTS + path
+            try:
+                local = fetched.result()
+                refs.append(sink.put(self._run, field, "file", local, name=path.rpartition("/")[2]))
+                if local.parent == self._staging:
+                    local.unlink()
+            except Permanent as error:
+                self.findings.append(Finding("loss", "artifact-unreadable", field, detail=error.message))
+            if len(refs) == FILES_IN_CHUNK:
+                yield Files(refs)
+                refs = []
+        if refs:
+            yield Files(refs)
+
+    def points(self, store: ReadStore) -> Iterator[FloatPoints]:
+        """All points of the metrics, sorted by key."""
+        keys = sorted(
+            key for key in self._stored.metric_keys if self._matcher.wants_field(native.METRICS + key, "float_series")
+        )
+        for metrics in store.history(self._stored, keys, self._want.chunk_points):
+            if len(metrics):
+                paths = [native.METRICS + key for key in metrics.keys]
+                points = FloatPoints(paths, metrics.lengths, Steps(metrics.steps), metrics.times_ms, metrics.values)
+                yield from _bounded(points, self._want.chunk_points)
+
+    def _artifact_paths(self, http: HttpClient | None) -> Iterator[str]:
+        if "files" not in self._want.selection.classes:
+            return
+        try:
+            yield from artifact_paths(self._stored, http)
+        except Permanent as error:
+            folder = native.ARTIFACTS.rstrip("/")
+            self.findings.append(Finding("loss", "artifacts-not-listed", folder, detail=error.message))
+
+    def _wants_artifact(self, path: str) -> bool:
+        return self._matcher.wants_field(native.ARTIFACTS + path, "file")
+
+    def _fetched(self, paths: Iterable[str], artifacts: Artifacts) -> Iterator[tuple[str, Future[Path]]]:
+        """The artifacts as local files, in order, some of them fetched ahead."""
+        ahead: deque[tuple[str, Future[Path]]] = deque()
+        with ThreadPoolExecutor(FETCHERS, thread_name_prefix="artifacts") as pool:
+            try:
+                for path in paths:
+                    ahead.append((path, pool.submit(self._fetch, path, artifacts)))
+                    if len(ahead) > 2 * FETCHERS:
+                        yield ahead.popleft()
+                yield from ahead
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _fetch(self, path: str, artifacts: Artifacts) -> Path:
+        if (there := artifacts.on_disk(path)) is not None:
+            return there
+        local = self._staging / str(next(self._numbers))
+        retrying(lambda: artifacts.get(path, local))
+        return local
+
+
+def _bounded(points: FloatPoints, rows: int) -> Iterator[FloatPoints]:
+    """The same points, at most `rows` at a time: whoever logs without steps has all of them at one."""
+    if len(points.times_ms) <= rows:
+        yield points
+        return
+    for path, series in points.series():
+        for start in range(0, len(series.times_ms), rows):
+            part = slice(start, start + rows)
+            times_ms = series.times_ms[part]
+            yield FloatPoints(
+                [path], np.array([len(times_ms)], np.int64), series.steps[part], times_ms, series.values[part]
+            )

@@ -1,0 +1,87 @@
+"""Which artifacts a run has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.mlflow.rest import API
+from shardmig.adapters.mlflow.store import StoredRun
+from shardmig.adapters.wrappers import retrying
+
+
+class _Entry(msgspec.Struct):
+    path: str
+    is_dir: bool = False
+
+
+class _Listing(msgspec.Struct):
+    files: list[_Entry] = []
+    next_page_token: str = ""
+
+
+class _List(Protocol):
+    def __call__(self, folder: str) -> Iterator[_Entry]: ...
+
+
+def artifact_paths(run: StoredRun, http: HttpClient | None) -> Iterator[str]:
+    """The paths of all artifacts of a run, sorted within each folder. `http`: the tracking server, None for a database.
+
+    Raises AdapterError classes.
+    """
+    parts = urlsplit(run.artifact_uri)
+    if http is not None:
+        yield from _below("", _through_server(run, http))
+    elif parts.scheme in ("", "file"):
+        root = Path(unquote(parts.path) if parts.scheme else run.artifact_uri)
+        yield from _on_disk(root)
+    else:
+        yield from _below("", _in_repository(run.artifact_uri))
+
+
+def _below(folder: str, entries_of: _List) -> Iterator[str]:
+    for entry in sorted(entries_of(folder), key=lambda entry: entry.path):
+        if entry.is_dir:
+            yield from _below(entry.path, entries_of)
+        else:
+            yield entry.path
+
+
+def _through_server(run: StoredRun, http: HttpClient) -> _List:
+    def entries(folder: str) -> Iterator[_Entry]:
+        query = {"run_id": run.id} | ({"path": folder} if folder else {})
+        while True:
+            page = retrying(lambda: http.call("GET", f"{API}artifacts/list", _Listing, query))
+            yield from page.files
+            if not page.next_page_token:
+                return
+            query["page_token"] = page.next_page_token
+
+    return entries
+
+
+def _in_repository(uri: str) -> _List:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    with mlflow_errors(f"artifacts at {uri}"):
+        repository: Any = get_artifact_repository(uri)
+
+    def entries(folder: str) -> Iterator[_Entry]:
+        with mlflow_errors(f"artifacts below {folder or uri}"):
+            found = repository.list_artifacts(folder or None)
+        return (_Entry(one.path, bool(one.is_dir)) for one in found)
+
+    return entries
+
+
+def _on_disk(root: Path) -> Iterator[str]:
+    for folder, folders, files in os.walk(root, followlinks=False):
+        folders.sort()
+        yield from ((Path(folder) / name).relative_to(root).as_posix() for name in sorted(files))

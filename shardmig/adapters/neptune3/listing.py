@@ -1,0 +1,135 @@
+"""Which projects and runs there are.
+
+Runs are listed by their id on the server, which is unique: pages in the order of creation times, as the vendor's
+client asks for them, may give a run twice and another one never where times are equal.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from shardmig.adapters.neptune3.client import Client
+from shardmig.adapters.neptune3.options import Neptune3Options
+from shardmig.adapters.neptune3.protocol import body, parsed
+from shardmig.errors import Unavailable
+from shardmig.records import ProjectId, RunId, RunRef, Selection
+
+_PROJECTS_PER_PAGE: Final = 200
+_RUNS_PER_PAGE: Final = 10_000
+_SEARCH: Final = "retrieval.search_leaderboard_entries_proto"
+_ATTRIBUTES: Final = (
+    "sys/id",
+    "sys/custom_run_id",
+    "sys/creation_time",
+    "sys/modification_time",
+    "sys/archived",
+    "sys/forking/parent",
+    "sys/diagnostics/attributes/total_series_datapoints",
+)
+
+
+class _Project(msgspec.Struct, rename="camel"):
+    name: str
+    organization_name: str
+
+
+class _Projects(msgspec.Struct, rename="camel"):
+    entries: list[_Project] = []
+
+
+def projects(client: Client, options: Neptune3Options, selection: Selection) -> Iterator[ProjectId]:
+    """The projects that are named, else the one of $NEPTUNE_PROJECT, else those of the workspace that the token sees."""
+    found = sorted(set(named_projects(options, selection) or _visible(client, options.workspace)))
+    wanted, unwanted = re.compile(options.project_pattern), options.project_exclude_pattern
+    for project in found:
+        name = project.partition("/")[2]
+        if wanted.search(name) and not (unwanted and re.search(unwanted, name)):
+            yield ProjectId(project)
+
+
+def named_projects(options: Neptune3Options, selection: Selection) -> tuple[str, ...]:
+    """Those that the user named, by option or environment."""
+    if selection.projects or options.workspace:
+        return selection.projects
+    return tuple(filter(None, [os.environ.get("NEPTUNE_PROJECT", "")]))
+
+
+def runs(client: Client, project: ProjectId, query: str) -> Iterator[RunRef]:
+    """All runs of a project that fulfil the query, by the server's ids. Raises Unavailable when runs disappear
+    meanwhile, which moves the pages: the listing has to be done again."""
+    ids: set[RunId] = set()
+    last, offset = "", 0
+    while True:
+        # Each page begins with the last run of the one before: if it does not, pages have moved.
+        entries = _page(client, project, query, max(0, offset - 1))
+        if offset and (not entries or entries[0]["sys/id"] != last):
+            raise Unavailable(f"runs of {project} were removed while they were listed")
+        fresh = entries[1:] if offset else entries
+        for entry in fresh:
+            ref = _ref(project, entry, ids)
+            ids.add(ref.id)
+            yield ref
+        if not fresh:
+            return
+        last, offset = fresh[-1]["sys/id"], offset + len(fresh)
+
+
+def _visible(client: Client, workspace: str) -> list[str]:
+    names: list[str] = []
+    while True:
+        query: dict[str, Any] = {"userRelation": "viewerOrHigher", "sortBy": "lastViewed"}
+        query |= {"offset": len(names), "limit": _PROJECTS_PER_PAGE}
+        if workspace:
+            query["organizationIdentifier"] = workspace
+        try:
+            page = msgspec.json.decode(client.get("projects", "/api/backend/v1/projects", query), type=_Projects)
+        except msgspec.DecodeError as error:
+            raise Unavailable(f"the list of projects cannot be read: {error}") from error
+        fresh = [f"{one.organization_name}/{one.name}" for one in page.entries]
+        # A server that does not page gives the same list again.
+        if not set(fresh) - set(names):
+            return [name for name in names if not workspace or name.startswith(f"{workspace}/")]
+        names += fresh
+
+
+def _page(client: Client, project: ProjectId, query: str, offset: int) -> list[dict[str, Any]]:
+    asked: dict[str, Any] = {
+        "attributeFilters": [{"path": path} for path in _ATTRIBUTES],
+        "pagination": {"limit": _RUNS_PER_PAGE, "offset": offset},
+        "experimentLeader": False,
+        "sorting": {"dir": "ascending", "sortBy": {"name": "sys/id", "type": "string"}},
+    }
+    if query:
+        asked["query"] = {"query": query}
+    request = body("SearchLeaderboardEntriesParamsDTO", asked)
+    response = client.post(f"runs of {project}", _SEARCH, project_identifier=project, type=["run"], body=request)
+    answer = parsed("leaderboard_entries.ProtoLeaderboardEntriesSearchResultDTO", response.content)
+    return [{attribute.name: _value(attribute) for attribute in entry.attributes} for entry in answer.entries]
+
+
+def _value(attribute: Any) -> Any:
+    properties = f"{attribute.type}_properties"
+    return getattr(attribute, properties).value if attribute.type in ("string", "bool", "int", "datetime") else None
+
+
+def _ref(project: ProjectId, entry: dict[str, Any], taken: set[RunId]) -> RunRef:
+    server_id = entry["sys/id"]
+    run_id = entry.get("sys/custom_run_id") or server_id
+    if run_id in taken:  # the id that the server gave one run is what a user called another one
+        run_id = f"{run_id} ({server_id})"
+    modified_ms = entry.get("sys/modification_time")
+    return RunRef(
+        project=project,
+        id=RunId(run_id),
+        created_ms=entry.get("sys/creation_time"),
+        archived=bool(entry.get("sys/archived")),
+        parent=RunId(parent) if (parent := entry.get("sys/forking/parent")) else None,
+        locator=server_id,
+        fingerprint="" if modified_ms is None else str(modified_ms),
+        weight=entry.get("sys/diagnostics/attributes/total_series_datapoints") or 0,
+    )

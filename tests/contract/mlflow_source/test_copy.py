@@ -1,0 +1,103 @@
+"""A copy from MLflow to MLflow loses nothing but what is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric, ViewType
+
+from shardmig.adapters.mlflow.database.uri import driver_uri
+from tests.contract.mlflow_source.comparer import differences
+from tests.contract.mlflow_source.copies import Copy
+from tests.contract.mlflow_source.world import fill
+
+EXPECTED = {
+    "experiment gone: deleted is active": "experiment-not-deleted",
+    "run child: model inputs": "model-not-here",
+    "run parent: model outputs": "model-not-here",
+}
+"""What differs, and the reason code that says so."""
+
+
+def test_databases_are_equal_after_a_copy_but_for_what_load_reports(databases: Copy) -> None:
+    reported = databases.migrate("--engine", "inline")
+    _assert_only_reported_differences(databases, reported)
+    assert databases.verify("--engine", "inline") == ["approximated"] * 3 + ["equal"] * 8
+
+
+@pytest.mark.server
+@pytest.mark.xdist_group("mlflow-server")
+def test_servers_are_equal_after_a_copy_but_for_what_load_reports(servers: Copy) -> None:
+    reported = servers.migrate("--engine", "inline")
+    _assert_only_reported_differences(servers, reported)
+    assert servers.verify("--engine", "inline") == ["approximated"] * 3 + ["equal"] * 8
+
+
+def test_a_copy_whose_workers_were_killed_doubles_and_halves_nothing(databases: Copy) -> None:
+    assert databases.migrate_while_workers_die(deaths=3) == 0
+    _assert_only_reported_differences(databases, set(EXPECTED.values()))
+
+
+def test_a_copy_of_a_copy_is_a_copy_of_the_original(databases: Copy, sqlite_file: Path) -> None:
+    databases.migrate("--engine", "inline")
+    onward = Copy(databases.folder / "onward", databases.target, f"sqlite:///{sqlite_file}")
+    onward.folder.mkdir()
+    reported = onward.migrate("--engine", "inline")
+    _assert_only_reported_differences(Copy(onward.folder, databases.source, onward.target), reported)
+
+
+def test_deleted_runs_are_copied_only_when_asked_and_found_again(databases: Copy) -> None:
+    databases.migrate("--engine", "inline")
+    client = MlflowClient(databases.target)
+    before = _all_runs(client)
+    assert databases.verify("--engine", "inline", "--runs", ".") == ["approximated"] * 3 + ["equal"] * 8
+    databases.migrate("--engine", "inline", "--limit", "1000")
+    assert _all_runs(client) == before
+
+
+def test_a_point_that_was_changed_in_the_copy_is_found_by_verify(databases: Copy) -> None:
+    databases.migrate("--engine", "inline")
+    client = MlflowClient(databases.target)
+    [bare] = client.search_runs(_experiments(client), "attributes.run_name = 'bare'")
+    client.log_batch(bare.info.run_id, [Metric("extra", 1.0, 5, 0)])
+    assert databases.verify("--engine", "inline", code=5).count("differs") == 1
+
+
+@pytest.mark.postgres
+def test_postgresql_is_read_as_sqlite_is(postgres_uri: str, sqlite_file: Path, tmp_path: Path) -> None:
+    fill(driver_uri(postgres_uri), points=60)
+    copy = Copy(tmp_path, postgres_uri, f"sqlite:///{sqlite_file}")
+    reported = copy.migrate("--engine", "inline")
+    _assert_only_reported_differences(copy._replace(source=driver_uri(postgres_uri)), reported)
+    assert copy.verify("--engine", "inline") == ["approximated"] * 3 + ["equal"] * 8
+
+
+def test_a_run_that_went_on_is_brought_again(databases: Copy) -> None:
+    databases.migrate("--engine", "inline")
+    source = MlflowClient(databases.source)
+    [running] = source.search_runs(_experiments(source), "attributes.run_name = 'still running'")
+    source.log_batch(running.info.run_id, [Metric("loss", 0.25, 1_700_000_009_000, 99)])
+    source.set_terminated(running.info.run_id, "FINISHED", end_time=1_700_000_010_000)
+    before = _all_runs(MlflowClient(databases.target))
+    reported = databases.migrate("--engine", "inline", "--update", "--on-existing", "replace")
+    _assert_only_reported_differences(databases, reported or EXPECTED.values())
+    assert len(_all_runs(MlflowClient(databases.target)) - before) == 1
+
+
+def _assert_only_reported_differences(copy: Copy, reported: Collection[str]) -> None:
+    told = [line for line in differences(copy.source, copy.target) if line != "experiment empty: missing"]
+    unexpected = [line for line in told if not any(line.startswith(known) for known in EXPECTED)]
+    assert unexpected == []
+    assert set(EXPECTED.values()) <= set(reported)
+
+
+def _experiments(client: MlflowClient) -> list[str]:
+    return [experiment.experiment_id for experiment in client.search_experiments(ViewType.ALL, max_results=1000)]
+
+
+def _all_runs(client: MlflowClient) -> set[str]:
+    found = client.search_runs(_experiments(client), "", ViewType.ALL, max_results=10_000)
+    return {run.info.run_id for run in found}

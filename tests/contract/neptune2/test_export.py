@@ -1,0 +1,99 @@
+"""Exports as a user types them, from a server that the vendor's client wrote to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+import shardmig
+from shardmig.archive.handles import FieldHandle
+from shardmig.archive.namespace import Archive, Run
+from tests.contract.neptune2.vendor import OTHER, POINTS, PROJECT
+from tests.servers.neptune2.entities import Attribute, Series
+from tests.servers.neptune2.server import NeptuneServer
+
+_POINTS = 120_000
+
+
+def start(server: NeptuneServer, folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+    """`shardmig export --source neptune2 …` in a process of its own."""
+    command = [sys.executable, "-m", "shardmig", "export", "--source", "neptune2", "-d", "data", "-f", "files"]
+    environment = os.environ | {"NEPTUNE_API_TOKEN": server.api_token} | settings
+    return subprocess.Popen(
+        [*command, "--no-progress", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def exported(server: NeptuneServer, folder: Path, *arguments: str) -> Archive:
+    """The archive of an export that succeeded."""
+    process = start(server, folder, "--workers", "1", *arguments)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    return shardmig.open_archive(folder / "data", folder / "files")
+
+
+def field(run: Run, path: str) -> FieldHandle:
+    """A field, which is no namespace."""
+    found = run[path]
+    assert isinstance(found, FieldHandle)
+    return found
+
+
+def test_an_export_holds_what_the_client_wrote(neptune2: NeptuneServer, tmp_path: Path) -> None:
+    archive = exported(neptune2, tmp_path, "--include-archived-runs")
+    assert sorted(archive) == [OTHER, PROJECT]
+    project = archive[PROJECT]
+    assert sorted(project) == ["VIS-1", "VIS-2"]
+    assert sorted(project.scope("models")) == ["VIS-MOD"]
+    assert sorted(project.scope("model_versions")) == ["VIS-MOD-1", "VIS-MOD-2"]
+    run = project["VIS-1"]
+    assert field(run, "params/float").fetch() == 0.1
+    assert field(run, "metrics/loss").fetch_values().num_rows == POINTS
+
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            assert neptune2.api_token.encode() not in content, f"{file} holds the token"
+            assert neptune2.api_key.encode() not in content, f"{file} holds the token's key"
+
+
+def test_a_killed_worker_is_continued_inside_its_run(empty_neptune2: NeptuneServer, tmp_path: Path) -> None:
+    project = empty_neptune2.store.add_project(PROJECT, "VIS")
+    entity = empty_neptune2.store.add_entity(project, "run")
+    steps = [float(number) for number in range(_POINTS)]
+    entity.attributes["m"] = Attribute("floatSeries", Series(steps, list(range(_POINTS)), steps))
+    empty_neptune2.faults.latency_s = 0.01
+    options = ("-p", PROJECT, "--workers", "1", "--source-option", "connections=1")
+    process = start(empty_neptune2, tmp_path, *options, SHARDMIG_CHUNK_POINTS="2000")
+    deadline = time.monotonic() + 60
+    while empty_neptune2.requests["getFloatSeriesValues"] < _POINTS // 2000:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(_worker_of(process.pid), signal.SIGKILL)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    run = shardmig.open_archive(tmp_path / "data", tmp_path / "files")[PROJECT]["VIS-1"]
+    values = field(run, "m").fetch_values()
+    assert values.num_rows == _POINTS
+    assert pc.sum(values["value"]).as_py() == sum(steps)
+    assert empty_neptune2.requests["getFloatSeriesValues"] < _POINTS // 1000 + 50
+
+
+def _worker_of(pid: int) -> int:
+    """The worker process of a coordinator."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            if b"local_worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return child
+    raise AssertionError(f"process {pid} has no worker")

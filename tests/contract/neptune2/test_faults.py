@@ -1,0 +1,282 @@
+"""Faults cost time and nothing else; what is lost for good is told by field."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shardmig import codec
+from shardmig.adapters.base import ReadSide, Want
+from shardmig.adapters.neptune2 import open_source
+from shardmig.archive.files import DigestSink
+from shardmig.errors import AuthFailed, Denied, NotFound, Transient, UsageError
+from shardmig.records import End, Finding, FloatPoints, Header, Piece, RunRef, Selection
+from tests.contract.neptune2.vendor import EVERYTHING, PROJECT, listed, open_neptune2, read
+from tests.servers.neptune2.entities import Attribute, Series
+from tests.servers.neptune2.faults import Faults
+from tests.servers.neptune2.server import NeptuneServer
+
+
+@pytest.fixture
+def faulty(neptune2: NeptuneServer, monkeypatch: pytest.MonkeyPatch) -> NeptuneServer:
+    """The written server with faults of this test's own."""
+    monkeypatch.setattr(neptune2, "faults", Faults())
+    return neptune2
+
+
+@pytest.fixture
+def source(faulty: NeptuneServer) -> Iterator[ReadSide]:
+    """A source that is connected already: the client's own start has pauses of seconds."""
+    source = open_neptune2()
+    listed(source)
+    faulty.requests.clear()
+    yield source
+    source.close()
+
+
+def stream_until_end(stream: Iterator[Piece]) -> Iterator[Piece]:
+    """The pieces of one run."""
+    for piece in stream:
+        yield piece
+        if isinstance(piece.chunk, End):
+            return
+
+
+def first_run(source: ReadSide) -> RunRef:
+    return next(iter(source.list_runs(PROJECT, EVERYTHING)))
+
+
+def test_a_fifth_of_all_requests_may_fail_and_nothing_is_lost(faulty: NeptuneServer, source: ReadSide) -> None:
+    run = first_run(source)
+    undisturbed = read(source, run)
+    faulty.faults.share = 0.2
+    disturbed = read(source, run)
+    assert faulty.faults.injected > 0
+    assert codec.encode(disturbed.pieces) == codec.encode(undisturbed.pieces)
+
+
+def test_listing_survives_faults(faulty: NeptuneServer, source: ReadSide) -> None:
+    undisturbed = listed(source)
+    faulty.faults.share = 0.5
+    assert listed(source) == undisturbed
+    assert faulty.faults.injected > 0
+
+
+def test_a_server_that_is_dead_for_a_while_costs_time_only(faulty: NeptuneServer, source: ReadSide) -> None:
+    run = first_run(source)
+    undisturbed = read(source, run)
+    faulty.faults.die(1.0)
+    began = time.monotonic()
+    assert codec.encode(read(source, run).pieces) == codec.encode(undisturbed.pieces)
+    assert time.monotonic() - began >= 1.0
+
+
+def test_the_pause_that_the_server_asks_for_is_kept(faulty: NeptuneServer, source: ReadSide) -> None:
+    run = first_run(source)
+    faulty.faults = Faults(upcoming=["429"], retry_after_s=1)
+    began = time.monotonic()
+    read(source, run)
+    assert time.monotonic() - began >= 1.0
+
+
+def test_access_tokens_are_renewed_while_reading(empty_neptune2: NeptuneServer) -> None:
+    empty_neptune2.token_life_s = 1.0
+    empty_neptune2.store.add_entity(empty_neptune2.store.add_project(PROJECT, "VIS"), "run")
+    source = open_neptune2()
+    run = first_run(source)
+    refreshed = empty_neptune2.refreshed
+    time.sleep(1.1)
+    assert read(source, run).fields
+    source.close()
+    assert empty_neptune2.refreshed > refreshed
+
+
+def test_a_token_that_the_server_forgot_is_replaced_once(faulty: NeptuneServer, source: ReadSide) -> None:
+    run = first_run(source)
+    faulty.refreshed = 0
+    faulty.expire_tokens()
+    assert read(source, run).floats
+    assert faulty.refreshed == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("metrics/loss", "field-refused"),
+        ("log/out", "field-refused"),
+        ("files/large", "file-refused"),
+        ("files/tree", "file-refused"),
+        ("images/rare", "file-refused"),
+    ],
+)
+def test_a_field_that_is_refused_is_a_loss_of_that_field_alone(
+    faulty: NeptuneServer, source: ReadSide, path: str, code: str
+) -> None:
+    run = first_run(source)
+    whole = read(source, run)
+    faulty.faults.failing = {path: 404}
+    partial = read(source, run)
+    [loss] = [one for one in partial.findings if one.kind == "loss"]
+    assert (loss.code, loss.field) == (code, path)
+    assert set(whole.floats) - {path} == set(partial.floats)
+    assert {key for key in whole.files if key[0] != path} == set(partial.files)
+
+
+def test_a_field_that_the_server_always_fails_at_is_named(faulty: NeptuneServer, source: ReadSide) -> None:
+    run = first_run(source)
+    faulty.faults.failing = {"metrics/one": 500}
+    with pytest.raises(Transient) as raised:
+        read(source, run)
+    assert (raised.value.run, raised.value.field) == (run.label, "metrics/one")
+
+
+def test_a_series_that_is_shorter_than_the_server_counts_is_a_loss(empty_neptune2: NeptuneServer) -> None:
+    project = empty_neptune2.store.add_project(PROJECT, "VIS")
+    entity = empty_neptune2.store.add_entity(project, "run")
+    series = Series(list(map(float, range(50))), [0] * 50, [0.5] * 50)
+    entity.attributes["m"] = Attribute("floatSeries", series)
+    empty_neptune2.api.counted_too_many = 7
+    source = open_neptune2()
+    run = read(source, first_run(source))
+    source.close()
+    assert len(run.floats["m"]) == 50
+    assert run.findings == [Finding("loss", "series-cut", "m", 7, "the server counts 57")]
+
+
+def test_a_run_that_is_gone_fails_alone_and_behind_the_runs_before_it(faulty: NeptuneServer, source: ReadSide) -> None:
+    runs = listed(source)
+    faulty.faults.failing = {f"getExperimentAttributes {faulty.store.entity(f'{PROJECT}/VIS-2').id}": 404}
+    stream = source.read_runs(runs, Want(selection=EVERYTHING), DigestSink())
+    assert [piece.run.id for piece in stream_until_end(stream)][-1] == "VIS-1"
+    with pytest.raises(NotFound) as raised:
+        next(stream)
+    assert raised.value.run == "ws/vision/VIS-2"
+
+
+def test_a_reading_that_is_abandoned_goes_on_behind_its_cursor(faulty: NeptuneServer, source: ReadSide) -> None:
+    run = first_run(source)
+    want = Want(selection=EVERYTHING, chunk_points=500)
+    whole = list(source.read_runs([run], want, DigestSink()))
+    for cut in range(1, len(whole) - 1):
+        stream = source.read_runs([run], want, DigestSink())
+        begun = list(itertools.islice(stream, cut))
+        stream.close()  # type: ignore[attr-defined]
+        resumed = Want(selection=EVERYTHING, chunk_points=500, cursors={run.id: begun[-1].cursor})
+        [header, *rest] = source.read_runs([run], resumed, DigestSink())
+        assert isinstance(header.chunk, Header)
+        assert codec.encode([*begun, *rest]) == codec.encode(whole)
+
+
+def test_one_request_brings_a_run_beside_its_pages_and_files(faulty: NeptuneServer, source: ReadSide) -> None:
+    runs = [run for run in listed(source) if run.id == "VIS-1"]
+    faulty.requests.clear()
+    list(source.read_runs(runs, Want(selection=EVERYTHING), DigestSink()))
+    pages_and_files = {
+        "getFloatSeriesValues": 4,
+        "getStringSeriesValues": 1,
+        "getImageSeriesValues": 2,
+        "getImageSeriesValue": 6,
+        "downloadAttribute": 2,
+        "prepareForDownloadFileSetAttributeZip": 1,
+        "getDownloadPrepareRequest": 2,
+        "fetchDownload": 1,
+        "listArtifactFiles": 1,
+    }
+    assert dict(faulty.requests) == {"getExperimentAttributes": 1, **pages_and_files}
+
+
+def test_requests_are_under_way_side_by_side(faulty: NeptuneServer, source: ReadSide) -> None:
+    runs = listed(source)
+    faulty.faults.latency_s = 0.1
+    faulty.requests.clear()
+    began = time.monotonic()
+    list(source.read_runs(runs, Want(selection=EVERYTHING), DigestSink()))
+    took_s = time.monotonic() - began
+    assert took_s < faulty.requests.total() * 0.1 / 2
+
+
+def test_a_missing_and_a_wrong_token_are_told(
+    faulty: NeptuneServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("NEPTUNE_API_TOKEN")
+    with pytest.raises(AuthFailed, match="no Neptune API token"):
+        list(open_neptune2().list_projects(EVERYTHING))
+    monkeypatch.setenv("NEPTUNE_API_TOKEN", "bm90aGluZw==")
+    with pytest.raises(AuthFailed):
+        list(open_neptune2().list_projects(EVERYTHING))
+    (tmp_path / "token").write_text(f"{faulty.api_token}\n")
+    source = open_neptune2(token_file=str(tmp_path / "token"))
+    assert len(list(source.list_projects(EVERYTHING))) == 2
+    source.close()
+
+
+def test_a_revoked_token_is_told(empty_neptune2: NeptuneServer) -> None:
+    empty_neptune2.faults.failing = {"getClientConfig": 401}
+    with pytest.raises(AuthFailed):
+        list(open_neptune2().list_projects(EVERYTHING))
+
+
+def test_a_forbidden_field_is_a_loss(faulty: NeptuneServer, source: ReadSide) -> None:
+    faulty.faults.failing = {"metrics/one": 403}
+    [loss] = [one for one in read(source, first_run(source)).findings if one.kind == "loss"]
+    assert (loss.code, loss.field) == ("field-refused", "metrics/one")
+    faulty.faults.failing = {"searchLeaderboardEntries": 403}
+    with pytest.raises(Denied):
+        list(source.list_runs(PROJECT, Selection(projects=(PROJECT,))))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"unknown": "x"},
+        {"connections": "0"},
+        {"requests-per-s": "fast"},
+        {"scopes": "runs,traces"},
+        {"project-pattern": "("},
+        {"verify-tls": "maybe"},
+        {"token-file": "/no/such/file"},
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_asked(options: dict[str, str]) -> None:
+    with pytest.raises(UsageError):
+        open_source(options)
+
+
+def test_a_run_of_9000_fields_takes_one_request_and_one_for_each_series(empty_neptune2: NeptuneServer) -> None:
+    project = empty_neptune2.store.add_project(PROJECT, "VIS")
+    entity = empty_neptune2.store.add_entity(project, "run")
+    for number in range(8_000):
+        entity.put(f"params/{number}", "int", number)
+    for number in range(1_000):
+        entity.attributes[f"metrics/{number}"] = Attribute("floatSeries", Series([0.0, 1.0], [1, 2], [0.5, 0.25]))
+    source = open_neptune2()
+    run = read(source, first_run(source))
+    source.close()
+    assert len(run.fields) == 8_000 + sum(path.startswith("sys/") for path in entity.attributes)
+    assert len(run.floats) == 1_000
+    assert empty_neptune2.requests["getExperimentAttributes"] == 1
+    assert empty_neptune2.requests["getFloatSeriesValues"] == 1_000
+
+
+def test_a_series_of_a_million_points_is_whole_and_in_order(empty_neptune2: NeptuneServer) -> None:
+    project = empty_neptune2.store.add_project(PROJECT, "VIS")
+    entity = empty_neptune2.store.add_entity(project, "run")
+    steps = [float(number) for number in range(1_000_000)]
+    entity.attributes["m"] = Attribute("floatSeries", Series(steps, list(range(1_000_000)), steps))
+    source = open_neptune2()
+    chunks = [
+        piece.chunk
+        for piece in source.read_runs([first_run(source)], Want(), DigestSink())
+        if isinstance(piece.chunk, FloatPoints)
+    ]
+    source.close()
+    assert [len(chunk.steps) for chunk in chunks] == [250_000] * 4
+    whole = np.arange(1_000_000)
+    assert np.array_equal(np.concatenate([chunk.steps.units for chunk in chunks]), whole)
+    assert np.array_equal(np.concatenate([chunk.times_ms for chunk in chunks]), whole)
+    assert np.array_equal(np.concatenate([chunk.values for chunk in chunks]), whole)

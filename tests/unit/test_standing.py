@@ -1,0 +1,151 @@
+"""What is told of a migration while it executes and after its process died: every shard, and how fast it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shardmig import planner
+from shardmig.journal import State
+from shardmig.migration import MigrationFolder
+from shardmig.planner import Request
+from shardmig.progress import Watch
+from shardmig.records import (
+    AdapterSpec,
+    ArchivePaths,
+    AttemptEnded,
+    AttemptStarted,
+    Counters,
+    Failure,
+    Finished,
+    MigrationId,
+    Phase,
+    Progress,
+    ProjectId,
+    RunId,
+    RunOutcome,
+    RunRef,
+    Shard,
+    Started,
+    TaskResult,
+)
+from shardmig.results import retry_command, statuses
+from shardmig.schedule import Ready
+
+RUNS = [RunRef(project=ProjectId("ws/p"), id=RunId(f"RUN-{number}"), weight=1_000) for number in (1, 2)]
+
+
+class Load:
+    """A load of two shards of one run each, and what is told of it."""
+
+    def __init__(self, folder: Path) -> None:
+        asked = Request(phases=("survey", "load"), source=AdapterSpec("archive"), archive=ArchivePaths("/a b", "/f"))
+        self.state = State(planner.freeze(asked, RUNS, created_ms=0))
+        self.shards = list(self.state.shards.values())
+        self.state.apply(Started(0, "", 2, "local"))
+        self._told: list[Progress] = []
+        self._watch = Watch(MigrationFolder(folder, MigrationId("m")), self.state, self._told.append)
+
+    def begin(self, phase: Phase, shard: Shard) -> None:
+        self.state.apply(AttemptStarted(1, phase, shard.id, 1))
+        self._watch.started(Ready(phase, shard))
+
+    def end(self, phase: Phase, shard: Shard, failure: Failure | None = None, *, reached: bool = True) -> None:
+        counted = Counters(points=7)
+        outcome = RunOutcome(
+            run=shard.runs[0], state="failed" if failure else "done", failure=failure, counters=counted
+        )
+        result = TaskResult(shard=shard.id, phase=phase, attempt=1, runs=[outcome] if reached else [], failure=failure)
+        self.state.apply(AttemptEnded(2, result, phase, shard.id, 1))
+        self._watch.ended(Ready(phase, shard))
+        self._watch.committed()
+
+    def survey(self) -> None:
+        for shard in self.shards:
+            self.begin("survey", shard)
+            self.end("survey", shard)
+
+    def snapshot(self) -> Progress:
+        self._watch.tick()
+        return self._told[-1]
+
+    def told(self, *, is_executing: bool) -> list[tuple[str, str]]:
+        """State and reason of the shards in the load."""
+        return [(one.state, one.why) for one in statuses(self.state, is_executing=is_executing) if one.phase == "load"]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    return Load(tmp_path)
+
+
+def test_attempts_count_as_in_flight_from_their_start_on(load: Load) -> None:
+    load.begin("survey", load.shards[0])
+    assert [phase.shards_in_flight for phase in load.snapshot().phases] == [1, 0]
+    load.end("survey", load.shards[0])
+    assert [phase.shards_in_flight for phase in load.snapshot().phases] == [0, 0]
+
+
+def test_a_survey_before_a_load_counts_as_nothing_moved(load: Load) -> None:
+    load.survey()
+    assert load.snapshot().moved.points == 0
+    load.begin("load", load.shards[0])
+    load.end("load", load.shards[0])
+    assert load.snapshot().moved.points == 7
+
+
+def test_no_end_is_foretold_before_every_phase_has_something_to_show(load: Load) -> None:
+    load.survey()
+    load.begin("load", load.shards[0])
+    assert load.snapshot().eta_s is None
+    load.end("load", load.shards[0])
+    assert load.snapshot().eta_s is not None
+    load.begin("load", load.shards[1])
+    load.end("load", load.shards[1])
+    assert load.snapshot().eta_s == 0
+
+
+def test_what_waits_says_for_what(load: Load) -> None:
+    assert {why for _, why in load.told(is_executing=True)} == {"waits for its survey"}
+    load.survey()
+    assert {why for _, why in load.told(is_executing=True)} == {
+        "waits for the step multiplier, which needs the steps of all runs"
+    }
+    load.state.step_multiplier = 1
+    load.begin("load", load.shards[0])
+    assert load.told(is_executing=True) == [("executing", "attempt 1"), ("waiting", "waits for a worker")]
+
+
+def test_after_the_process_died_nothing_is_said_to_execute(load: Load) -> None:
+    load.survey()
+    load.state.step_multiplier = 1
+    load.begin("load", load.shards[0])
+    assert load.told(is_executing=False) == [
+        ("waiting", "its attempt was cut off; the same command again goes on"),
+        ("waiting", "not reached; the same command again goes on"),
+    ]
+
+
+def test_an_attempt_that_failed_before_it_reached_the_runs_says_why(load: Load) -> None:
+    load.survey()
+    load.state.step_multiplier = 1
+    load.begin("load", load.shards[0])
+    load.end("load", load.shards[0], Failure("Unavailable", "transient", "no route to host"), reached=False)
+    assert load.told(is_executing=True)[0] == ("waiting", "after an attempt that failed: no route to host")
+
+
+def test_what_was_never_exported_is_not_loaded_and_says_so(load: Load) -> None:
+    load.begin("survey", load.shards[0])
+    load.end("survey", load.shards[0], Failure("BadInput", "permanent", "torn"))
+    load.state.apply(Finished(3, 3))
+    assert load.told(is_executing=False)[0] == (
+        "waiting",
+        "needs its survey, which failed; the same command again goes on",
+    )
+    assert next(statuses(load.state, is_executing=False)).why == "1 of 1 runs: torn"
+
+
+def test_the_command_that_retries_can_be_pasted_into_a_shell(load: Load) -> None:
+    assert retry_command(MigrationId("m"), load.state.plan.archive) == "shardmig retry --failed --migration m -d '/a b'"
+    assert "--shard 00001" in retry_command(MigrationId("m"), load.state.plan.archive, load.shards[0].id)
