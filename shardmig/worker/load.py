@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from shardmig import logs
-from shardmig.adapters.base import Want, WriteSide, migration_key
+from shardmig.adapters.base import Want, WriteSide, Written, migration_key
 from shardmig.adapters.registry import open_target
 from shardmig.archive.digest import RunDigest
 from shardmig.archive.files import ArchiveFiles
@@ -56,8 +56,7 @@ class _Loader:
                 )
             self._target.discard_run(found)
         stream = _Stream(self._archive, run, self._want, self._progress)
-        files = ArchiveFiles(self._task.archive, run.project)
-        written = self._target.write_run(key, digest, iter(stream), files, self._parent(run))
+        written = self._write(run, digest, stream, self._parent(run))
         findings = [*stream.findings, *written.findings]
         losses = lost_values(findings)
         logs.get_logger().info(Event.RUN_ENDED, run=run.id, target=written.id)
@@ -72,7 +71,13 @@ class _Loader:
             name_changes=written.name_changes,
         )
 
+    def _write(self, run: RunRef, digest: str, stream: _Stream, parent: TargetRunId | None) -> Written:
+        files = ArchiveFiles(self._task.archive, run.project)
+        return self._target.write_run(migration_key(run), digest, iter(stream), files, parent)
+
     def _skipped(self, run: RunRef, found: TargetRun, digest: str) -> RunOutcome:
+        if found.digest == digest and (parent := self._parent(run)) is not None:  # it may have come later: link it
+            self._write(run, digest, _Stream(self._archive, run, self._want, self._progress), parent)
         logs.get_logger().info(Event.RUN_SKIPPED, run=run.id, target=found.id)
         other = Finding("note", "other-content-kept", detail=f"{found.id} was left as it is (--on-existing skip)")
         findings = [] if found.digest == digest else [other]

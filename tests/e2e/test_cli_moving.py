@@ -119,6 +119,7 @@ def test_a_migration_is_planned_loaded_verified_and_a_change_in_the_target_found
     commands.json(EXPORT)
     plan = commands.json(f"plan {INTO}")
     assert (plan["phases"], plan["counters"]["runs"]) == (["load"], 4)
+    assert not (folder / "mlflow.db").exists(), "a plan changes nothing"
     load = commands.json(f"load {INTO}")
     assert [phase["phase"] for phase in load["phases"]] == ["survey", "load"]
     assert commands.json(f"verify {INTO}")["exit_code"] == 0

@@ -223,6 +223,17 @@ def test_a_folder_of_files_that_is_a_link_to_elsewhere_is_not_followed(
     assert (loss["code"], loss["field"]) == ("hostile-path", "f")
 
 
+def test_a_manifest_that_leads_outside_is_not_followed(moved: Moved) -> None:
+    (moved.folder / "secret").write_text("secret")
+    moved.stored("RUN-1/one.txt", b"one")
+    moved.part([file("f", "RUN-1/one.txt"), point("loss", 0, 1.0)])
+    moved.load()
+    [manifest] = moved.folder.glob("mlruns/*/*/artifacts/shardmig/manifest.json")
+    manifest.write_text(manifest.read_text().replace('"artifact":"f.txt"', '"artifact":"../../../../secret"'))
+    assert moved.verify(code=5) == {"RUN-1": "differs"}
+    assert "leads out of its run" in moved.said
+
+
 def test_times_and_steps_at_the_end_of_their_range_arrive(moved: Moved) -> None:
     moved.part(
         [

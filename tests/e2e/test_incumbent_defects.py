@@ -226,6 +226,16 @@ def test_times_status_owner_description_tags_and_lineage_survive(moved: Moved) -
     assert runs["child"].data.tags["shardmig.fork.step"] == "2.0"
 
 
+def test_a_fork_that_came_before_its_parent_is_linked_when_the_parent_comes(moved: Moved) -> None:
+    moved.part([field("lr", "float", 0.1)], "parent")
+    moved.part([field("lr", "float", 0.2), field("sys/forking/parent", "string", "parent")], "child")
+    moved.load("-r", "child")
+    assert "mlflow.parentRunId" not in moved.run().data.tags
+    assert set(moved.moved().values()) == {"equal"}
+    runs = moved.runs()
+    assert runs["child"].data.tags["mlflow.parentRunId"] == runs["parent"].info.run_id
+
+
 def test_a_series_of_many_lines_is_as_long_on_disk_as_it_is(moved: Moved) -> None:
     moved.part([point("log", step, "x" * 100, kind="string") for step in range(170)])
     moved.load()

@@ -21,10 +21,10 @@ def open_target(options: Mapping[str, str], load: LoadOptions) -> WriteSide:
 
     chosen = parse_options(options)
     if not chosen.is_http:
-        return MlflowTarget(_database_store(chosen), None, chosen, load)
+        return MlflowTarget(lambda: _database_store(chosen), None, chosen, load)
     most = chosen.connections + chosen.artifact_workers
     http = HttpClient(chosen.tracking_uri, connections=most, timeout_s=chosen.timeout_s)
-    return MlflowTarget(RestStore(http, connections=chosen.connections), http, chosen, load)
+    return MlflowTarget(lambda: RestStore(http, connections=chosen.connections), http, chosen, load)
 
 
 def _database_store(options: MlflowOptions) -> RunStore:

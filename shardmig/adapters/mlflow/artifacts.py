@@ -15,7 +15,7 @@ from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.mlflow.store import StoredRun
 from shardmig.adapters.wrappers import retrying
 from shardmig.archive.layout import disk_errors
-from shardmig.errors import NotFound
+from shardmig.errors import HostilePath, NotFound
 
 PROXY: Final = "/api/2.0/mlflow-artifacts/artifacts/"
 
@@ -31,12 +31,16 @@ class Artifacts(Protocol):
         """Copy an artifact to a new local file. Raises NotFound."""
         ...
 
+
+class RunArtifacts(Artifacts, Protocol):
+    """Artifacts that know whether they lie on this machine."""
+
     def on_disk(self, path: str) -> Path | None:
         """Where an artifact lies on this machine; None: it must be fetched."""
         ...
 
 
-def artifacts_of(run: StoredRun, http: HttpClient | None) -> Artifacts:
+def artifacts_of(run: StoredRun, http: HttpClient | None) -> RunArtifacts:
     """The artifacts of a run. `http`: the tracking server, None for a database."""
     parts = urlsplit(run.artifact_uri)
     if parts.scheme in ("", "file"):
@@ -81,7 +85,7 @@ class _OnDisk:
         self._root = root
 
     def put(self, file: Path, path: str) -> None:
-        target = self._root / path
+        target = self._place(path)
         with disk_errors(f"artifact {path}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
@@ -89,11 +93,17 @@ class _OnDisk:
     def get(self, path: str, file: Path) -> None:
         with disk_errors(f"artifact {path}"):
             try:
-                shutil.copyfile(self._root / path, file)
+                shutil.copyfile(self._place(path), file)
             except FileNotFoundError as error:
                 raise NotFound(f"artifact {path} does not exist") from error
 
     def on_disk(self, path: str) -> Path | None:
+        return self._place(path)
+
+    def _place(self, path: str) -> Path:
+        # A manifest lies where others may write: no path in it leads out of the run.
+        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+            raise HostilePath(f"the artifact path {path!r} leads out of its run")
         return self._root / path
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,12 +66,17 @@ class _Manner(NamedTuple):
 
 
 class MlflowTarget:
-    """WriteSide of MLflow, over any run store. `http` is the tracking server's client, None for a database."""
+    """WriteSide of MLflow, over any run store. `http` is the tracking server's client, None for a database.
+
+    The store is opened at its first use: `fit` needs none, and a plan neither connects nor initialises a database.
+    """
 
     caps = CAPABILITIES
 
-    def __init__(self, store: RunStore, http: HttpClient | None, options: MlflowOptions, load: LoadOptions) -> None:
-        self._store = store
+    def __init__(
+        self, open_store: Callable[[], RunStore], http: HttpClient | None, options: MlflowOptions, load: LoadOptions
+    ) -> None:
+        self._open_store = open_store
         self._http = http
         self._options = options
         self._load = load
@@ -79,6 +85,10 @@ class MlflowTarget:
         self._native = _Manner(one_to_one, NativeNaming(caseless=options.is_caseless), NativeFacts)
         self._manner = self._plain
         self._tagged_experiments: set[tuple[str, frozenset[tuple[str, str]]]] = set()
+
+    @cached_property
+    def _store(self) -> RunStore:
+        return self._open_store()
 
     def fit(self, chunk: Chunk) -> Fitted:
         """As WriteSide; see `fit`."""
@@ -96,8 +106,8 @@ class MlflowTarget:
     def write_run(
         self, key: MigrationKey, digest: str, chunks: Iterator[Chunk], files: FileStore, parent: TargetRunId | None
     ) -> Written:
-        """As WriteSide. A complete run of the same digest is left as it is; of another digest it is a TargetConflict,
-        unless existing runs are to be replaced."""
+        """As WriteSide. A complete run of the same digest is left as it is, but for its link to a parent that came after
+        it; of another digest it is a TargetConflict, unless existing runs are to be replaced."""
         header, fields, rest = leading_fields(chunks)
         run_facts = self._manner_of(header.source).facts(header.run)
         run_facts.learn(fields)
@@ -105,6 +115,7 @@ class MlflowTarget:
         try:
             run = self._begin(key, digest, header, run_facts, parent)
             if _is_complete(run):
+                self._link(run, parent)
                 return Written(run.id, [], url=self._url(run))
             written = self._fill(run, digest, header, content, run_facts, files)
             return msgspec.structs.replace(written, findings=[*written.findings, *run_facts.findings(parent)])
@@ -141,7 +152,8 @@ class MlflowTarget:
 
     def close(self) -> None:
         """As WriteSide."""
-        self._store.close()
+        if "_store" in self.__dict__:
+            self._store.close()
 
     def _begin(
         self, key: MigrationKey, digest: str, header: Header, run_facts: RunFacts, parent: TargetRunId | None
@@ -270,6 +282,10 @@ class MlflowTarget:
     def _target_run(self, run: StoredRun, key: MigrationKey) -> TargetRun:
         state: Literal["complete", "partial"] = "complete" if _is_complete(run) else "partial"
         return TargetRun(run.id, key, state, run.tags.get(facts.DIGEST, ""), self._url(run))
+
+    def _link(self, run: StoredRun, parent: TargetRunId | None) -> None:
+        if parent is not None and not run.is_deleted and run.tags.get(facts.PARENT) != parent:
+            self._store.set_tags(run, {facts.PARENT: parent})
 
     def _url(self, run: StoredRun) -> str:
         if self._http is None:

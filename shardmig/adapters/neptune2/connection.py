@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OUTLAST_A_MINUTE: Final = RetryPolicy(attempts=14, longest_pause_s=15.0)
-"""14 attempts pause for 75 to 150 s in all: an outage of a minute costs nothing but time."""
+"""14 attempts pause for 68 to 136 s in all: an outage of a minute costs nothing but time."""
 
 _TIMEOUT_S: Final = (30, 180)
 
@@ -39,6 +39,7 @@ _TIMEOUT_S: Final = (30, 180)
 class _Operation(NamedTuple):
     method: str
     url: str
+    accept: str = "*/*"
 
 
 class Connection:
@@ -48,7 +49,7 @@ class Connection:
         """Raises AuthFailed for a missing or wrong token, Unavailable, Fatal (TLS)."""
         self.version = _import_quietly()
         self._patience = patience
-        self._backend = _open_backend(options)
+        self._backend = retrying(lambda: _open_backend(options), policy=patience)
         self._http: Any = self._backend._http_client  # noqa: SLF001 (the client has no other way to its session)
         _widen(self._http.session, options.threads)
         server = f"neptune2 {self._backend.get_display_address()}"
@@ -58,7 +59,7 @@ class Connection:
         self._operations: dict[str, _Operation] = {}
 
     def ask(self, operation: str, reply: type[T], *, body: Any = None, **query: Any) -> T:
-        """The decoded answer of an operation. Raises AdapterError; BadInput if the answer is not what it should be."""
+        """The decoded answer of an operation. Raises AdapterError; Unsupported if the answer is not what it should be."""
 
         def fetch() -> bytes:
             with self._response(self._find(operation), operation, query, body) as response:
@@ -85,7 +86,7 @@ class Connection:
     @contextmanager
     def download_url(self, url: str) -> Iterator[Body]:
         """A stream from an address that the server gave."""
-        target = _Operation("GET", urljoin(self._find("getExperiment").url, url))
+        target = _Operation("GET", urljoin(self._find("getExperiment").url, url), "application/zip")
         with self._response(target, "download", {}, None) as response:
             yield Body(response, "download")
 
@@ -111,7 +112,8 @@ class Connection:
                 except AttributeError:
                     continue
                 url = build_operation_url(client.swagger_spec.api_url, operation.path_name)
-                return _Operation(operation.http_method.upper(), url)
+                accept = "application/octet-stream" if name == "downloadAttribute" else "*/*"
+                return _Operation(operation.http_method.upper(), url, accept)
         raise Unsupported(f"this server has no operation {name}")
 
     @contextmanager
@@ -130,8 +132,8 @@ class Connection:
     def _send(self, operation: _Operation, query: Mapping[str, Any], body: Any) -> tuple[Response, str]:
         from requests import Request
 
-        # X-Neptune-Artifact-Api-Version is asked for by operations on artifacts, and ignored by all others.
-        headers = {"X-Neptune-LegacyClient": "false", "X-Neptune-Artifact-Api-Version": "2"}
+        # As the client sends them; the version is asked for by operations on artifacts.
+        headers = {"X-Neptune-LegacyClient": "false", "X-Neptune-Artifact-Api-Version": "2", "Accept": operation.accept}
         request = Request(operation.method, operation.url, params=query, json=body, headers=headers)
         with self._renewal:  # one thread renews an old token, the others wait for it
             self._http.authenticator.apply(request)
@@ -187,15 +189,29 @@ def _open_backend(options: Neptune2Options) -> Any:
     with client_errors("connecting to Neptune"):
         credentials = Credentials.from_token(options.api_token())
         address = credentials.api_url_opt or credentials.token_origin_address
-        if _is_plain_loopback(address):
-            os.environ.setdefault("OAUTHLIB_INSECURE_TRANSPORT", "1")
-        elif urlsplit(address).scheme == "http" and not os.environ.get("OAUTHLIB_INSECURE_TRANSPORT"):
-            raise AuthFailed(f"{address} is not encrypted: tokens would be readable on the way", hint="use https")
+        if urlsplit(address).scheme == "http":
+            if not (options.allow_http or _is_loopback(address)):
+                hint = "--source-option allow-http=yes if its network is safe"
+                raise AuthFailed(f"{address} is not encrypted: the token would be readable on the way", hint=hint)
+            os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
         if options.ca_file is not None:
             os.environ["REQUESTS_CA_BUNDLE"] = str(options.ca_file)
         if not options.verify_tls:
             os.environ["NEPTUNE_ALLOW_SELF_SIGNED_CERTIFICATE"] = "TRUE"
+        _reach(address)
         return HostedNeptuneBackend(credentials)
+
+
+def _reach(address: str) -> None:
+    """Ask for what the client asks for first: where that fails, the client says so only after a minute."""
+    import requests
+    from neptune.internal.backends.hosted_client import BACKEND_SWAGGER_PATH
+    from neptune.internal.backends.utils import build_operation_url, ssl_verify
+
+    url = build_operation_url(address, BACKEND_SWAGGER_PATH)
+    with requests.get(url, timeout=_TIMEOUT_S, verify=ssl_verify()) as response:
+        if response.status_code >= 500:
+            raise response_error("connecting to Neptune", response)
 
 
 def _widen(session: Session, connections: int) -> None:
@@ -203,16 +219,15 @@ def _widen(session: Session, connections: int) -> None:
     it is not touched a second time, while others may be using it."""
     from requests.adapters import HTTPAdapter
 
-    if session.adapters["https://"].poolmanager.connection_pool_kw.get("maxsize", 0) < connections:
+    held = session.adapters["https://"]
+    if not isinstance(held, HTTPAdapter) or held.poolmanager.connection_pool_kw["maxsize"] < connections:
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(pool_maxsize=connections))
 
 
-def _is_plain_loopback(address: str) -> bool:
-    parts = urlsplit(address)
-    if parts.scheme != "http":
-        return False
+def _is_loopback(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
     try:
-        return parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

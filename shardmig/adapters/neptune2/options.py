@@ -25,6 +25,7 @@ _KNOWN: Final = (
     "requests-per-s",
     "ca-file",
     "verify-tls",
+    "allow-http",
 )
 _MOST_THREADS: Final = 16
 _YES_NO: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
@@ -33,9 +34,11 @@ _YES_NO: Final = {"yes": True, "true": True, "1": True, "no": False, "false": Fa
 class Neptune2Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the options say, checked. The API token is no option: it comes from a file or from $NEPTUNE_API_TOKEN.
 
-    workspace: only its projects. project_pattern, project_exclude: searched in workspace/name. runs_query: of runs, in
+    workspace: only its projects. project_pattern, project_exclude: searched in a project's name without its
+    workspace, as neptune-exporter does. runs_query: of runs, in
     Neptune's query language. connections: requests under way at once, of all workers
-    of this computer together. requests_per_s: of one worker at most, 0 = as many as they are. ca_file: certificate authorities of a self-hosted server.
+    of this computer together. requests_per_s: of one worker at most, 0 = as many as they are. ca_file: certificate authorities of a self-hosted
+    server. allow_http: send the token unencrypted, beyond this computer.
     """
 
     token_file: Path | None = None
@@ -48,6 +51,7 @@ class Neptune2Options(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_s: float = 0.0
     ca_file: Path | None = None
     verify_tls: bool = True
+    allow_http: bool = False
 
     @property
     def threads(self) -> int:
@@ -61,11 +65,12 @@ class Neptune2Options(msgspec.Struct, frozen=True, kw_only=True):
 
     def wants_project(self, project: ProjectId) -> bool:
         """Is a project that was found one of those meant?"""
-        if self.workspace and project.partition("/")[0] != self.workspace:
+        workspace, _, name = project.partition("/")
+        if self.workspace not in ("", workspace):
             return False
-        if self.project_pattern is not None and not self.project_pattern.search(project):
+        if self.project_pattern is not None and not self.project_pattern.search(name):
             return False
-        return self.project_exclude is None or not self.project_exclude.search(project)
+        return self.project_exclude is None or not self.project_exclude.search(name)
 
     def api_token(self) -> str:
         """The token, read anew each time and kept nowhere. Raises UsageError, and AuthFailed if there is none."""
@@ -91,9 +96,6 @@ def parse_options(options: Mapping[str, str]) -> Neptune2Options:
     connections = options.get("connections", "32")
     if not connections.isdecimal() or not 1 <= int(connections) <= 256:
         raise UsageError(f"connections is {connections!r}; it must be a number from 1 to 256")
-    verify = options.get("verify-tls", "yes").lower()
-    if verify not in _YES_NO:
-        raise UsageError(f"verify-tls is {verify!r}; it must be yes or no")
     return Neptune2Options(
         token_file=_file(options, "token-file"),
         workspace=options.get("workspace", ""),
@@ -104,7 +106,8 @@ def parse_options(options: Mapping[str, str]) -> Neptune2Options:
         connections=int(connections),
         requests_per_s=_rate(options.get("requests-per-s", "0")),
         ca_file=_file(options, "ca-file"),
-        verify_tls=_YES_NO[verify],
+        verify_tls=_yes_or_no(options, "verify-tls", "yes"),
+        allow_http=_yes_or_no(options, "allow-http", "no"),
     )
 
 
@@ -114,6 +117,13 @@ def _scopes(text: str) -> tuple[Scope, ...]:
         if name not in SCOPES:
             raise UsageError(f"scopes: there is no {name!r}", hint=f"there are: {', '.join(SCOPES)}")
     return cast("tuple[Scope, ...]", tuple(name for name in SCOPES if name in asked)) or SCOPES
+
+
+def _yes_or_no(options: Mapping[str, str], name: str, default: str) -> bool:
+    text = options.get(name, default).lower()
+    if text not in _YES_NO:
+        raise UsageError(f"{name} is {text!r}; it must be yes or no")
+    return _YES_NO[text]
 
 
 def _rate(text: str) -> float:

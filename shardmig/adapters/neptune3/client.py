@@ -30,6 +30,7 @@ class Client:
         self._lock = threading.Lock()
         self._api: Any = None
         self._plain: Any = None
+        self._first_call = threading.Lock()
         self._proven: Any = None
         self._retired: list[Any] = []
 
@@ -76,15 +77,24 @@ class Client:
     def _answered(self, what: str, call: Callable[[Any], Any]) -> Any:
         with self._slots, client_errors(what):
             client = self._api_client()
-            response = call(client)
+            response = self._called(client, call)
         status = int(response.status_code)
         if 200 <= status < 300:
-            self._proven = client
             return response
         error = refusal(what, status, response.content, response.headers)
         if isinstance(error, AuthFailed) and self._forget(client):
             raise Unavailable(f"{error.message} (trying with a new token)") from error
         raise error
+
+    def _called(self, client: Any, call: Callable[[Any], Any]) -> Any:
+        """The first call fetches the access token while all others wait: else each of them would fetch one."""
+        if self._proven is not client:
+            with self._first_call:
+                if self._proven is not client:
+                    response = call(client)
+                    self._proven = client if response.status_code < 300 else None
+                    return response
+        return call(client)
 
     def _forget(self, client: Any) -> bool:
         """Start over with a new access token, unless this one never worked: clocks differ, sessions are revoked."""

@@ -28,6 +28,7 @@ _ATTRIBUTES: Final = (
     "sys/creation_time",
     "sys/modification_time",
     "sys/archived",
+    "sys/trashed",
     "sys/forking/parent",
     "sys/diagnostics/attributes/total_series_datapoints",
 )
@@ -127,7 +128,7 @@ def _ref(project: ProjectId, entry: dict[str, Any], taken: set[RunId]) -> RunRef
         project=project,
         id=RunId(run_id),
         created_ms=entry.get("sys/creation_time"),
-        archived=bool(entry.get("sys/archived")),
+        archived=bool(entry.get("sys/archived") or entry.get("sys/trashed")),
         parent=RunId(parent) if (parent := entry.get("sys/forking/parent")) else None,
         locator=server_id,
         fingerprint="" if modified_ms is None else str(modified_ms),

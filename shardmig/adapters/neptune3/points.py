@@ -33,6 +33,7 @@ _SERIES_PER_REQUEST: Final = 500
 _PATH_BYTES_PER_REQUEST: Final = 100_000
 _POINTS_PER_REQUEST: Final = 50_000
 _FILES_PER_CHUNK: Final = 50
+_ALL_STEPS: Final = {"from": None, "to": None}
 
 
 _decoding = threading.Lock()
@@ -124,10 +125,10 @@ class SeriesQuestions:
     def _float_page(self, left: Mapping[str, str], series: Mapping[str, SeriesFacts]) -> Page[FloatPoints]:
         limit = max(1, min(self._chunk_points, _POINTS_PER_REQUEST) // len(left))
         requests = [
-            self._request(number, path) | ({"afterStep": float(mark)} if mark else {})
+            self._request(number, path, includePreview=self._previews) | ({"afterStep": float(mark)} if mark else {})
             for number, (path, mark) in enumerate(left.items())
         ]
-        asked = {"requests": requests, "perSeriesPointsLimit": limit, "order": "ascending", "stepRange": {}}
+        asked = {"requests": requests, "perSeriesPointsLimit": limit, "order": "ascending", "stepRange": _ALL_STEPS}
         response = self._client.post(
             f"points of {self._run.label}",
             "retrieval.get_multiple_float_series_values_proto",
@@ -173,7 +174,7 @@ class SeriesQuestions:
             self._request(number, path) | ({"searchAfter": {"finished": False, "token": mark}} if mark else {})
             for number, (path, mark) in enumerate(left.items())
         ]
-        asked = {"requests": requests, "order": "ascending", "stepRange": {}}
+        asked = {"requests": requests, "order": "ascending", "stepRange": _ALL_STEPS}
         response = self._client.post(
             f"series of {self._run.label}",
             "retrieval.get_series_values_proto",
@@ -206,15 +207,14 @@ class SeriesQuestions:
                 findings.append(_cut(path, last, must))
         return found, marks, findings
 
-    def _request(self, number: int, path: str) -> dict[str, Any]:
+    def _request(self, number: int, path: str, **more: bool) -> dict[str, Any]:
         series = {
             "holder": {"identifier": f"{self._run.project}/{self._run.locator}", "type": "experiment"},
             "attribute": path,
             "lineage": self._lineage,
             "lineageEntityType": "RUN",
-            "includePreview": self._previews,
         }
-        return {"requestId": str(number), "series": series}
+        return {"requestId": str(number), "series": series | more}
 
 
 def _require_progress(path: str, points: FloatColumns, mark: str) -> None:

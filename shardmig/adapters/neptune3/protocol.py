@@ -6,6 +6,7 @@ Loaded past the package itself: importing that costs 1.5 s and 150 MB (measured:
 from __future__ import annotations
 
 import sys
+import threading
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
@@ -17,13 +18,15 @@ from shardmig.errors import MissingExtra, Unavailable
 
 _NAME: Final = "shardmig_neptune_query_api"
 _INSTALL: Final = "pip install 'shardmig[neptune]'"
+_loading = threading.Lock()
 
 
 @cache
 def layer(module: str = "") -> Any:
     """A module of the client layer, by its name below `neptune_query.generated.neptune_api`. Raises MissingExtra."""
-    if _NAME not in sys.modules:
-        _load()
+    with _loading:
+        if _NAME not in sys.modules:
+            _load()
     return import_module(f"{_NAME}.{module}" if module else _NAME)
 
 
@@ -65,4 +68,8 @@ def _load() -> None:
         raise MissingExtra("this neptune-query has no generated client", hint="pip install 'neptune-query>=1.14,<2'")
     module = module_from_spec(spec)
     sys.modules[_NAME] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError:
+        del sys.modules[_NAME]
+        raise

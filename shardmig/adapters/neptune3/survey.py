@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from shardmig.adapters.neptune3.client import Client
-from shardmig.adapters.neptune3.protocol import body, parsed
-from shardmig.errors import NotFound
-from shardmig.records import Field, FieldType, Finding, FindingKind, RunRef
+from shardmig.adapters.neptune3.protocol import body, layer, parsed
+from shardmig.errors import BadInput, NotFound
+from shardmig.records import Field, FieldType, Finding, FindingKind, RunRef, Selection
 from shardmig.selection import Matcher
 
 _FIELDS_PER_PAGE: Final = 10_000
+_MOST_NAME_BYTES: Final = 60_000
 _TYPES: Final[dict[str, FieldType]] = {
     "int": "int",
     "float": "float",
@@ -25,8 +26,8 @@ _TYPES: Final[dict[str, FieldType]] = {
     "fileRef": "file",
     "fileRefSeries": "file_series",
 }
-_NOT_OFFERED: Final = "experimentState"
-"""Runs that were made with a 2.x client have it as sys/state. The protocol has no place for its value."""
+_NOT_OFFERED: Final = ("experimentState", "gitRef")
+"""Runs that were made with a 2.x client have them, sys/state for one. The protocol has no place for their values."""
 _PROPERTIES: Final[dict[FieldType, str]] = {
     "int": "int_properties",
     "float": "float_properties",
@@ -117,7 +118,7 @@ class Survey:
     def _add_unknown(self, path: str, kind: str) -> None:
         if not self._matcher.wants_field(path, "string"):
             return
-        if kind == _NOT_OFFERED:
+        if kind in _NOT_OFFERED:
             self._find("gap", "value-not-offered", path, f"the server gives no values of type {kind!r}")
         else:
             self._find("loss", "unknown-type", path, f"type {kind!r}")
@@ -130,7 +131,7 @@ def read_survey(client: Client, run: RunRef, matcher: Matcher, *, lineage: bool,
     """What the run holds of what is selected. Raises NotFound if the server no longer knows the run."""
     survey = Survey(matcher, whole_lineage=lineage)
     is_known = False
-    for attribute in _attributes(client, run):
+    for attribute in _attributes_of_any_type(client, run, _names(matcher.selection)):
         is_known = True
         survey.add(attribute)
     if not is_known:
@@ -139,10 +140,35 @@ def read_survey(client: Client, run: RunRef, matcher: Matcher, *, lineage: bool,
     return survey
 
 
-def _attributes(client: Client, run: RunRef) -> Iterator[Any]:
+def _names(selection: Selection) -> list[str]:
+    """What to ask for by name: exact names that are selected, and what a survey itself needs. Empty = everything."""
+    names = [*selection.attributes, "sys/id", "sys/forking/step"] if len(selection.attributes) > 1 else []
+    return names if sum(len(name.encode()) for name in names) <= _MOST_NAME_BYTES else []
+
+
+def _attributes_of_any_type(client: Client, run: RunRef, names: list[str]) -> Iterator[Any]:
+    """Types are not named, so that none stays unseen. A server that wants them named, as the vendor's client does, is
+    asked for all that the client knows."""
+    is_answered = False
+    try:
+        for attribute in _attributes(client, run, names, []):
+            is_answered = True
+            yield attribute
+    except BadInput:
+        if is_answered:
+            raise
+    if not is_answered:
+        yield from _attributes(client, run, names, [kind.value for kind in layer("models").AttributeTypeDTO])
+
+
+def _attributes(client: Client, run: RunRef, names: list[str], kinds: list[str]) -> Iterator[Any]:
     page: dict[str, Any] = {"limit": _FIELDS_PER_PAGE}
     while True:
-        asked = {"experimentIdsFilter": [f"{run.project}/{run.locator}"], "nextPage": page}
+        asked: dict[str, Any] = {"experimentIdsFilter": [f"{run.project}/{run.locator}"], "nextPage": page}
+        if names:
+            asked["attributeNamesFilter"] = names
+        if kinds:
+            asked["attributeFilter"] = [{"attributeType": kind} for kind in kinds]
         response = client.post(
             f"fields of {run.label}",
             "retrieval.query_attributes_within_project_proto",

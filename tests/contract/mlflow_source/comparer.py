@@ -57,6 +57,8 @@ def _runs(client: MlflowClient) -> list[tuple[str, Run]]:
 def _run_differences(source: MlflowClient, target: MlflowClient) -> Iterator[str]:
     copies: dict[str, list[tuple[str, Run]]] = {}
     for experiment, run in _runs(target):
+        if run.info.lifecycle_stage == "deleted" and run.data.tags.get("shardmig.lifecycle") != "deleted":
+            continue  # replaced by a newer copy
         copies.setdefault(run.data.tags.get(OLD_ID, f"not copied: {run.info.run_name}"), []).append((experiment, run))
     new_ids = {old: runs[0][1].info.run_id for old, runs in copies.items()}
     for experiment, run in _runs(source):

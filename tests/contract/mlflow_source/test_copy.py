@@ -71,8 +71,12 @@ def test_postgresql_is_read_as_sqlite_is(postgres_uri: str, sqlite_file: Path, t
     fill(driver_uri(postgres_uri), points=60)
     copy = Copy(tmp_path, postgres_uri, f"sqlite:///{sqlite_file}")
     reported = copy.migrate("--engine", "inline")
-    _assert_only_reported_differences(copy._replace(source=driver_uri(postgres_uri)), reported)
-    assert copy.verify("--engine", "inline") == ["approximated"] * 3 + ["equal"] * 8
+    assert reported["negative-zero"] == {"metrics/größe/日本 - 1"}  # PostgreSQL keeps it, SQLite does not
+    told = differences(driver_uri(postgres_uri), copy.target)
+    known = (*EXPECTED, "experiment empty: missing")
+    rest = [line for line in told if not line.startswith(known)]
+    assert all("größe/日本 - 1" in line and "'-0.0'" in line for line in rest), rest
+    assert copy.verify("--engine", "inline") == ["approximated"] * 10 + ["equal"]
 
 
 def test_a_run_that_went_on_is_brought_again(databases: Copy) -> None:
@@ -82,8 +86,8 @@ def test_a_run_that_went_on_is_brought_again(databases: Copy) -> None:
     source.log_batch(running.info.run_id, [Metric("loss", 0.25, 1_700_000_009_000, 99)])
     source.set_terminated(running.info.run_id, "FINISHED", end_time=1_700_000_010_000)
     before = _all_runs(MlflowClient(databases.target))
-    reported = databases.migrate("--engine", "inline", "--update", "--on-existing", "replace")
-    _assert_only_reported_differences(databases, reported or EXPECTED.values())
+    databases.migrate("--engine", "inline", "--update", "--on-existing", "replace")
+    _assert_only_reported_differences(databases, EXPECTED.values())
     assert len(_all_runs(MlflowClient(databases.target)) - before) == 1
 
 

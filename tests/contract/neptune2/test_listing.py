@@ -87,7 +87,7 @@ def test_a_query_of_the_server_chooses_runs(neptune2: NeptuneServer) -> None:
     [
         ({}, [OTHER, PROJECT]),
         ({"workspace": "ws"}, [PROJECT]),
-        ({"project_pattern": "^other/"}, [OTHER]),
+        ({"project_pattern": "^nlp$"}, [OTHER]),
         ({"project_exclude_pattern": "nlp"}, [PROJECT]),
     ],
 )

@@ -14,7 +14,7 @@ from textwrap import dedent
 import pytest
 
 from shardmig.adapters.neptune3 import Neptune3Source, open_source
-from shardmig.records import FloatPoints, Header, ProjectId, RunId
+from shardmig.records import FloatPoints, Header, ProjectId, RunId, Selection
 from tests.contract.neptune3.filling import CREATED_MS, add_long_series, append, assign, create, rich_project, upload
 from tests.contract.neptune3.reading import list_all, read_all, same
 from tests.servers.neptune3.server import Neptune3
@@ -203,6 +203,13 @@ def test_a_type_of_a_newer_server_is_a_loss_not_silence(
     assert [(one.code, one.field) for one in contents.losses()] == [("unknown-type", "new/kind")]
 
 
+def test_a_server_that_wants_types_named_is_read_too(server: Neptune3, source: Neptune3Source, tmp_path: Path) -> None:
+    rich_project(server)
+    server.reader.wants_types = True
+    found = read_all(source, list_all(source, "ws/rich"), tmp_path)
+    assert all(same(one.fields, server.store.dump("ws/rich", run_id)) for run_id, one in found.items())
+
+
 def test_the_state_of_old_runs_is_a_gap(server: Neptune3, source: Neptune3Source, tmp_path: Path) -> None:
     create(server, "ws/p", "run")
     server.store.projects["ws/p"].by_custom_id["run"].values["sys/state"] = ("experimentState", None)
@@ -234,18 +241,37 @@ def test_a_run_of_nine_thousand_fields_costs_few_requests(
     assert sum(server.requests.values()) <= 12, server.requests
 
 
-def test_small_runs_cost_at_most_six_requests(server: Neptune3, source: Neptune3Source, tmp_path: Path) -> None:
+def test_a_small_run_of_every_type_costs_seven_requests_beside_its_files(
+    server: Neptune3, source: Neptune3Source, tmp_path: Path
+) -> None:
     rich_project(server)
     runs = [run for run in list_all(source, "ws/rich") if run.id == "run-1"]
     server.requests.clear()
     read_all(source, runs, tmp_path)
     server.requests.pop("/objects/")
-    assert sum(server.requests.values()) <= 7, server.requests
+    assert server.requests == {
+        "/api/leaderboard/v1/proto/leaderboard/attributes/query": 1,
+        "/api/leaderboard/v1/proto/attributes/series/float": 1,
+        "/api/leaderboard/v1/proto/attributes/series": 3,
+        "/api/storagebridge/v1/signedUrl": 2,
+    }
+
+
+def test_fields_selected_by_name_are_all_that_is_transferred(server: Neptune3, tmp_path: Path) -> None:
+    create(server, "ws/p", "wide")
+    assign(server, "ws/p", "wide", {f"p{number}": number for number in range(100)})
+    server.pages.values = 10
+    source = open_source({})
+    selection = Selection(attributes=("p7", "p70"))
+    runs = list_all(source, "ws/p")
+    server.requests.clear()
+    contents = read_all(source, runs, tmp_path, selection=selection)[RunId("wide")]
+    source.close()
+    assert contents.fields == {("p7", "int"): 7, ("p70", "int"): 70}
+    assert server.requests.total() == 1
 
 
 def test_only_selected_projects_are_listed(server: Neptune3) -> None:
-    from shardmig.records import Selection
-
     for project in ("ws/a", "ws/b-old", "ws/b-new", "other/a", "ws/secret"):
         server.store.project(project)
     server.store.denied.add("ws/secret")

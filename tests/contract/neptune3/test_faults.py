@@ -68,6 +68,18 @@ def test_tokens_that_live_short_are_refreshed(server: Neptune3, source: Neptune3
     assert server.tokens.exchanged == 1
 
 
+def test_all_threads_share_one_access_token(server: Neptune3, tmp_path: Path) -> None:
+    small_runs(server, 30)
+    listing = open_source({})
+    runs = list_all(listing, "ws/p")
+    listing.close()
+    server.latency_s = 0.02
+    source = open_source({})
+    assert len(read_all(source, runs, tmp_path)) == 30
+    source.close()
+    assert (server.tokens.exchanged, server.tokens.refreshed) == (2, 0)
+
+
 def test_a_session_that_the_server_revokes_is_begun_anew(server: Neptune3, source: Neptune3Source) -> None:
     small_runs(server, 1)
     assert len(list_all(source, "ws/p")) == 1

@@ -14,6 +14,7 @@ import base64
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 import uuid
@@ -47,8 +48,11 @@ class NeptuneServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
+        self._scheme = "http"
+        if tls is not None:
+            self._scheme, self.socket = "https", tls.wrap_socket(self.socket, server_side=True)
         self.store = Store(lambda: time.time_ns() // 1_000_000)
         self.api = Api(self.store)
         self.api.base_url = self.url
@@ -63,7 +67,7 @@ class NeptuneServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self.server_address[1]}"
 
     @property
     def api_token(self) -> str:
@@ -101,9 +105,9 @@ class NeptuneServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def neptune_server() -> Iterator[NeptuneServer]:
+def neptune_server(tls: ssl.SSLContext | None = None) -> Iterator[NeptuneServer]:
     """A running server, gone at the end."""
-    server = NeptuneServer()
+    server = NeptuneServer(tls)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

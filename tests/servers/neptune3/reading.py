@@ -36,13 +36,14 @@ class Pages(msgspec.Struct):
 
 class Reader:
     """Answers questions about a store. Series in `broken` are refused; of those in `withheld_after` only points up to
-    that step are given."""
+    that step are given. `wants_types`: attributes are given only by type."""
 
     def __init__(self, store: Store, pages: Pages) -> None:
         self._store = store
         self.pages = pages
         self.broken: set[str] = set()
         self.withheld_after: dict[str, int] = {}
+        self.wants_types = False
 
     def search(self, project_name: str, body: dict[str, Any]) -> bytes:
         """Runs of a project: filtered, sorted, one page."""
@@ -85,6 +86,8 @@ class Reader:
         """Values of attributes, run after run."""
         project = self._project(project_name)
         holders = body.get("experimentIdsFilter") or []
+        if self.wants_types and not body.get("attributeFilter"):
+            raise Refused(400, "BAD_REQUEST", "name the types")
         found = [
             (run, path, kind)
             for run in filter(None, map(project.find, holders))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
+import pyarrow as pa
 import yaml  # type: ignore[import-untyped]
+from pyarrow import csv
 
 from shardmig.adapters.mlflow.facts import KEY, RUN_NAME
 from shardmig.adapters.mlflow.histories import History
@@ -71,9 +73,8 @@ class FileStore:
         """As RunStore, but points that were logged twice come twice."""
         folder = self._folder_of(run) / "metrics"
         for key in keys:
-            with closing(History(key, may_repeat=True)) as history, (folder / key).open("rb") as file:
-                for points in self._points(key, file):
-                    history.add(*zip(*points, strict=True))
+            with closing(History(key, may_repeat=True)) as history:
+                self._read_points(folder / key, f"metrics/{key}", history)
                 yield from history.in_order(rows)
 
     def close(self) -> None:
@@ -115,26 +116,61 @@ class FileStore:
             latest=[_latest(folder / "metrics", key) for key in metrics],
         )
 
-    def _points(self, key: str, file: BinaryIO) -> Iterator[list[tuple[int, int, float]]]:
-        """(step, time, value) of each line: `time value [step [dataset digest]]`."""
+    def _read_points(self, path: Path, field: str, history: History) -> None:
+        """Lines are `time value [step [dataset digest]]`. Those of three words are read in columns, the others one by one;
+        where a word is no number, all are."""
+        odd: list[bytes] = []
+        try:
+            with _columns(path, odd) as batches:
+                for times_ms, values, steps in batches:
+                    history.add(steps, times_ms, values)
+        except pa.ArrowInvalid:
+            history.close()
+            with path.open("rb") as file:
+                while lines := file.readlines(BLOCK_BYTES):
+                    self._add_lines(lines, field, history)
+            return
+        self._add_lines(odd, field, history)
+
+    def _add_lines(self, lines: list[bytes], field: str, history: History) -> None:
         bad = named = 0
-        while lines := file.readlines(BLOCK_BYTES):
-            points = []
-            for line in lines:
-                words = line.split()
-                try:
-                    points.append(_point(words))
-                    named += len(words) > 3
-                except ValueError:
-                    bad += bool(words)
-            if points:
-                yield points
-        path = f"metrics/{key}"
+        points = []
+        for line in lines:
+            words = line.split()
+            try:
+                points.append(_point(words))
+                named += len(words) > 3
+            except ValueError:
+                bad += bool(words)
+        if points:
+            history.add(*zip(*points, strict=True))
         if bad:
-            self.lost.append(Finding("loss", "bad-line", path, bad, "not `time value step`"))
+            self.lost.append(Finding("loss", "bad-line", field, bad, "not `time value step`"))
         if named:
             detail = "the dataset that a point was computed on: no field holds it"
-            self.lost.append(Finding("approximation", "point-dataset", path, named, detail))
+            self.lost.append(Finding("approximation", "point-dataset", field, named, detail))
+
+
+@contextmanager
+def _columns(path: Path, odd: list[bytes]) -> Iterator[Iterator[list[Any]]]:
+    """Times, values and steps, batch by batch; lines that have not three words go to `odd`."""
+
+    def keep(row: csv.InvalidRow) -> str:
+        odd.append(row.text.encode())
+        return "skip"
+
+    if path.stat().st_size == 0:
+        yield iter(())
+        return
+    types = {"time": pa.int64(), "value": pa.float64(), "step": pa.int64()}
+    reader = csv.open_csv(
+        path,
+        csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=list(types)),
+        csv.ParseOptions(delimiter=" ", quote_char=False, invalid_row_handler=keep),
+        csv.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False),
+    )
+    with reader:
+        yield ([column.to_numpy() for column in batch.columns] for batch in reader)
 
 
 def _point(words: list[bytes]) -> tuple[int, int, float]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.mlflow import native
-from shardmig.adapters.mlflow.artifacts import Artifacts
+from shardmig.adapters.mlflow.artifacts import RunArtifacts
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.source.tree import artifact_paths
 from shardmig.adapters.mlflow.store import Experiment, ReadStore, StoredRun
@@ -49,7 +49,7 @@ class Reading:
         for start in range(0, len(wanted), FIELDS_IN_CHUNK):
             yield Fields(wanted[start : start + FIELDS_IN_CHUNK])
 
-    def files(self, artifacts: Artifacts, http: HttpClient | None, sink: FileSink) -> Iterator[Files]:
+    def files(self, artifacts: RunArtifacts, http: HttpClient | None, sink: FileSink) -> Iterator[Files]:
         """The artifacts, as they are listed."""
         refs: list[FileRef] = []
         wanted = (path for path in self._artifact_paths(http) if self._wants_artifact(path))
@@ -91,7 +91,7 @@ class Reading:
     def _wants_artifact(self, path: str) -> bool:
         return self._matcher.wants_field(native.ARTIFACTS + path, "file")
 
-    def _fetched(self, paths: Iterable[str], artifacts: Artifacts) -> Iterator[tuple[str, Future[Path]]]:
+    def _fetched(self, paths: Iterable[str], artifacts: RunArtifacts) -> Iterator[tuple[str, Future[Path]]]:
         """The artifacts as local files, in order, some of them fetched ahead."""
         ahead: deque[tuple[str, Future[Path]]] = deque()
         with ThreadPoolExecutor(FETCHERS, thread_name_prefix="artifacts") as pool:
@@ -104,7 +104,7 @@ class Reading:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _fetch(self, path: str, artifacts: Artifacts) -> Path:
+    def _fetch(self, path: str, artifacts: RunArtifacts) -> Path:
         if (there := artifacts.on_disk(path)) is not None:
             return there
         local = self._staging / str(next(self._numbers))
