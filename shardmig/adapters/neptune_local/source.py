@@ -251,10 +251,10 @@ def _chunks(
 
 def _field_batches(fields: list[Field]) -> list[list[Field]]:
     batches: list[list[Field]] = []
-    characters = _CHARACTERS_PER_CHUNK
+    characters = 0
     for field in fields:
         characters += len(field.value) if isinstance(field.value, str) else 8
-        if characters > _CHARACTERS_PER_CHUNK or len(batches[-1]) == _FIELDS_PER_CHUNK:
+        if not batches or characters > _CHARACTERS_PER_CHUNK or len(batches[-1]) == _FIELDS_PER_CHUNK:
             batches.append([])
             characters = 0
         batches[-1].append(field)
