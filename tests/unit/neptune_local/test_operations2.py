@@ -58,13 +58,13 @@ def test_every_scalar_type_is_kept_exactly(tmp_path: Path) -> None:
         "sys/tags": ["a", "b"],
     }
     assert run.types["p/whole"] == ["float"]
+    assert run.types["p/when"] == ["datetime"]
+    assert run.findings == []
 
 
 def test_an_empty_text_may_be_the_first_field(tmp_path: Path) -> None:
     run = replayed(tmp_path, ("AssignString", "a", {"value": ""}), ("AssignInt", "b", {"value": 1}))
     assert run.logged() == {"a": "", "b": 1}
-    assert run.types["p/when"] == ["datetime"]
-    assert run.findings == []
 
 
 def test_an_integer_beyond_64_bits_is_a_loss_unless_it_was_replaced(tmp_path: Path) -> None:
