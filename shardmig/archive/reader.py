@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -76,9 +76,18 @@ class _Cursor(msgspec.Struct, frozen=True):
     rows: int
 
 
+class _Place(NamedTuple):
+    """Where the parts of a run lie, and whose it is."""
+
+    folder: Path
+    prefix: str
+    project: ProjectId
+
+
 class ArchiveReader:
     """Lists and reads the runs of an archive. Keeps no file open between calls; writes nothing into the archive.
 
+    What it lists is the archive as it was when it was first asked for a list.
     `scratch`: a folder on disk for putting large unordered runs in order (default: the system's temporary folder).
     """
 
@@ -86,30 +95,30 @@ class ArchiveReader:
         self._archive = archive
         self._data = Path(archive.data)
         self._scratch = scratch or Path(tempfile.gettempdir())
+        self._places: dict[Scope, list[_Place]] = {}
 
     def projects(self) -> Iterator[ProjectId]:
-        """All project ids, sorted, as the parquet columns hold them."""
-        found = {run.identity[0] for folder in self._folders() for run in _runs_below(folder) if _is_readable(run)}
-        yield from sorted(found)
+        """All project ids, sorted, as the parquet columns hold them. A folder of which nothing can be read is a project
+        under the folder's name."""
+        yield from sorted({place.project for scope in SCOPES for place in self._placed(scope)})
 
     def runs(self, project: ProjectId, scope: Scope = "runs") -> Iterator[RunRef]:
-        """All runs of a project, sorted by name on disk, each once. A run whose part_0 cannot be read is listed under the
-        name of its file, so that it fails when it is read and the others do not. Raises BadInput if two files claim to
-        be one run."""
+        """All runs of a project, sorted by name on disk, each once. A run whose part_0 is missing or cannot be read is
+        listed under the name of its file, so that it fails when it is read and the others do not. Raises BadInput if
+        two files claim to be one run."""
         seen: dict[RunId, str] = {}
-        for folder in self._folders():
-            for run in _runs_in(folder if scope == "runs" else folder / scope):
-                ref = self._listed(run, project, scope)
-                if ref.project != project:
-                    continue
-                if ref.id in seen:
-                    raise BadInput(
-                        f"{seen[ref.id]} and {run.prefix} in {run.folder} are both run {ref.id!r}",
-                        run=ref.label,
-                        hint="move one of them away",
-                    )
-                seen[ref.id] = run.prefix
-                yield ref
+        for place in self._placed(scope):
+            if place.project != project:
+                continue
+            ref = self._listed(PublishedRun(place.folder, place.prefix), project, scope)
+            if ref.id in seen:
+                raise BadInput(
+                    f"{seen[ref.id]} and {place.prefix} in {place.folder} are both run {ref.id!r}",
+                    run=ref.label,
+                    hint="move one of them away",
+                )
+            seen[ref.id] = place.prefix
+            yield ref
 
     def receipt(self, run: RunRef) -> Receipt | None:
         """The run's receipt; None if the run is not there or has none. Raises BadInput if it does not agree with the
@@ -177,6 +186,21 @@ class ArchiveReader:
             if located.exists() and (not _is_readable(located) or located.identity == (run.project, run.id)):
                 return located
         return None
+
+    def _placed(self, scope: Scope) -> list[_Place]:
+        """Every run of the archive, by place. What cannot be read belongs to the project of the runs beside it."""
+        if scope not in self._places:
+            places = []
+            for folder in self._folders():
+                found = _runs_in(folder if scope == "runs" else folder / scope)
+                owners = [run.identity[0] if _is_readable(run) else None for run in found]
+                beside = min((owner for owner in owners if owner is not None), default=ProjectId(folder.name))
+                places += [
+                    _Place(run.folder, run.prefix, beside if owner is None else owner)
+                    for run, owner in zip(found, owners, strict=True)
+                ]
+            self._places[scope] = places
+        return self._places[scope]
 
     def _folders(self) -> list[Path]:
         if not self._data.is_dir():
@@ -306,17 +330,12 @@ class _Reading:
         return mark.rows
 
 
-def _runs_below(folder: Path) -> Iterator[PublishedRun]:
-    for scope in SCOPES:
-        yield from _runs_in(folder if scope == "runs" else folder / scope)
-
-
 def _runs_in(folder: Path) -> list[PublishedRun]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
         parsed = (parse_part(entry.name) for entry in entries)
-        return [PublishedRun(folder, prefix) for prefix in sorted(part[0] for part in parsed if part and part[1] == 0)]
+        return [PublishedRun(folder, prefix) for prefix in sorted({part[0] for part in parsed if part})]
 
 
 def _is_readable(run: PublishedRun) -> bool:

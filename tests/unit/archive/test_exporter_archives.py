@@ -292,13 +292,36 @@ def test_what_the_archive_does_not_have_is_not_found(tmp_path: Path) -> None:
         list(ArchiveReader(paths_in(tmp_path / "nowhere")).projects())
 
 
-def test_state_folders_and_parts_in_progress_are_no_runs(tmp_path: Path) -> None:
+def test_state_folders_and_temporary_files_are_no_runs(tmp_path: Path) -> None:
     write_exporter_part(tmp_path, 0, [_point("m", "1", 1.0)])
     (tmp_path / "data" / ".shardmig" / "spools").mkdir(parents=True)
     (project_folder(tmp_path / "data", RUN.project) / "x_part_0.parquet.tmp").touch()
-    (project_folder(tmp_path / "data", RUN.project) / "x_part_1.parquet").touch()
     reader = ArchiveReader(paths_in(tmp_path))
     assert [run.id for run in reader.runs(RUN.project)] == ["RUN-1"]
+
+
+def test_parts_without_a_part_0_are_a_run_that_fails_when_it_is_read(tmp_path: Path) -> None:
+    write_exporter_part(tmp_path, 0, [_point("m", "1", 1.0)])
+    (project_folder(tmp_path / "data", RUN.project) / "x_part_1.parquet").touch()
+    reader = ArchiveReader(paths_in(tmp_path))
+    whole, cut = reader.runs(RUN.project)
+    assert (whole.id, cut.id) == ("RUN-1", "x")
+    with pytest.raises(BadInput, match=r"x_part_0\.parquet"):
+        list(reader.read(cut, Want()))
+
+
+def test_a_damaged_run_is_listed_in_its_own_project_alone(tmp_path: Path) -> None:
+    other = RunRef(project=ProjectId("ws/other"), id=RunId("RUN-2"))
+    lost = RunRef(project=ProjectId("ws/lost"), id=RunId("RUN-3"))
+    write_exporter_part(tmp_path, 0, [_point("m", "1", 1.0)])
+    write_exporter_part(tmp_path, 0, [_point("m", "1", 1.0)], other)
+    (project_folder(tmp_path / "data", other.project) / "broken_part_0.parquet").write_bytes(b"PAR1")
+    write_exporter_part(tmp_path, 0, [], lost).write_bytes(b"PAR1")
+    reader = ArchiveReader(paths_in(tmp_path))
+    folder = project_folder(tmp_path / "data", lost.project).name
+    listed = {project: [run.id for run in reader.runs(project)] for project in reader.projects()}
+    assert listed.pop(ProjectId(folder)) != []
+    assert listed == {RUN.project: ["RUN-1"], other.project: ["RUN-2", "broken"]}
 
 
 def test_only_selected_fields_are_read(tmp_path: Path) -> None:
