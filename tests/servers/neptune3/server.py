@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from tests.servers.neptune3 import reading, writing
 from tests.servers.neptune3.faults import Faults
@@ -36,6 +36,9 @@ class Neptune3:
         self.faults = Faults()
         self.latency_s = 0.0
         self.requests: Counter[str] = Counter()
+        self.most_at_once = 0
+        self._at_once = 0
+        self._counting = threading.Lock()
         self.provider = "aws"
         self.signatures_expire = 0
         self.statuses: dict[str, list[int]] = {}
@@ -60,6 +63,19 @@ class Neptune3:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+
+    @contextmanager
+    def counted(self, path: str) -> Iterator[None]:
+        """A request that is being answered."""
+        with self._counting:
+            self.requests[path if not path.startswith("/objects/") else "/objects/"] += 1
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._at_once -= 1
 
     def apply(self, operation: Any) -> str:
         """Take a RunOperation as if it had been posted; the request id."""
@@ -110,24 +126,25 @@ class _Exchange(BaseHTTPRequestHandler):
         neptune = self.server.neptune
         place = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if neptune.latency_s:
-            time.sleep(neptune.latency_s)
-        neptune.requests[place.path if not place.path.startswith("/objects/") else "/objects/"] += 1
         fault = neptune.faults.next(place.path)
+        with neptune.counted(place.path):
+            time.sleep(neptune.latency_s)
+            answer = self._answer_of(method, place, body) if fault in (None, "cut") else None
         if fault == "drop":
             self.close_connection = True
-            return
-        if fault not in (None, "cut"):
+        elif answer is None:
             headers = {"Retry-After": str(neptune.faults.retry_after_s)} if fault == "429" else {}
-            self._send(int(fault), b'{"code": 0, "message": "planned fault"}', headers=headers)
-            return
+            self._send(int(fault or 500), b'{"code": 0, "message": "planned fault"}', headers=headers)
+        else:
+            code, content, headers = answer
+            self._send(code, content, headers=headers, cut=fault == "cut")
+
+    def _answer_of(self, method: str, place: SplitResult, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         query = {name: values[0] for name, values in parse_qs(place.query).items()}
         try:
-            code, content, headers = self._routed(method, unquote(place.path), query, body)
+            return self._routed(method, unquote(place.path), query, body)
         except Refused as refusal:
-            content = json.dumps({"errorType": refusal.error_type, "message": str(refusal)}).encode()
-            code, headers = refusal.status, {}
-        self._send(code, content, headers=headers, cut=fault == "cut")
+            return refusal.status, json.dumps({"errorType": refusal.error_type, "message": str(refusal)}).encode(), {}
 
     def _send(self, code: int, content: bytes, *, headers: dict[str, str], cut: bool = False) -> None:
         self.send_response(code)
