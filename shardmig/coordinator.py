@@ -7,26 +7,24 @@ the next attempt. The same request again finds the same migration and goes on.
 
 from __future__ import annotations
 
-import itertools
 import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from shardmig import codec, planner
-from shardmig.adapters.registry import open_source
 from shardmig.archive.layout import disk_error
 from shardmig.config import Settings
 from shardmig.engines import Outcome, make_engine
 from shardmig.errors import DiskFull, PlanMismatch, StepConflict, UsageError
 from shardmig.journal import Journal, Lock
+from shardmig.listing import Listing
 from shardmig.migration import MigrationFolder, find_migration, home_of
 from shardmig.planner import Request
 from shardmig.progress import Watch
@@ -42,9 +40,9 @@ from shardmig.records import (
     MultiplierChosen,
     Plan,
     Progress,
+    ProjectId,
     Report,
     RunId,
-    RunRef,
     ShardId,
     Started,
     StepNeeds,
@@ -58,8 +56,6 @@ from shardmig.steps import merge_needs, proposed_multiplier
 from shardmig.worker.task import execute as execute_task
 
 Observe = Callable[[Progress], None]
-
-_MOST_PROJECTS_NAMED: Final = 20
 
 
 def execute(
@@ -76,8 +72,9 @@ def execute(
     """
     folder = MigrationFolder(home or home_of(request.archive), planner.migration_id(request))
     with _full_disk_is_fatal(folder), _locks(folder, request.archive, request):
-        plan, extension = _reconcile(folder, request)
-        execution = _Execution(folder, plan, settings, observe)
+        listing = Listing(request)
+        plan, extension = _reconcile(folder, request, listing)
+        execution = _Execution(folder, plan, settings, observe, refused=listing.refused)
         return execution.carry_out(extension, looks_again=True, sample=request.sample, predict=request.predict)
 
 
@@ -131,11 +128,10 @@ def _locks(folder: MigrationFolder, archive: ArchivePaths, asked: Request | Plan
         yield
 
 
-def _reconcile(folder: MigrationFolder, request: Request) -> tuple[Plan, list[Extended]]:
+def _reconcile(folder: MigrationFolder, request: Request, listing: Listing) -> tuple[Plan, list[Extended]]:
     """The frozen plan (made now if there is none) and what the source has beyond it."""
-    listed = _listing(request)
     if not folder.plan_file.exists():
-        plan = planner.freeze(request, listed, created_ms=_now_ms())
+        plan = planner.freeze(request, listing.runs(), created_ms=_now_ms())
         folder.write_plan(plan)
         return plan, []
     plan = folder.read_plan()
@@ -143,29 +139,21 @@ def _reconcile(folder: MigrationFolder, request: Request) -> tuple[Plan, list[Ex
         raise PlanMismatch(
             f"{folder.plan_file} was made for another request", hint=f"remove {folder.path} to plan anew"
         )
-    return plan, extension(folder.state(), listed, request, now_ms=_now_ms())
-
-
-def _listing(request: Request) -> Iterator[RunRef]:
-    source = open_source(request.source)
-    try:
-        projects = list(source.list_projects(request.selection))
-        if unknown := set(request.selection.projects) - set(projects):
-            every = source.list_projects(msgspec.structs.replace(request.selection, projects=()))
-            raise UsageError(
-                f"the source has no project {', '.join(sorted(unknown))}",
-                hint=f"it has: {', '.join(itertools.islice(every, _MOST_PROJECTS_NAMED)) or 'none'}",
-            )
-        for project in projects:
-            yield from source.list_runs(project, request.selection)
-    finally:
-        source.close()
+    return plan, extension(folder.state(), listing.runs(), request, now_ms=_now_ms(), refused=listing.refused)
 
 
 class _Execution:
     """One execution of a plan by this process."""
 
-    def __init__(self, folder: MigrationFolder, plan: Plan, settings: Settings, observe: Observe | None) -> None:
+    def __init__(
+        self,
+        folder: MigrationFolder,
+        plan: Plan,
+        settings: Settings,
+        observe: Observe | None,
+        *,
+        refused: Mapping[ProjectId, Failure] | None = None,
+    ) -> None:
         self._folder = folder
         self._plan = plan
         self._settings = settings
@@ -176,6 +164,7 @@ class _Execution:
         )
         self._in_flight: dict[bytes, Ready] = {}
         self._observe = observe
+        self._refused = refused or {}
         self._signals = 0
         self._fatal: Failure | None = None
 
@@ -204,12 +193,15 @@ class _Execution:
                         self._watch.committed()
                 except KeyboardInterrupt:
                     self._signals = max(self._signals, 1)
-            code = exit_code_of(self._state, interrupted=bool(self._signals), fatal=self._fatal)
+            code = exit_code_of(
+                self._state, interrupted=bool(self._signals), fatal=self._fatal, refused=bool(self._refused)
+            )
             self._note(Finished(_now_ms(), code))
         finally:
             self._engine.close()
             self._journal.close()
-        return report_of(self._folder, self._state, code, self._watch, self._fatal)
+        report = report_of(self._folder, self._state, code, self._watch, self._fatal)
+        return msgspec.structs.replace(report, refused=dict(self._refused))
 
     def _tasks(self) -> Iterator[bytes | None]:
         while True:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import msgspec
 
 from shardmig.errors import PlanMismatch
 from shardmig.journal import State
 from shardmig.planner import Request, cut
-from shardmig.records import Extended, RunRef
+from shardmig.records import Extended, ProjectId, RunRef
 
 
-def extension(state: State, listed: Iterable[RunRef], request: Request, *, now_ms: int) -> list[Extended]:
+def extension(
+    state: State, listed: Iterable[RunRef], request: Request, *, now_ms: int, refused: Container[ProjectId] = ()
+) -> list[Extended]:
     """Shards for what the source lists beyond the plan. Raises PlanMismatch for planned runs that changed after
-    they were brought (unless `update`), and for those that vanished before."""
+    they were brought (unless `update`), and for those that vanished before. `refused`, read after `listed`: projects
+    that could not be listed, whose runs are not known to have vanished."""
     first = state.plan.phases[0]
     planned = {(run.project, run.scope, run.id): run for run in state.runs()}
     found = {(run.project, run.scope, run.id): run for run in itertools.islice(listed, request.selection.limit or None)}
-    vanished = [run.label for key, run in planned.items() if key not in found and not state.settled(first, run)]
+    missing = (run for key, run in planned.items() if key not in found and run.project not in refused)
+    vanished = [run.label for run in missing if not state.settled(first, run)]
     if vanished:
         raise PlanMismatch(
             f"{len(vanished)} planned runs are no longer in the source, such as {vanished[0]}",

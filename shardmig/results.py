@@ -31,13 +31,13 @@ STOPPED: Final = 7
 INTERRUPTED: Final = 130
 
 
-def exit_code_of(state: State, *, interrupted: bool, fatal: Failure | None) -> int:
-    """0 only when every run of the plan made it through every phase."""
+def exit_code_of(state: State, *, interrupted: bool, fatal: Failure | None, refused: bool = False) -> int:
+    """0 only when every run of the plan made it through every phase, and no project was `refused`."""
     if fatal is not None:
         return STOPPED
     missing = [phase for phase in state.plan.phases if any(not state.settled(phase, run) for run in state.runs())]
     if not missing:
-        return COMPLETE
+        return FAILED_RUNS if refused else COMPLETE
     if interrupted:
         return INTERRUPTED
     if missing == ["verify"] and all(outcome.failure is None for _, outcome in _failures(state)):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from shardmig.records.ids import MigrationId, ShardId
-from shardmig.records.outcome import RunOutcome
+from shardmig.records.ids import MigrationId, ProjectId, ShardId
+from shardmig.records.outcome import Failure, RunOutcome
 from shardmig.records.plan import Counters, Phase
 
 
@@ -47,7 +47,8 @@ class FailedRun(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """How an execution ended. Outcomes are the latest of every run of the plan, by phase."""
+    """How an execution ended. Outcomes are the latest of every run of the plan, by phase. refused: projects whose runs
+    the source could not list."""
 
     migration: MigrationId
     exit_code: int
@@ -58,6 +59,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float
     logs: str
     stopped: str = ""
+    refused: dict[ProjectId, Failure] = {}
 
 
 class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):

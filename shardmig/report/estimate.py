@@ -10,8 +10,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from shardmig.errors import StepConflict
-from shardmig.records import Counters, Finding, Report, RunOutcome, StepNeeds
-from shardmig.report import terminal, words
+from shardmig.records import Counters, Failure, Finding, ProjectId, Report, RunOutcome, StepNeeds
+from shardmig.report import refused, terminal, words
 from shardmig.report.findings import Reason, reasons, why_failed
 from shardmig.steps import merge_needs, proposed_multiplier
 
@@ -46,6 +46,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     name_changes: int
     predicted: list[Reason]
     runs: list[RunEstimate]
+    refused: dict[ProjectId, Failure] = {}
 
 
 def estimate_of(report: Report, phases: list[str]) -> Estimate:
@@ -69,6 +70,7 @@ def estimate_of(report: Report, phases: list[str]) -> Estimate:
         name_changes=sum(outcome.name_changes for outcome in outcomes),
         predicted=reasons(outcomes),
         runs=[_run_estimate(outcome) for outcome in outcomes],
+        refused=report.refused,
     )
 
 
@@ -96,6 +98,7 @@ def shown(estimate: Estimate, report: Report, *, verbose: bool) -> Iterator[Rend
         yield _run_table(estimate.runs)
     if report.stopped:
         yield terminal.name(f"stopped: {report.stopped}", style="red")
+    yield from refused.shown(estimate.refused)
     for one in report.failed:
         yield terminal.name(f"cannot be read: {one.outcome.run.label}: {why_failed(one.outcome)}", style="red")
 

@@ -24,8 +24,12 @@ class ErrorLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def append(report: Report, file: Path) -> None:
-    """Append a line for each failed run, and one for each kind of value that it lost."""
+    """Append a line for each failed run, one for each kind of value that it lost, and one for each project that could
+    not be listed."""
     with open(file, "ab") as lines:
+        for project, failure in report.refused.items():
+            line = ErrorLine(project, "", None, None, failure.error, "listing", failure.message, failure.hint)
+            lines.write(msgspec.json.encode(line) + b"\n")
         for one in report.failed:
             lines.writelines(msgspec.json.encode(line) + b"\n" for line in _lines(one))
 

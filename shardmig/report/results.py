@@ -12,7 +12,7 @@ from rich.text import Text
 
 from shardmig.errors import StepConflict
 from shardmig.records import FailedRun, PhaseProgress, Report, RunOutcome, StepNeeds
-from shardmig.report import terminal, words
+from shardmig.report import refused, terminal, words
 from shardmig.report.findings import reasons, told, why_failed
 from shardmig.steps import merge_needs, proposed_multiplier
 
@@ -46,6 +46,7 @@ def ended(report: Report, *, verbose: bool = False) -> Iterator[RenderableType]:
         yield from verdicts(verified)
     yield from _failures(report.failed)
     yield from _multiplier_for_all(report)
+    yield from refused.shown(report.refused)
     if report.stopped:
         yield Text()
         yield terminal.name(f"stopped: {report.stopped}", style="red")

@@ -193,3 +193,18 @@ def test_status_of_a_failure_gives_the_command_that_retries_it(
     [retry] = [line for line in told.splitlines() if line.startswith("retry with: shardmig ")]
     again = commands.json(f"{retry.removeprefix('retry with: shardmig ')} --engine inline", code=3)
     assert len(again["failed"]) == 1
+
+
+def test_a_project_that_cannot_be_listed_fails_alone(folder: Path, commands: Commands) -> None:
+    for project in ("ws/good", "ws/bad"):
+        commands.json(EXPORT.replace("ws/off", project))
+    part = next((folder / "exports" / "data").glob("ws_bad-*/*_part_0.parquet"))
+    shutil.copy(part, part.with_name("copied_part_0.parquet"))
+    repack = "export --source archive exports/data exports/files -d new/data -f new/files --engine inline"
+    report = commands.json(f"{repack} --error-report-file e.jsonl", code=3)
+    assert "project ws/bad could not be listed: " in commands.said
+    assert list(report["refused"]) == ["ws/bad"]
+    assert json.loads((folder / "e.jsonl").read_text())["project_id"] == "ws/bad"
+    assert len(list((folder / "new" / "data").glob("ws_good-*/*_part_0.parquet"))) == 4
+    part.with_name("copied_part_0.parquet").unlink()
+    assert commands.json(repack)["exit_code"] == 0

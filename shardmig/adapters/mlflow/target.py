@@ -25,6 +25,7 @@ from shardmig.adapters.mlflow.options import MlflowOptions
 from shardmig.adapters.mlflow.read import read_run
 from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
 from shardmig.adapters.mlflow.write import RunContent, leading_fields
+from shardmig.adapters.wrappers import retrying
 from shardmig.errors import NotFound, ShardmigError, TargetConflict
 from shardmig.records import (
     Chunk,
@@ -223,7 +224,7 @@ class MlflowTarget:
             tags |= {facts.LIFECYCLE: facts.DELETED}
         self._store.finish_run(run, run_facts.status, run_facts.end_ms(content.last_point_ms), tags)
         if run_facts.is_deleted and content.is_whole:
-            self._store.delete_run(run.id)
+            retrying(lambda: self._store.delete_run(run.id))
         changes = sum(finding.code == "name-changed" for finding in content.findings)
         findings = [*content.findings, *self._renamed(run_facts)]
         return Written(run.id, findings, name_changes=changes, url=self._url(run))
@@ -231,10 +232,10 @@ class MlflowTarget:
     def _fill_natively(self, run: StoredRun, run_facts: NativeFacts, held: list[Field]) -> None:
         """What MLflow has a place for that nothing else has: datasets and the experiment's tags."""
         if datasets := datasets_of(held):
-            self._store.log_datasets(run, datasets)
+            retrying(lambda: self._store.log_datasets(run, datasets))
         seen = (run.experiment_id, frozenset(run_facts.experiment_tags.items()))
         if seen not in self._tagged_experiments:
-            self._store.tag_experiment(run.experiment_id, run_facts.experiment_tags)
+            retrying(lambda: self._store.tag_experiment(run.experiment_id, run_facts.experiment_tags))
             self._tagged_experiments.add(seen)
 
     def _experiment(self, run_facts: RunFacts) -> str:

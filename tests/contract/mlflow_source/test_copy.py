@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
@@ -49,13 +50,24 @@ def test_a_copy_of_a_copy_is_a_copy_of_the_original(databases: Copy, sqlite_file
     _assert_only_reported_differences(Copy(onward.folder, databases.source, onward.target), reported)
 
 
-def test_deleted_runs_are_copied_only_when_asked_and_found_again(databases: Copy) -> None:
+def test_a_deleted_run_is_found_again_and_deleted_again(databases: Copy) -> None:
     databases.migrate("--engine", "inline")
     client = MlflowClient(databases.target)
     before = _all_runs(client)
-    assert databases.verify("--engine", "inline", "--runs", ".") == ["approximated"] * 3 + ["equal"] * 8
+    [deleted] = [run for run in before if client.get_run(run).info.run_name == "great-grandchild"]
+    client.restore_run(deleted)  # as if the copy had been killed before its last step
     databases.migrate("--engine", "inline", "--limit", "1000")
     assert _all_runs(client) == before
+    _assert_only_reported_differences(databases, EXPECTED.values())
+
+
+def test_deleted_runs_are_copied_only_when_asked(databases: Copy) -> None:
+    line = [argument for argument in databases.migration("--engine", "inline") if "archived" not in argument]
+    assert subprocess.run(line, cwd=databases.folder, capture_output=True).returncode == 0
+    client = MlflowClient(databases.target)
+    names = {client.get_run(run).info.run_name for run in _all_runs(client)}
+    assert "bare" in names
+    assert names.isdisjoint({"great-grandchild", "in a deleted experiment"})
 
 
 def test_a_point_that_was_changed_in_the_copy_is_found_by_verify(databases: Copy) -> None:

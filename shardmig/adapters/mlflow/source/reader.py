@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from shardmig import logs
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.mlflow import facts, native
 from shardmig.adapters.mlflow.artifacts import Artifacts, artifacts_of
@@ -73,7 +74,10 @@ class MlflowSource:
         matcher = Matcher(selection)
         for experiment in self._experiments.values():
             if experiment.name == project:
-                found = self._store.search_runs([experiment.id], only_migrated=False)
+                found = list(self._store.search_runs([experiment.id], only_migrated=False))
+                if not found:
+                    reason = "it has no runs: an experiment is copied with its runs"
+                    logs.get_logger().info(logs.Event.PROJECT_SKIPPED, project=project, reason=reason)
                 runs = [run for run in found if not _was_brought(run)]
                 self._known |= {run.id: _Identity(project, RunId(run.id)) for run in runs}
                 yield from filter(matcher.wants_run, map(self._run_ref, runs))

@@ -1,0 +1,56 @@
+"""What a source lists for a request: the runs of every selected project, or why a project could not be listed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from shardmig.adapters.base import ReadSide
+from shardmig.adapters.registry import open_source
+from shardmig.errors import Permanent, UsageError
+from shardmig.planner import Request
+from shardmig.records import Failure, ProjectId, RunRef
+from shardmig.worker.task import failure_of
+
+_MOST_PROJECTS_NAMED: Final = 20
+
+
+class Listing:
+    """One listing of a source. `refused` holds the projects that could not be listed, once `runs` is used up."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.refused: dict[ProjectId, Failure] = {}
+
+    def runs(self) -> Iterator[RunRef]:
+        """Every selected run. A project that cannot be listed does not stop the others.
+
+        Raises UsageError for a project that was named and is not there, and what a project raises if no project can
+        be listed at all.
+        """
+        source = open_source(self._request.source)
+        try:
+            projects = self._projects(source)
+            for project in projects:
+                try:
+                    yield from source.list_runs(project, self._request.selection)
+                except Permanent as error:
+                    self.refused[project] = failure_of(error)
+                    if len(self.refused) == len(projects):
+                        raise
+        finally:
+            source.close()
+
+    def _projects(self, source: ReadSide) -> list[ProjectId]:
+        selection = self._request.selection
+        projects = list(source.list_projects(selection))
+        if unknown := set(selection.projects) - set(projects):
+            every = source.list_projects(msgspec.structs.replace(selection, projects=()))
+            raise UsageError(
+                f"the source has no project {', '.join(sorted(unknown))}",
+                hint=f"it has: {', '.join(itertools.islice(every, _MOST_PROJECTS_NAMED)) or 'none'}",
+            )
+        return projects
