@@ -11,11 +11,12 @@ from tests.servers.neptune2.server import NeptuneServer, neptune_server
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NeptuneServer]:
     """A server with two projects that the vendor's client wrote. Tests only read it."""
-    with neptune_server() as server, pytest.MonkeyPatch.context() as environment:
+    with neptune_server() as server:
         folder = tmp_path_factory.mktemp("neptune2")
-        environment.setenv("NEPTUNE_DATA_DIRECTORY", str(folder / ".neptune"))
-        environment.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
-        write_projects(server, folder)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("NEPTUNE_DATA_DIRECTORY", str(folder / ".neptune"))
+            environment.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
+            write_projects(server, folder)
         yield server
 
 
