@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 
 import msgspec
@@ -126,6 +127,18 @@ def _pause_s(state: tenacity.RetryCallState, policy: RetryPolicy) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
     asked_s = error.retry_after_s if isinstance(error, RateLimited) else None
     return pause_s if asked_s is None else asked_s + pause_s / 10
+
+
+def retry_after_s(text: str | None) -> float | None:
+    """How long the header Retry-After asks to wait: whole seconds, or until a date. None: it does not say."""
+    if text is None:
+        return None
+    if text.strip().isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None
 
 
 def resumed(

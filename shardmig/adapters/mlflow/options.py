@@ -17,7 +17,23 @@ _CASELESS_DATABASES: Final = ("mysql", "mssql")
 _DATABASES: Final = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
 
 
-class MlflowOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
+class TrackingOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
+    """Where MLflow is, whether it is written or read."""
+
+    tracking_uri: str = ""
+
+    @property
+    def scheme(self) -> str:
+        """The tracking URI's scheme without its driver: http, https, sqlite, postgresql …"""
+        return urlsplit(self.tracking_uri).scheme.partition("+")[0]
+
+    @property
+    def is_http(self) -> bool:
+        """Is it a server?"""
+        return self.scheme in ("http", "https")
+
+
+class MlflowOptions(TrackingOptions, frozen=True, kw_only=True):
     """Where and how to write. Passwords and tokens come from MLflow's own environment variables only.
 
     tracking_uri              http(s) server or database; default: $MLFLOW_TRACKING_URI
@@ -33,7 +49,6 @@ class MlflowOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", f
     timeout_s                 of one HTTP request
     """
 
-    tracking_uri: str = ""
     name_prefix: str = ""
     experiment_name_template: str = "{project_id}/{sys_name}"
     bulk: Literal["yes", "no"] = "yes"
@@ -41,16 +56,6 @@ class MlflowOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", f
     connections: int = 4
     artifact_workers: int = 4
     timeout_s: float = 120.0
-
-    @property
-    def scheme(self) -> str:
-        """The tracking URI's scheme without its driver: http, https, sqlite, postgresql …"""
-        return urlsplit(self.tracking_uri).scheme.partition("+")[0]
-
-    @property
-    def is_http(self) -> bool:
-        """Is the target a server?"""
-        return self.scheme in ("http", "https")
 
     @property
     def shown_uri(self) -> str:

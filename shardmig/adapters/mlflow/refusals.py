@@ -5,13 +5,12 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 
 import msgspec
 
+from shardmig.adapters.wrappers import retry_after_s
 from shardmig.errors import (
     AdapterError,
     AuthFailed,
@@ -53,7 +52,7 @@ def response_error(method: str, target: str, response: http.client.HTTPResponse)
         refusal = msgspec.json.decode(text, type=_Refusal)
     except msgspec.DecodeError:
         refusal = _Refusal(message=text[:200].decode("utf-8", "replace"))
-    pause_s = _retry_after_s(response.headers.get("Retry-After"))
+    pause_s = retry_after_s(response.headers.get("Retry-After"))
     what = f"{method} {target.partition('?')[0]}: {response.status} {refusal.error_code} {refusal.message}"
     return error_of(response.status, str(refusal.error_code), what, pause_s)
 
@@ -75,17 +74,6 @@ def error_of(status: int, code: str, message: str, pause_s: float | None = None)
     if status == 404 or code == "RESOURCE_DOES_NOT_EXIST":
         return NotFound(message)
     return BadInput(message)
-
-
-def _retry_after_s(text: str | None) -> float | None:
-    if text is None:
-        return None
-    if text.strip().isdigit():
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from shardmig.adapters.wrappers import retry_after_s
 from shardmig.errors import (
     AdapterError,
     AuthFailed,
@@ -49,7 +48,7 @@ def response_error(what: str, response: Response) -> AdapterError:
         refusal = _Refusal(title=response.text[:200])
     said = refusal.title or refusal.message or ""
     kind = refusal.errorType or ""
-    pause_s = _retry_after_s(response.headers.get("Retry-After"))
+    pause_s = retry_after_s(response.headers.get("Retry-After"))
     return _error_of(response.status_code, f"{what}: {response.status_code} {kind} {said}".rstrip(), pause_s)
 
 
@@ -111,14 +110,3 @@ def _first_line(error: BaseException) -> str:
     """Neptune's messages are pages with colours; those of requests hold addresses, whose query may be a signature."""
     lines = [re.sub(r"\?\S+", "?…", line.strip()) for line in str(error).splitlines()]
     return next((line for line in lines if line and "----" not in line and "\x1b" not in line), type(error).__name__)
-
-
-def _retry_after_s(text: str | None) -> float | None:
-    if text is None:
-        return None
-    if text.strip().isdigit():
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None

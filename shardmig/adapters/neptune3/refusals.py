@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 
 import msgspec
 
+from shardmig.adapters import wrappers
 from shardmig.adapters.neptune3.protocol import layer
 from shardmig.errors import (
     AdapterError,
@@ -93,13 +92,9 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """How long the server asks to wait: seconds, or a date."""
     asked = headers.get("retry-after", "")
     try:
-        return max(0.0, float(asked))
+        return max(0.0, float(asked))  # the vendor's client takes fractions too
     except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
-    except ValueError:
-        return None
+        return wrappers.retry_after_s(asked)
 
 
 def _certificate(error: BaseException) -> ssl.SSLCertVerificationError | None:

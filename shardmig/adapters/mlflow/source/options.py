@@ -10,12 +10,13 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from shardmig.adapters.mlflow.options import TrackingOptions
 from shardmig.errors import UsageError
 
 _DATABASES: Final = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
 
 
-class SourceOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
+class SourceOptions(TrackingOptions, frozen=True, kw_only=True):
     """Where to read. Passwords and tokens come from MLflow's own environment variables only.
 
     tracking_uri   http(s) server, database, or folder (`mlruns`); default: $MLFLOW_TRACKING_URI
@@ -23,19 +24,8 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", f
     timeout_s      of one HTTP request
     """
 
-    tracking_uri: str = ""
     connections: int = 4
     timeout_s: float = 120.0
-
-    @property
-    def scheme(self) -> str:
-        """The tracking URI's scheme without its driver."""
-        return urlsplit(self.tracking_uri).scheme.partition("+")[0]
-
-    @property
-    def is_http(self) -> bool:
-        """Is the source a server?"""
-        return self.scheme in ("http", "https")
 
     @property
     def folder(self) -> Path | None:
