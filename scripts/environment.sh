@@ -42,7 +42,7 @@ make_environment() {
     uv="$(find_uv "$python")"
     # --inexact: what somebody has added to the environment stays.
     (cd "$root" && UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT="$root/.venv" VIRTUAL_ENV='' \
-        "$uv" sync --quiet --frozen --inexact --python "$python" --extra mlflow --extra neptune --extra postgres) >&2 &&
+        "$uv" sync --quiet --frozen --inexact --python "$python" --extra all) >&2 &&
         touch "$stamp"
 }
 

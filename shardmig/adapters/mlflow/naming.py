@@ -15,6 +15,7 @@ from typing import Final
 
 from shardmig.adapters.mlflow.options import MlflowOptions
 from shardmig.adapters.names import digest_of, fit_name
+from shardmig.adapters.sidecar.manifest import OWN_FOLDER
 from shardmig.records import Field, Finding
 
 MAX_KEY: Final = 250
@@ -23,7 +24,6 @@ MAX_EXPERIMENT_NAME: Final = 256
 MAX_RUN_NAME: Final = 250
 MAX_ARTIFACT_PATH: Final = 480
 MAX_ARTIFACT_SEGMENT_BYTES: Final = 200
-OWN_FOLDER: Final = "shardmig"
 
 _KEY: Final = re.compile(r"[/\w.\- :]*")
 _NOT_KEY: Final = re.compile(r"[^/\w.\- :]")

@@ -28,8 +28,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from shardmig.adapters.mlflow.facts import PARENT, PROVENANCE, RUN_NAME, RunFacts, tag_value
-from shardmig.adapters.mlflow.naming import OWN_FOLDER, Naming, is_normal
+from shardmig.adapters.mlflow.naming import Naming, is_normal
 from shardmig.adapters.mlflow.store import Dataset, Experiment, Status, StoredRun
+from shardmig.adapters.sidecar.manifest import OWN_FOLDER
 from shardmig.records import Field, Finding, RunRef, TargetRunId
 
 SOURCE: Final = "mlflow"

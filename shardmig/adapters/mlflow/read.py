@@ -20,13 +20,14 @@ from shardmig import steps
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.mlflow.artifacts import Artifacts
 from shardmig.adapters.mlflow.fit import fit_param
-from shardmig.adapters.mlflow.manifest import MANIFEST, SIDECAR, FileEntry, Manifest, SeriesEntry, decode_manifest
 from shardmig.adapters.mlflow.native import METRICS, PARAMS, held_fields
-from shardmig.adapters.mlflow.overlay import Overlay
-from shardmig.adapters.mlflow.scalars import field_of
-from shardmig.adapters.mlflow.sidecar import Sidecar
 from shardmig.adapters.mlflow.store import Histories, Metrics, StoredRun
-from shardmig.adapters.mlflow.tables import points_of_table
+from shardmig.adapters.sidecar.exact import Sidecar
+from shardmig.adapters.sidecar.fitting import NativePoints
+from shardmig.adapters.sidecar.manifest import MANIFEST, SIDECAR, FileEntry, Manifest, SeriesEntry, decode_manifest
+from shardmig.adapters.sidecar.overlay import Overlay
+from shardmig.adapters.sidecar.scalars import field_of
+from shardmig.adapters.sidecar.tables import points_of_table
 from shardmig.errors import NotFound
 from shardmig.records import (
     Chunk,
@@ -169,9 +170,8 @@ class _Reader:
         if self._overlay is None or self._overlay[0] != path:
             overlay = Overlay(path, self._sidecar.points(path), self.manifest.step_multiplier)
             self._overlay = (path, overlay)
-        length = np.array([rows.stop - rows.start], dtype=np.int64)
-        one = Metrics([path], length, metrics.steps[rows], metrics.times_ms[rows], metrics.values[rows])
-        yield from self._overlay[1].restored(one)
+        native = NativePoints(metrics.steps[rows], metrics.times_ms[rows], metrics.values[rows])
+        yield from self._overlay[1].restored(native)
 
     def _artifact_series(self, entry: SeriesEntry) -> Iterator[Chunk]:
         try:

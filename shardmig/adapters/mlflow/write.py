@@ -14,7 +14,11 @@ from shardmig.adapters.base import FileStore
 from shardmig.adapters.mlflow.artifacts import Uploads
 from shardmig.adapters.mlflow.facts import RunFacts
 from shardmig.adapters.mlflow.fit import fit_chunk, fit_param, fit_points
-from shardmig.adapters.mlflow.manifest import (
+from shardmig.adapters.mlflow.naming import Naming
+from shardmig.adapters.mlflow.native import SOURCE
+from shardmig.adapters.mlflow.store import RunStore, StoredRun
+from shardmig.adapters.sidecar.exact import SidecarWriter
+from shardmig.adapters.sidecar.manifest import (
     MANIFEST,
     SIDECAR,
     ArtifactNames,
@@ -26,11 +30,7 @@ from shardmig.adapters.mlflow.manifest import (
     forced_key,
     wanted_path,
 )
-from shardmig.adapters.mlflow.naming import Naming
-from shardmig.adapters.mlflow.native import SOURCE
-from shardmig.adapters.mlflow.series_files import NAMES, SeriesFiles
-from shardmig.adapters.mlflow.sidecar import SidecarWriter
-from shardmig.adapters.mlflow.store import RunStore, StoredRun
+from shardmig.adapters.sidecar.series_files import NAMES, SeriesFiles
 from shardmig.archive.layout import disk_errors
 from shardmig.errors import BadInput, HostilePath, NotFound
 from shardmig.records import (

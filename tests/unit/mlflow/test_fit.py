@@ -43,7 +43,7 @@ def test_infinities_become_the_largest_doubles() -> None:
     fitted = fit_points(series([("0", 1, np.inf), ("1", 1, -np.inf), ("2", 1, 0.5)]), LoadOptions(), NAMING)
     assert fitted.metrics.values.tolist() == [LARGEST, -LARGEST, 0.5]
     assert fitted.exact is not None
-    assert fitted.exact.values.tolist() == [np.inf, -np.inf]
+    assert fitted.exact.points.values.tolist() == [np.inf, -np.inf]
     assert [(one.code, one.count) for one in fitted.findings] == [("infinity-clamped", 2)]
 
 
@@ -65,7 +65,7 @@ def test_points_equal_in_all_are_one_and_all_of_them_are_kept_exactly() -> None:
     assert sorted(fitted.metrics.values.tolist()[:2]) == [2.0, 3.0]
     assert len(fitted.metrics) == 3
     assert fitted.exact is not None
-    assert len(fitted.exact.values) == 4
+    assert len(fitted.exact.points.values) == 4
     assert reasons(points) == {"duplicate-points-collapse": 2}
 
 
@@ -74,7 +74,7 @@ def test_a_point_that_becomes_equal_to_another_collapses_too() -> None:
     fitted = fit_points(points, LoadOptions(), NAMING)
     assert len(fitted.metrics) == 2
     assert fitted.exact is not None
-    assert len(fitted.exact.values) == 4
+    assert len(fitted.exact.points.values) == 4
 
 
 def test_the_same_point_in_two_series_stays_two() -> None:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from mlflow.utils.uri import validate_path_is_safe
 from mlflow.utils.validation import _validate_experiment_name, _validate_metric_name, _validate_tag_name
 
-from shardmig.adapters.mlflow.manifest import ArtifactNames
 from shardmig.adapters.mlflow.naming import MAX_KEY, Naming, experiment_name, run_name, wanted_experiment_name
 from shardmig.adapters.mlflow.options import MlflowOptions
+from shardmig.adapters.sidecar.manifest import ArtifactNames
 
 names = st.text(st.sampled_from("aAbB/.:_- ~#%\\\n\0üéß0123456789"), max_size=12) | st.text(max_size=300)
 

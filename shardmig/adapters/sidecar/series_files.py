@@ -1,4 +1,4 @@
-"""String and histogram series as artifacts: parquet without loss, and a text that MLflow's UI shows.
+"""String and histogram series as artifacts: parquet without loss, and a text for people.
 
 string_series     <field>/series.parquet and <field>/series.txt: lines `step; time; text`
 histogram_series  <field>/histograms.parquet and <field>/histograms.json: a list of
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shardmig.adapters.mlflow.tables import HISTOGRAM, TIME, step_array, time_array, value_column
+from shardmig.adapters.sidecar.tables import HISTOGRAM, TIME, step_array, time_array, value_column
 from shardmig.archive.decimals import EXACT_STEP
 from shardmig.archive.layout import disk_errors
 from shardmig.records import NO_TIME, FieldType, HistogramPoints, Int64s, StringPoints

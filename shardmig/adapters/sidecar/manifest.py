@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
-from shardmig.adapters.mlflow.naming import OWN_FOLDER, Naming
 from shardmig.adapters.names import digest_of
 from shardmig.errors import BadInput
 from shardmig.records import Field, FieldType, FileRef, RunRef
 
+OWN_FOLDER: Final = "shardmig"
+"""Where a run keeps what shardmig needs; no file of the run itself lies below it."""
 MANIFEST: Final = f"{OWN_FOLDER}/manifest.json"
 SIDECAR: Final = f"{OWN_FOLDER}/exact.parquet"
 VERSION: Final = 1
@@ -49,7 +50,7 @@ class FileEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Manifest(msgspec.Struct, kw_only=True):
     """How one run was written. `metrics`: {key: field path} of the float series whose names changed. `is_native`: it
-    came from MLflow (see `native`); `held` are its scalars that are no params here."""
+    came from a system of the target's own kind; `held` are its scalars that are no params here."""
 
     format_version: int = VERSION
     tool_version: str
@@ -80,6 +81,22 @@ def decode_manifest(text: bytes, run: str) -> Manifest:
     if manifest.format_version > VERSION:
         raise BadInput(f"{MANIFEST} was written by shardmig {manifest.tool_version}, which is newer", run=run)
     return manifest
+
+
+class Naming(Protocol):
+    """The names of one target. Pure and injective: equal names only for equal fields."""
+
+    def key(self, path: str) -> str:
+        """The key of a scalar or series."""
+        ...
+
+    def artifact(self, path: str) -> str:
+        """The path of a file that wants to be called `path`."""
+        ...
+
+    def unlike_any_other(self, path: str, identity: str) -> str:
+        """A file path that only `identity` has, with the extension of `path`."""
+        ...
 
 
 class ArtifactNames:

@@ -11,8 +11,9 @@ import pytest
 from shardmig import steps as exact_steps
 from shardmig.adapters.mlflow.fit import fit_points
 from shardmig.adapters.mlflow.naming import Naming
-from shardmig.adapters.mlflow.overlay import Overlay
 from shardmig.adapters.mlflow.store import Metrics
+from shardmig.adapters.sidecar.fitting import NativePoints
+from shardmig.adapters.sidecar.overlay import Overlay
 from shardmig.archive.digest import RunDigest
 from shardmig.records import NO_TIME, FloatPoints, LoadOptions, Points
 
@@ -42,14 +43,13 @@ def restored(original: FloatPoints, native: Metrics, cut: int) -> list[Points]:
     """Read back `native` in pieces of `cut` steps, over the sidecar of `original`."""
     exact = fit_points(original, LOAD, Naming()).exact
     assert exact is not None
-    halves = [points for _, points in exact.series()]
-    overlay = Overlay("m", iter(halves), 2)
+    overlay = Overlay("m", iter([exact]), 2)
     found: list[Points] = []
     for chosen in np.array_split(np.unique(native.steps), cut):
         rows = np.isin(native.steps, chosen)
         if rows.any():
-            part = (native.steps[rows], native.times_ms[rows], native.values[rows])
-            found += overlay.restored(Metrics(["m"], np.array([rows.sum()]), *part))
+            part = NativePoints(native.steps[rows], native.times_ms[rows], native.values[rows])
+            found += overlay.restored(part)
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardmig.adapters.mlflow.scalars import field_of, text_of
+from shardmig.adapters.sidecar.scalars import field_of, text_of
 from shardmig.records import Field
 
 INT64 = st.integers(-(2**63), 2**63 - 1)

@@ -1,4 +1,4 @@
-"""The exact text of a scalar as an MLflow param, and back.
+"""The exact text of a scalar, and back.
 
 int as digits; float as the shortest text that gives the same double (`repr`); bool as True or False; datetime as ISO
 8601 with milliseconds and Z; a string as itself; a string set as a JSON list.
@@ -17,7 +17,7 @@ _INT64: Final = range(-(2**63), 2**63)
 
 
 def text_of(field: Field) -> str:
-    """The param's text, before any limit of MLflow."""
+    """The text, before any limit of a target."""
     value = field.value
     if isinstance(value, list):
         return msgspec.json.encode(value).decode()

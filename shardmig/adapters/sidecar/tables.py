@@ -1,4 +1,4 @@
-"""Series as parquet: the lossless form of what MLflow has no series for, and of what it changed.
+"""Series as parquet: the lossless form of what a target has no series for, and of what it changed.
 
 Columns: `attribute_path` (sidecar only), `step` decimal128(38, 18), `timestamp` (ms, UTC; null = no time), and the
 value: `float_value`, `string_value`, or `histogram_value` struct<type, edges, values>. Names and types are the

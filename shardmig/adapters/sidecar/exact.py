@@ -1,15 +1,15 @@
-"""`shardmig/exact.parquet`: the original rows of everything MLflow changed, one file a run.
+"""`shardmig/exact.parquet`: the original rows of everything that the target changed, one file a run.
 
 Columns: attribute_path, attribute_type, step, timestamp, float_value (points), string_value (a scalar's exact text,
-as `scalars.text_of` writes it). The footer's key `shardmig.groups` maps each series to its row groups, and names those
-that hold scalars.
+as `scalars.text_of` writes it), and for points what the target was given instead: native_step, native_time_ms,
+native_value. The footer's key `shardmig.groups` maps each series to its row groups, and names those that hold scalars.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from shardmig.adapters.mlflow.scalars import text_of
-from shardmig.adapters.mlflow.tables import TIME, points_of_table, step_array, time_array
+from shardmig.adapters.sidecar.fitting import NativePoints
+from shardmig.adapters.sidecar.scalars import text_of
+from shardmig.adapters.sidecar.tables import TIME, points_of_table, step_array, time_array
 from shardmig.archive.decimals import EXACT_STEP
 from shardmig.archive.layout import disk_errors
 from shardmig.records import Field, FieldType, FloatPoints, Int64s
@@ -33,8 +34,24 @@ SCHEMA: Final = pa.schema(
         ("timestamp", TIME),
         ("float_value", pa.float64()),
         ("string_value", pa.large_string()),
+        ("native_step", pa.int64()),
+        ("native_time_ms", pa.int64()),
+        ("native_value", pa.float64()),
     ]
 )
+
+
+class ExactPoints(NamedTuple):
+    """Original points, row by row beside what the target was given instead."""
+
+    points: FloatPoints
+    native: NativePoints
+
+    def part(self, rows: slice) -> ExactPoints:
+        """Some rows of one series."""
+        points = self.points
+        some = FloatPoints(points.paths, points.lengths, points.steps[rows], points.times_ms[rows], points.values[rows])
+        return ExactPoints(some, self.native.part(rows))
 
 
 class _Groups(msgspec.Struct):
@@ -57,8 +74,9 @@ class SidecarWriter:
         self._written = 0
         self._writer: pq.ParquetWriter | None = None
 
-    def add_points(self, points: FloatPoints) -> None:
+    def add_points(self, exact: ExactPoints) -> None:
         """Exact points of float series. Raises DiskFull."""
+        points, native = exact
         count = len(points.times_ms)
         owner = np.repeat(np.arange(len(points.paths)), points.lengths)
         paths = pa.DictionaryArray.from_arrays(pa.array(owner, pa.int32()), pa.array(points.paths, pa.string()))
@@ -70,6 +88,9 @@ class SidecarWriter:
                 time_array(points.times_ms),
                 pa.array(points.values),
                 pa.nulls(count, pa.large_string()),
+                pa.array(native.steps),
+                pa.array(native.times_ms),
+                pa.array(native.values),
             ],
             points.paths,
         )
@@ -78,8 +99,9 @@ class SidecarWriter:
         """An exact scalar. Raises DiskFull."""
         self._has_scalars = True
         text = pa.array([text_of(field)], pa.large_string())
-        nulls = [pa.nulls(1, kind) for kind in (EXACT_STEP, TIME, pa.float64())]
-        self._add([pa.array([field.path]), pa.array([field.type]), *nulls, text], [])
+        before = [pa.nulls(1, kind) for kind in (EXACT_STEP, TIME, pa.float64())]
+        behind = [pa.nulls(1, kind) for kind in (pa.int64(), pa.int64(), pa.float64())]
+        self._add([pa.array([field.path]), pa.array([field.type]), *before, text, *behind], [])
 
     def close(self) -> bool:
         """Finish the file; is there one? Idempotent."""
@@ -137,16 +159,19 @@ class Sidecar:
             texts |= {(path, kind): text for path, kind, text in zip(*columns, strict=True)}
         return texts
 
-    def points(self, path: str) -> Iterator[FloatPoints]:
-        """The exact points of a series, in their order."""
+    def points(self, path: str) -> Iterator[ExactPoints]:
+        """The exact points of a series, in the order of `add_points`."""
         for group in self._groups.series.get(path, []):
             table = self._group(group)
             mask = pc.and_(pc.equal(table["attribute_path"], path), pc.equal(table["attribute_type"], "float_series"))
-            chosen = table.filter(mask).select(["step", "timestamp", "float_value"])
+            chosen = table.filter(mask)
+            native = NativePoints(*(chosen[f"native_{name}"].to_numpy() for name in ("step", "time_ms", "value")))
             lengths: Int64s = np.array([len(chosen)], dtype=np.int64)
-            for points in points_of_table([path], lengths, chosen):
+            start = 0
+            for points in points_of_table([path], lengths, chosen.select(["step", "timestamp", "float_value"])):
                 assert isinstance(points, FloatPoints)
-                yield points
+                yield ExactPoints(points, native.part(slice(start, start + len(points.values))))
+                start += len(points.values)
 
     def _group(self, number: int) -> pa.Table:
         if self._held is None or self._held[0] != number:
