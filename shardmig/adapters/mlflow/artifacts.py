@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Protocol
@@ -13,23 +12,11 @@ from urllib.parse import unquote, urlsplit
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.mlflow.store import StoredRun
-from shardmig.adapters.wrappers import retrying
+from shardmig.adapters.sidecar.uploads import Artifacts
 from shardmig.archive.layout import disk_errors
 from shardmig.errors import HostilePath, NotFound
 
 PROXY: Final = "/api/2.0/mlflow-artifacts/artifacts/"
-
-
-class Artifacts(Protocol):
-    """The artifacts of one run, by their path in it. Safe to use from several threads."""
-
-    def put(self, file: Path, path: str) -> None:
-        """Store a file; one that is there is replaced."""
-        ...
-
-    def get(self, path: str, file: Path) -> None:
-        """Copy an artifact to a new local file. Raises NotFound."""
-        ...
 
 
 class RunArtifacts(Artifacts, Protocol):
@@ -42,42 +29,17 @@ class RunArtifacts(Artifacts, Protocol):
 
 def artifacts_of(run: StoredRun, http: HttpClient | None) -> RunArtifacts:
     """The artifacts of a run. `http`: the tracking server, None for a database."""
-    parts = urlsplit(run.artifact_uri)
+    return artifacts_at(run.artifact_uri, http)
+
+
+def artifacts_at(uri: str, http: HttpClient | None) -> RunArtifacts:
+    """The files below a URI, of a run or of anything else."""
+    parts = urlsplit(uri)
     if parts.scheme in ("", "file"):
-        return _OnDisk(Path(unquote(parts.path) if parts.scheme else run.artifact_uri))
+        return _OnDisk(Path(unquote(parts.path) if parts.scheme else uri))
     if http is not None and parts.scheme == "mlflow-artifacts" and not parts.netloc:
         return _BehindServer(http, PROXY + unquote(parts.path).strip("/"))
-    return _InRepository(run.artifact_uri)
-
-
-class Uploads:
-    """Files of one run on their way up, several at a time."""
-
-    def __init__(self, artifacts: Artifacts, workers: int) -> None:
-        self._artifacts = artifacts
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="artifacts")
-        self._most = 4 * workers
-        self._pending: list[Future[None]] = []
-
-    def add(self, file: Path, path: str, *, then_delete: bool = False) -> None:
-        """Send a file. Waits while many are on their way. Raises what an earlier one raised."""
-        if len(self._pending) >= self._most:
-            self._pending.pop(0).result()
-        self._pending.append(self._pool.submit(self._put, file, path, then_delete))
-
-    def wait(self) -> None:
-        """Return when all have arrived. Raises what the first failing one raised."""
-        while self._pending:
-            self._pending.pop(0).result()
-
-    def close(self) -> None:
-        """Give up what has not begun; idempotent."""
-        self._pool.shutdown(cancel_futures=True)
-
-    def _put(self, file: Path, path: str, then_delete: bool) -> None:
-        retrying(lambda: self._artifacts.put(file, path))
-        if then_delete:
-            file.unlink()
+    return _InRepository(uri)
 
 
 class _OnDisk:

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from shardmig.adapters.mlflow.store import Metrics
+from shardmig.adapters.sidecar.fitting import Metrics
 
 MAX_ENTRIES: Final = 1000
 MAX_PARAMS: Final = 100

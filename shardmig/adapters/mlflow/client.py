@@ -27,7 +27,8 @@ from shardmig.adapters.mlflow.batches import MAX_ENTRIES, MAX_PARAMS
 from shardmig.adapters.mlflow.facts import KEY, is_deleted_copy
 from shardmig.adapters.mlflow.histories import History
 from shardmig.adapters.mlflow.refusals import deleted_experiment, mlflow_errors
-from shardmig.adapters.mlflow.store import Dataset, Experiment, LatestPoint, Metrics, NewRun, Status, StoredRun
+from shardmig.adapters.mlflow.store import Dataset, Experiment, LatestPoint, NewRun, Status, StoredRun
+from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.errors import NotFound, TargetConflict
 from shardmig.records import MigrationKey, TargetRunId
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from shardmig.adapters.mlflow.store import Metrics
+from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.archive.merging import merged_rows, sort_blocks
 from shardmig.archive.rows import Column
 from shardmig.archive.scratch import ScratchColumn

@@ -10,34 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
-import numpy as np
 
-from shardmig.records import Float64s, Int64s, MigrationKey, TargetRunId
+from shardmig.adapters.sidecar.fitting import Metrics
+from shardmig.records import MigrationKey, TargetRunId
 
 Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
-
-
-class Metrics(msgspec.Struct, frozen=True):
-    """Points as MLflow holds them, series after series: series i has the next lengths[i] rows.
-
-    Keys are MLflow's (not field paths) and unique within one Metrics. Values: NaN, or finite and never -0.0.
-    times_ms >= 0. No two rows of a series are equal. A series may go on in the next Metrics.
-    """
-
-    keys: list[str]
-    lengths: Int64s
-    steps: Int64s
-    times_ms: Int64s
-    values: Float64s
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def spans(self) -> Iterator[tuple[str, slice]]:
-        """Each key with the rows of its series."""
-        ends = np.cumsum(self.lengths).tolist()
-        for key, start, end in zip(self.keys, [0, *ends], ends, strict=False):
-            yield key, slice(start, end)
 
 
 class NewRun(msgspec.Struct, frozen=True, kw_only=True):

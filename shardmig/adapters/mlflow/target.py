@@ -15,16 +15,17 @@ import msgspec
 from shardmig import __version__
 from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written
 from shardmig.adapters.mlflow import facts
-from shardmig.adapters.mlflow.artifacts import Uploads, artifacts_of
+from shardmig.adapters.mlflow.artifacts import artifacts_of
 from shardmig.adapters.mlflow.facts import RunFacts
-from shardmig.adapters.mlflow.fit import fit_chunk
+from shardmig.adapters.mlflow.fit import MlflowRules
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.naming import MAX_KEY, Naming, experiment_name, wanted_experiment_name
 from shardmig.adapters.mlflow.native import OWN_FACTS, SOURCE, NativeFacts, NativeNaming, datasets_of
 from shardmig.adapters.mlflow.options import MlflowOptions
-from shardmig.adapters.mlflow.read import read_run
+from shardmig.adapters.mlflow.run import RunInMlflow, read_run
 from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
-from shardmig.adapters.mlflow.write import RunContent, leading_fields
+from shardmig.adapters.sidecar.uploads import Uploads
+from shardmig.adapters.sidecar.writing import RunContent, leading_fields
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import NotFound, ShardmigError, TargetConflict
 from shardmig.records import (
@@ -61,8 +62,7 @@ CAPABILITIES: Final = Capabilities(
 class _Manner(NamedTuple):
     """How runs of one kind are written: those that came from MLflow go back as they were."""
 
-    load: LoadOptions
-    naming: Naming
+    rules: MlflowRules
     facts: type[RunFacts]
 
 
@@ -81,9 +81,9 @@ class MlflowTarget:
         self._http = http
         self._options = options
         self._load = load
-        self._plain = _Manner(load, Naming(caseless=options.is_caseless), RunFacts)
+        self._plain = _Manner(MlflowRules(load, Naming(caseless=options.is_caseless)), RunFacts)
         one_to_one = msgspec.structs.replace(load, step_multiplier=1)
-        self._native = _Manner(one_to_one, NativeNaming(caseless=options.is_caseless), NativeFacts)
+        self._native = _Manner(MlflowRules(one_to_one, NativeNaming(caseless=options.is_caseless)), NativeFacts)
         self._manner = self._plain
         self._tagged_experiments: set[tuple[str, frozenset[tuple[str, str]]]] = set()
 
@@ -95,7 +95,7 @@ class MlflowTarget:
         """As WriteSide; see `fit`."""
         if isinstance(chunk, Header):
             self._manner = self._manner_of(chunk.source)
-        return fit_chunk(chunk, self._manner.load, self._manner.naming)
+        return self._manner.rules.fit(chunk)
 
     def find_run(self, key: MigrationKey) -> TargetRun | None:
         """As WriteSide. A complete run comes before partial ones."""
@@ -144,7 +144,9 @@ class MlflowTarget:
         is_native = any(field.path.startswith(OWN_FACTS) for field in fields)
         run_facts = (self._native if is_native else self._plain).facts(run)
         run_facts.learn(fields)
-        return facts.expected_facts(run_facts, self._plain.naming, self._experiment(run_facts), parent, last_point_ms)
+        return facts.expected_facts(
+            run_facts, self._plain.rules.naming, self._experiment(run_facts), parent, last_point_ms
+        )
 
     def read_facts(self, run: TargetRun) -> dict[str, str]:
         """As WriteSide."""
@@ -178,7 +180,7 @@ class MlflowTarget:
         if chosen is not None and _is_complete(chosen):
             return chosen
         tags = self._provenance(key, digest, intent, header) | run_facts.tags(
-            self._manner_of(header.source).naming, parent
+            self._manner_of(header.source).rules.naming, parent
         )
         return self._create(experiment, run_facts, tags) if chosen is None else self._tagged(chosen, tags)
 
@@ -211,7 +213,9 @@ class MlflowTarget:
         with TemporaryDirectory(prefix="shardmig-") as staging:
             uploads = Uploads(artifacts_of(run, self._http), self._options.artifact_workers)
             manner = self._manner_of(header.source)
-            content = RunContent(self._store, run, uploads, Path(staging), manner.load, manner.naming)
+            sink = RunInMlflow(self._store, run)
+            is_native = manner is self._native
+            content = RunContent(sink, uploads, Path(staging), manner.rules, is_native=is_native)
             try:
                 content.write(header, chunks, run_facts, files)
             finally:
@@ -264,7 +268,7 @@ class MlflowTarget:
             facts.PROJECT: header.run.project,
             facts.RUN_ID: header.run.id,
             "shardmig.scope": header.run.scope,
-            "shardmig.step_multiplier": str(self._manner_of(header.source).load.step_multiplier or 1),
+            "shardmig.step_multiplier": str(self._manner_of(header.source).rules.load.step_multiplier or 1),
             "shardmig.version": __version__,
         }
         return {name: facts.tag_value(value) for name, value in tags.items() if value}

@@ -10,8 +10,10 @@ Pure and columnar. Reason codes that come from here (all approximations unless s
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,15 +36,46 @@ class NativePoints(NamedTuple):
         return NativePoints(self.steps[rows], self.times_ms[rows], self.values[rows])
 
 
+class Metrics(msgspec.Struct, frozen=True):
+    """Points as the target holds them, series after series: series i has the next lengths[i] rows.
+
+    Keys are the target's (not field paths) and unique within one Metrics. A series may go on in the next Metrics.
+    """
+
+    keys: list[str]
+    lengths: Int64s
+    steps: Int64s
+    times_ms: Int64s
+    values: Float64s
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def spans(self) -> Iterator[tuple[str, slice]]:
+        """Each key with the rows of its series."""
+        ends = np.cumsum(self.lengths).tolist()
+        for key, start, end in zip(self.keys, [0, *ends], ends, strict=False):
+            yield key, slice(start, end)
+
+    def points(self) -> NativePoints:
+        """Its rows."""
+        return NativePoints(self.steps, self.times_ms, self.values)
+
+
 def owners(points: FloatPoints) -> Int64s:
     """For each row the position of its series."""
     return np.repeat(np.arange(len(points.paths)), points.lengths)
 
 
+def lengths_of(owner: Int64s, rows: Mask, series: int) -> Int64s:
+    """How many rows under a mask each of so many series has."""
+    return np.bincount(owner[rows], minlength=series).astype(np.int64)
+
+
 def take(points: FloatPoints, rows: Mask) -> FloatPoints:
     """The points under a mask; series without any are left out."""
     owner = owners(points)
-    lengths = np.bincount(owner[rows], minlength=len(points.paths)).astype(np.int64)
+    lengths = lengths_of(owner, rows, len(points.paths))
     return FloatPoints(
         [path for path, length in zip(points.paths, lengths.tolist(), strict=True) if length],
         lengths[lengths > 0],

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import PurePosixPath
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from shardmig.adapters.names import digest_of
+from shardmig.adapters.sidecar.naming import Naming
 from shardmig.errors import BadInput
 from shardmig.records import Field, FieldType, FileRef, RunRef
 
@@ -81,22 +82,6 @@ def decode_manifest(text: bytes, run: str) -> Manifest:
     if manifest.format_version > VERSION:
         raise BadInput(f"{MANIFEST} was written by shardmig {manifest.tool_version}, which is newer", run=run)
     return manifest
-
-
-class Naming(Protocol):
-    """The names of one target. Pure and injective: equal names only for equal fields."""
-
-    def key(self, path: str) -> str:
-        """The key of a scalar or series."""
-        ...
-
-    def artifact(self, path: str) -> str:
-        """The path of a file that wants to be called `path`."""
-        ...
-
-    def unlike_any_other(self, path: str, identity: str) -> str:
-        """A file path that only `identity` has, with the extension of `path`."""
-        ...
 
 
 class ArtifactNames:

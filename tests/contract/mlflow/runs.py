@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from shardmig.adapters.mlflow.store import Metrics, NewRun, RunStore, Status, StoredRun
+from shardmig.adapters.mlflow.store import NewRun, RunStore, Status, StoredRun
+from shardmig.adapters.sidecar.fitting import Metrics
 
 HIGHEST = np.finfo(np.float64).max
 LONG_KEY = "ключ/" + "k" * 245

@@ -11,7 +11,8 @@ import pytest
 
 from shardmig.adapters.mlflow.client import ClientStore
 from shardmig.adapters.mlflow.database import open_store
-from shardmig.adapters.mlflow.store import Metrics, RunStore
+from shardmig.adapters.mlflow.store import RunStore
+from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.records import MigrationKey
 from tests.contract.mlflow.runs import generated_runs, write
 from tests.servers.postgres import PostgresServer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shardmig.adapters.mlflow.artifacts import Uploads
+from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.errors import BadInput
 
 

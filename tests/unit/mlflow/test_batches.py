@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shardmig.adapters.mlflow.batches import Batch, Batches
-from shardmig.adapters.mlflow.store import Metrics
+from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.errors import Unavailable
 
 

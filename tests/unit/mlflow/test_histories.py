@@ -11,7 +11,8 @@ import pytest
 from shardmig.adapters.mlflow.histories import ROWS_HELD, History
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.rest import MOST_HISTORY, RestStore
-from shardmig.adapters.mlflow.store import Metrics, StoredRun
+from shardmig.adapters.mlflow.store import StoredRun
+from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.archive.merging import BLOCK_ROWS
 from shardmig.errors import Unavailable
 from shardmig.records import TargetRunId

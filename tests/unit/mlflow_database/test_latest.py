@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardmig.adapters.mlflow.database.latest import latest_rows
-from shardmig.adapters.mlflow.store import Metrics
+from shardmig.adapters.sidecar.fitting import Metrics
 from tests.contract.mlflow.runs import metrics_of
 
 Point = tuple[int, int, float]

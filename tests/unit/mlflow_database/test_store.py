@@ -13,7 +13,8 @@ from shardmig.adapters.mlflow.client import ClientStore
 from shardmig.adapters.mlflow.database import open_store, prepare_database
 from shardmig.adapters.mlflow.database.connection import Database
 from shardmig.adapters.mlflow.database.store import ROWS_A_TRANSACTION, cut
-from shardmig.adapters.mlflow.store import Metrics, NewRun, RunStore, StoredRun
+from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
+from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.errors import AdapterError, BadInput, DiskFull, Fatal, NotFound, TargetConflict, Unavailable
 from shardmig.records import MigrationKey
 from tests.contract.mlflow.runs import metrics_of

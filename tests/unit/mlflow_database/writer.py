@@ -8,7 +8,8 @@ import numpy as np
 
 from shardmig.adapters.mlflow.client import ClientStore
 from shardmig.adapters.mlflow.database import open_store, prepare_database
-from shardmig.adapters.mlflow.store import Metrics, NewRun, RunStore, StoredRun
+from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
+from shardmig.adapters.sidecar.fitting import Metrics
 
 KEYS = ["loss", "accuracy"]
 ROWS = 200

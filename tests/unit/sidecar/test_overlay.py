@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from shardmig import steps as exact_steps
-from shardmig.adapters.mlflow.fit import fit_points
+from shardmig.adapters.mlflow.fit import MlflowRules
 from shardmig.adapters.mlflow.naming import Naming
-from shardmig.adapters.mlflow.store import Metrics
-from shardmig.adapters.sidecar.fitting import NativePoints
+from shardmig.adapters.sidecar.fitting import Metrics, NativePoints
 from shardmig.adapters.sidecar.overlay import Overlay
 from shardmig.archive.digest import RunDigest
 from shardmig.records import NO_TIME, FloatPoints, LoadOptions, Points
@@ -41,7 +40,7 @@ def points(rows: Sequence[tuple[str, int, float]]) -> FloatPoints:
 
 def restored(original: FloatPoints, native: Metrics, cut: int) -> list[Points]:
     """Read back `native` in pieces of `cut` steps, over the sidecar of `original`."""
-    exact = fit_points(original, LOAD, Naming()).exact
+    exact = MlflowRules(LOAD, Naming()).fit_points(original).exact
     assert exact is not None
     overlay = Overlay("m", iter([exact]), 2)
     found: list[Points] = []
@@ -63,14 +62,14 @@ def digest(chunks: Sequence[Points]) -> str:
 @pytest.mark.parametrize("cut", [1, 2, 5])
 def test_every_row_comes_back_exactly(cut: int) -> None:
     original = points(ROWS)
-    native = fit_points(original, LOAD, Naming()).metrics
+    native = MlflowRules(LOAD, Naming()).fit_points(original).metrics
     assert digest(restored(original, native, cut)) == digest([original])
 
 
 @pytest.mark.parametrize("row", range(8))
 def test_a_native_value_that_was_changed_shows(row: int) -> None:
     original = points(ROWS)
-    native = fit_points(original, LOAD, Naming()).metrics
+    native = MlflowRules(LOAD, Naming()).fit_points(original).metrics
     values = native.values.copy()
     values[row] = np.nextafter(0 if np.isnan(values[row]) else values[row], -1)
     changed = Metrics(native.keys, native.lengths, native.steps, native.times_ms, values)
@@ -81,7 +80,7 @@ def test_a_native_value_that_was_changed_shows(row: int) -> None:
 
 def test_a_native_row_that_is_gone_stays_gone() -> None:
     original = points(ROWS)
-    native = fit_points(original, LOAD, Naming()).metrics
+    native = MlflowRules(LOAD, Naming()).fit_points(original).metrics
     kept = np.arange(len(native)) != 0
     less = Metrics(["m"], np.array([kept.sum()]), native.steps[kept], native.times_ms[kept], native.values[kept])
     assert digest(restored(original, less, 1)) == digest([points(ROWS[1:])])

@@ -16,7 +16,7 @@ from sqlalchemy import Select, func, select
 
 from shardmig.adapters.mlflow.database.connection import Database
 from shardmig.adapters.mlflow.database.schema import METRICS
-from shardmig.adapters.mlflow.store import Metrics
+from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.errors import Unavailable
 from shardmig.records import TargetRunId
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from shardmig.adapters.mlflow.database.schema import METRICS
-from shardmig.adapters.mlflow.store import Metrics
+from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.records import Float64s, TargetRunId
 
 _COLUMNS: Final = ("run_uuid", "key", "timestamp", "step", "value", "is_nan")

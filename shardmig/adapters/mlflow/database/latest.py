@@ -7,7 +7,7 @@ from sqlalchemy import Connection, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from shardmig.adapters.mlflow.database.schema import LATEST_METRICS
-from shardmig.adapters.mlflow.store import Metrics
+from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.records import Int64s, TargetRunId
 
 

@@ -21,7 +21,8 @@ from shardmig.adapters.mlflow.database.history import read_history
 from shardmig.adapters.mlflow.database.insert import insert_metrics
 from shardmig.adapters.mlflow.database.latest import keep_latest
 from shardmig.adapters.mlflow.database.schema import RUNS
-from shardmig.adapters.mlflow.store import Dataset, Experiment, Metrics, NewRun, RunStore, Status, StoredRun
+from shardmig.adapters.mlflow.store import Dataset, Experiment, NewRun, RunStore, Status, StoredRun
+from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.errors import BadInput, NotFound, TargetConflict
 from shardmig.records import MigrationKey, TargetRunId
 

@@ -19,7 +19,8 @@ from pyarrow import csv
 
 from shardmig.adapters.mlflow.facts import KEY, RUN_NAME
 from shardmig.adapters.mlflow.histories import History
-from shardmig.adapters.mlflow.store import Dataset, Experiment, LatestPoint, Metrics, StoredRun
+from shardmig.adapters.mlflow.store import Dataset, Experiment, LatestPoint, StoredRun
+from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.errors import BadInput, NotFound
 from shardmig.records import Finding, TargetRunId
 

@@ -19,11 +19,12 @@ import msgspec
 from shardmig import logs
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.mlflow import facts, native
-from shardmig.adapters.mlflow.artifacts import Artifacts, artifacts_of
+from shardmig.adapters.mlflow.artifacts import artifacts_of
 from shardmig.adapters.mlflow.http import HttpClient
-from shardmig.adapters.mlflow.read import read_run
+from shardmig.adapters.mlflow.run import read_run
 from shardmig.adapters.mlflow.source.reading import Reading
 from shardmig.adapters.mlflow.store import Experiment, ReadStore, StoredRun
+from shardmig.adapters.sidecar.uploads import Artifacts
 from shardmig.errors import AdapterError, BadInput, NotFound, Permanent
 from shardmig.records import (
     End,

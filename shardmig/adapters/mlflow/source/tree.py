@@ -10,11 +10,13 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from shardmig.adapters.mlflow.artifacts import PROXY
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.mlflow.rest import API
 from shardmig.adapters.mlflow.store import StoredRun
 from shardmig.adapters.wrappers import retrying
+from shardmig.errors import NotFound
 
 
 class _Entry(msgspec.Struct):
@@ -46,6 +48,17 @@ def artifact_paths(run: StoredRun, http: HttpClient | None) -> Iterator[str]:
         yield from _below("", _in_repository(run.artifact_uri))
 
 
+def paths_below(uri: str, http: HttpClient | None) -> Iterator[str]:
+    """The paths of all files below a URI that is no run's, as `artifact_paths`."""
+    parts = urlsplit(uri)
+    if parts.scheme in ("", "file"):
+        yield from _on_disk(Path(unquote(parts.path) if parts.scheme else uri))
+    elif http is not None and parts.scheme == "mlflow-artifacts" and not parts.netloc:
+        yield from _below("", _through_proxy(unquote(parts.path).strip("/"), http))
+    else:
+        yield from _below("", _in_repository(uri))
+
+
 def _below(folder: str, entries_of: _List) -> Iterator[str]:
     for entry in sorted(entries_of(folder), key=lambda entry: entry.path):
         if entry.is_dir:
@@ -63,6 +76,18 @@ def _through_server(run: StoredRun, http: HttpClient) -> _List:
             if not page.next_page_token:
                 return
             query["page_token"] = page.next_page_token
+
+    return entries
+
+
+def _through_proxy(root: str, http: HttpClient) -> _List:
+    def entries(folder: str) -> Iterator[_Entry]:
+        query = {"path": f"{root}/{folder}".rstrip("/")}
+        try:
+            found = retrying(lambda: http.call("GET", PROXY.rstrip("/"), _Listing, query))
+        except NotFound:
+            return iter(())
+        return (_Entry(f"{folder}/{one.path}".lstrip("/"), one.is_dir) for one in found.files)
 
     return entries
 

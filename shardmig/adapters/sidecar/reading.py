@@ -1,16 +1,15 @@
-"""Reads a migrated run back under its own project, id, field names, types and exact steps.
+"""Reads a migrated run back under its own project, id, field names, types and exact steps: the same for every target.
 
-What write_run added by itself (shown texts, manifest, sidecar, tags) is left out. What MLflow holds beyond the manifest
-(params and metrics logged by others) is given under its own key, so that a comparison sees it.
+What write_run added by itself (shown texts, manifest, sidecar, tags) is left out. What the target holds beyond the
+manifest (values and points logged by others) is given under its own key, so that a comparison sees it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, groupby
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +17,14 @@ import pyarrow.parquet as pq
 
 from shardmig import steps
 from shardmig.adapters.base import FileSink, Want
-from shardmig.adapters.mlflow.artifacts import Artifacts
-from shardmig.adapters.mlflow.fit import fit_param
-from shardmig.adapters.mlflow.native import METRICS, PARAMS, held_fields
-from shardmig.adapters.mlflow.store import Histories, Metrics, StoredRun
 from shardmig.adapters.sidecar.exact import Sidecar
-from shardmig.adapters.sidecar.fitting import NativePoints
+from shardmig.adapters.sidecar.fitting import Metrics, NativePoints
 from shardmig.adapters.sidecar.manifest import MANIFEST, SIDECAR, FileEntry, Manifest, SeriesEntry, decode_manifest
 from shardmig.adapters.sidecar.overlay import Overlay
+from shardmig.adapters.sidecar.rules import Rules, Value
 from shardmig.adapters.sidecar.scalars import field_of
 from shardmig.adapters.sidecar.tables import points_of_table
+from shardmig.adapters.sidecar.uploads import Artifacts
 from shardmig.errors import NotFound
 from shardmig.records import (
     Chunk,
@@ -46,30 +43,73 @@ from shardmig.selection import Matcher
 FILES_IN_CHUNK: Final = 1000
 
 
-def read_run(store: Histories, stored: StoredRun, artifacts: Artifacts, want: Want, files: FileSink) -> Iterator[Piece]:
-    """The pieces of one run in canonical order. Raises NotFound when its manifest is gone."""
-    with TemporaryDirectory(prefix="shardmig-") as staging:
-        reader = _Reader(store, stored, artifacts, want, Path(staging))
-        for chunk in reader.chunks(files):
-            yield Piece(reader.manifest.run, chunk)
+class HeldRun(Protocol):
+    """A run as the target holds it."""
+
+    @property
+    def id(self) -> str:
+        """How messages name it."""
+        ...
+
+    def values(self) -> Mapping[str, Value]:
+        """Every scalar by its key, but those that shardmig or the target added by itself."""
+        ...
+
+    def series_keys(self) -> Iterable[str]:
+        """The keys of all float series, but those that the target added by itself."""
+        ...
+
+    def points(self, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
+        """All points of these keys, in the order of `keys`, about `rows` points at a time; each series ordered by (step,
+        time, value), NaN last. A series is split between two answers at the end of a step only."""
+        ...
+
+    def held_fields(self, manifest: Manifest) -> Iterable[Field]:
+        """The scalars that the manifest holds, as the target has them now."""
+        ...
 
 
-class _Reader:
-    def __init__(self, store: Histories, stored: StoredRun, artifacts: Artifacts, want: Want, staging: Path) -> None:
-        self._store = store
-        self._stored = stored
+class Folders(NamedTuple):
+    """Below which a native run has what the manifest does not know."""
+
+    values: str = ""
+    series: str = ""
+
+
+NOWHERE: Final = Folders()
+
+
+class RunReader:
+    """Reads one run. One use. `staging`: an empty folder. `folders`: where a native run's unknown fields lie.
+    Raises NotFound when the manifest is gone."""
+
+    def __init__(
+        self,
+        held: HeldRun,
+        artifacts: Artifacts,
+        want: Want,
+        staging: Path,
+        rules: Rules,
+        folders: Folders = NOWHERE,
+    ) -> None:
+        self._held = held
         self._artifacts = artifacts
         self._want = want
         self._staging = staging
+        self._rules = rules
         self._matcher = Matcher(want.selection)
         self._numbers = count()
         self._findings: list[Finding] = []
         self.manifest = self._read_manifest()
+        self._folders = folders if self.manifest.is_native else NOWHERE
         self._sidecar = self._read_sidecar()
         self._overlay: tuple[str, Overlay] | None = None
 
-    def chunks(self, files: FileSink) -> Iterator[Chunk]:
+    def pieces(self, files: FileSink) -> Iterator[Piece]:
         """Everything wanted, in canonical order."""
+        return (Piece(self.manifest.run, chunk) for chunk in self._chunks(files))
+
+    def _chunks(self, files: FileSink) -> Iterator[Chunk]:
         manifest = self.manifest
         yield Header(manifest.run, manifest.source, manifest.source_version)
         if fields := sorted(self._fields(), key=lambda field: (field.path, field.type)):
@@ -80,10 +120,10 @@ class _Reader:
 
     def _read_manifest(self) -> Manifest:
         try:
-            return decode_manifest(self._fetched(MANIFEST).read_bytes(), self._stored.id)
+            return decode_manifest(self._fetched(MANIFEST).read_bytes(), self._held.id)
         except NotFound as error:
             hint = "it was deleted, or the run was never loaded to its end: load it again"
-            raise NotFound(f"run {self._stored.id} has no {MANIFEST}", hint=hint) from error
+            raise NotFound(f"run {self._held.id} has no {MANIFEST}", hint=hint) from error
 
     def _read_sidecar(self) -> Sidecar:
         if not self.manifest.has_sidecar:
@@ -97,19 +137,19 @@ class _Reader:
         return Sidecar(None)
 
     def _fields(self) -> Iterator[Field]:
-        params = dict(self._stored.params)
+        values = dict(self._held.values())
         exact = self._sidecar.scalars()
         for entry in self.manifest.params:
-            text = params.pop(entry.key, None)
-            if text is None or not self._matcher.wants_field(entry.path, entry.type):
+            value = values.pop(entry.key, None)
+            if value is None or not self._matcher.wants_field(entry.path, entry.type):
                 continue
-            field = field_of(entry.path, entry.type, text)
+            field = self._rules.field_of(entry.path, entry.type, value)
             if (whole := exact.get((entry.path, entry.type))) is not None:
                 original = field_of(entry.path, entry.type, whole)
-                field = original if fit_param(original).text == text else field
+                field = original if repr(self._rules.fit_field(original).value) == repr(value) else field
             yield field
-        others = [Field(self._path_of(PARAMS, key), "string", text) for key, text in params.items()]
-        others += held_fields(self.manifest.held, self._stored) if self.manifest.is_native else []
+        others = [self._rules.other_field(self._folders.values + key, value) for key, value in values.items()]
+        others += self._held.held_fields(self.manifest)
         yield from (field for field in others if self._matcher.wants_field(field.path, field.type))
 
     def _files(self, sink: FileSink) -> Iterator[Chunk]:
@@ -143,7 +183,7 @@ class _Reader:
             local.unlink(missing_ok=True)
 
     def _series(self) -> Iterator[Chunk]:
-        keys = {self._path_of(METRICS, key): key for key in self._stored.metric_keys}
+        keys = {self._path_of(key): key for key in self._held.series_keys()}
         series: list[tuple[str, str, SeriesEntry | None]] = [(path, "float_series", None) for path in keys]
         series += [(entry.path, entry.type, entry) for entry in self.manifest.series]
         wanted = sorted(
@@ -157,20 +197,19 @@ class _Reader:
                 yield from self._artifact_series(entry)
 
     def _floats(self, keys: list[str]) -> Iterator[Chunk]:
-        for metrics in self._store.history(self._stored, keys, self._want.chunk_points):
-            paths = [self._path_of(METRICS, key) for key in metrics.keys]
+        for metrics in self._held.points(keys, self._want.chunk_points):
+            paths = [self._path_of(key) for key in metrics.keys]
             if any(self._sidecar.holds(path) for path in paths):
                 for path, (_, rows) in zip(paths, metrics.spans(), strict=True):
-                    yield from self._restored(path, metrics, rows)
+                    yield from self._restored(path, metrics.points().part(rows))
             elif len(metrics):
                 exact_steps = steps.divide(metrics.steps, self.manifest.step_multiplier)
                 yield FloatPoints(paths, metrics.lengths, exact_steps, metrics.times_ms, metrics.values)
 
-    def _restored(self, path: str, metrics: Metrics, rows: slice) -> Iterator[Chunk]:
+    def _restored(self, path: str, native: NativePoints) -> Iterator[Chunk]:
         if self._overlay is None or self._overlay[0] != path:
             overlay = Overlay(path, self._sidecar.points(path), self.manifest.step_multiplier)
             self._overlay = (path, overlay)
-        native = NativePoints(metrics.steps[rows], metrics.times_ms[rows], metrics.values[rows])
         yield from self._overlay[1].restored(native)
 
     def _artifact_series(self, entry: SeriesEntry) -> Iterator[Chunk]:
@@ -191,12 +230,10 @@ class _Reader:
                     yield from points_of_table([path], np.array([len(part)], dtype=np.int64), part)
         local.unlink()
 
-    def _path_of(self, folder: str, key: str) -> str:
-        """The field of a metric, or of a param that the manifest does not know."""
-        known = self.manifest.metrics.get(key) if folder == METRICS else None
-        if known is not None:  # "" is a path too
-            return known
-        return folder + key if self.manifest.is_native else key
+    def _path_of(self, key: str) -> str:
+        """The field of a float series."""
+        known = self.manifest.metrics.get(key)
+        return self._folders.series + key if known is None else known  # "" is a path too
 
     def _fetched(self, artifact: str) -> Path:
         local = self._staging / str(next(self._numbers))

@@ -1,23 +1,18 @@
-"""Writes the content of one run: the same for every run store."""
+"""Writes the content of one run: the same for every target."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from shardmig import __version__
 from shardmig.adapters.base import FileStore
-from shardmig.adapters.mlflow.artifacts import Uploads
-from shardmig.adapters.mlflow.facts import RunFacts
-from shardmig.adapters.mlflow.fit import fit_chunk, fit_param, fit_points
-from shardmig.adapters.mlflow.naming import Naming
-from shardmig.adapters.mlflow.native import SOURCE
-from shardmig.adapters.mlflow.store import RunStore, StoredRun
 from shardmig.adapters.sidecar.exact import SidecarWriter
+from shardmig.adapters.sidecar.fitting import Metrics, name_changed
 from shardmig.adapters.sidecar.manifest import (
     MANIFEST,
     SIDECAR,
@@ -30,7 +25,9 @@ from shardmig.adapters.sidecar.manifest import (
     forced_key,
     wanted_path,
 )
+from shardmig.adapters.sidecar.rules import Rules, Value
 from shardmig.adapters.sidecar.series_files import NAMES, SeriesFiles
+from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.archive.layout import disk_errors
 from shardmig.errors import BadInput, HostilePath, NotFound
 from shardmig.records import (
@@ -48,7 +45,6 @@ from shardmig.records import (
     Header,
     HistogramPoints,
     Int64s,
-    LoadOptions,
     StringPoints,
 )
 
@@ -68,19 +64,45 @@ def leading_fields(chunks: Iterator[Chunk]) -> tuple[Header, list[Field], Iterat
     return header, fields, iter(())
 
 
-class RunContent:
-    """Everything of one run but its creation and its end. One use."""
+class Facts(Protocol):
+    """Who learns what the scalar fields say of the run itself."""
 
-    def __init__(
-        self, store: RunStore, run: StoredRun, uploads: Uploads, staging: Path, load: LoadOptions, naming: Naming
-    ) -> None:
-        self._store = store
-        self._run = run
+    def learn(self, fields: Iterable[Field]) -> None:
+        """Take the facts out of some scalar fields."""
+        ...
+
+
+class RunSink(Protocol):
+    """The run in the target, once it exists. Each call is idempotent and may be buffered until `flush`."""
+
+    def add_values(self, values: Mapping[str, Value]) -> None:
+        """Scalars by key."""
+        ...
+
+    def add_points(self, metrics: Metrics) -> None:
+        """Points; those that are there already stay as they are."""
+        ...
+
+    def flush(self) -> None:
+        """Make everything added durable."""
+        ...
+
+
+class RunContent:
+    """Everything of one run but its creation and its end. One use.
+
+    `staging`: an empty folder of its own. `is_native`: the run came from a system of the target's own kind.
+    """
+
+    def __init__(self, sink: RunSink, uploads: Uploads, staging: Path, rules: Rules, *, is_native: bool) -> None:
+        self._sink = sink
         self._uploads = uploads
         self._staging = staging
-        self._load = load
-        self._naming = naming
-        self._names = ArtifactNames(naming)
+        self._rules = rules
+        self._is_native = is_native
+        self._load = rules.load
+        self._naming = rules.naming
+        self._names = ArtifactNames(rules.naming)
         self._sidecar = SidecarWriter(staging / "exact.parquet")
         self._series: tuple[str, SeriesFiles] | None = None
         self._series_done: set[tuple[str, FieldType]] = set()
@@ -100,7 +122,7 @@ class RunContent:
         """What changed or was lost so far."""
         return list(self._tally.values())
 
-    def write(self, header: Header, chunks: Iterator[Chunk], facts: RunFacts, files: FileStore) -> None:
+    def write(self, header: Header, chunks: Iterator[Chunk], facts: Facts, files: FileStore) -> None:
         """Write all chunks, then the sidecar and the manifest; afterwards everything is durable.
 
         `is_whole` tells whether End came and nothing was lost; a stream without End is a loss.
@@ -111,7 +133,7 @@ class RunContent:
             source=header.source,
             source_version=header.source_version,
             step_multiplier=self._load.step_multiplier or 1,
-            is_native=header.source == SOURCE,
+            is_native=self._is_native,
         )
         for chunk in chunks:
             if isinstance(chunk, End):
@@ -128,7 +150,7 @@ class RunContent:
             self._series[1].close()
         self._sidecar.close()
 
-    def _write_chunk(self, chunk: Chunk, facts: RunFacts, files: FileStore) -> None:
+    def _write_chunk(self, chunk: Chunk, facts: Facts, files: FileStore) -> None:
         match chunk:
             case Fields(fields):
                 facts.learn(fields)
@@ -147,7 +169,7 @@ class RunContent:
                 raise BadInput(f"{type(chunk).__name__} in the middle of a run")
 
     def _write_fields(self, fields: list[Field]) -> None:
-        params = {}
+        values: dict[str, Value] = {}
         for field in fields:
             if not self._naming.is_param(field):
                 self._manifest.held.append(field)
@@ -156,17 +178,17 @@ class RunContent:
             if key in self._param_of and self._param_of[key].type != field.type:
                 key = forced_key(self._naming, field.path, field.type)
             self._param_of[key] = field
-            fitted = fit_param(field)
-            params[key] = fitted.text
+            fitted = self._rules.fit_field(field)
+            values[key] = fitted.value
             self._manifest.params.append(ParamEntry(key, field.path, field.type))
             if not fitted.is_exact and self._load.sidecar:
                 self._sidecar.add_field(field)
-        self._store.log_params(self._run, params)
-        self._note(fit_chunk(Fields(fields), self._load, self._naming).findings)
+        self._sink.add_values(values)
+        self._note(self._rules.fit(Fields(fields)).findings)
 
     def _write_points(self, points: FloatPoints) -> None:
-        fitted = fit_points(points, self._load, self._naming)
-        self._store.log_metrics(self._run, fitted.metrics)
+        fitted = self._rules.fit_points(points)
+        self._sink.add_points(fitted.metrics)
         if fitted.exact is not None and self._load.sidecar:
             self._sidecar.add_points(fitted.exact)
         self._manifest.metrics |= {
@@ -200,7 +222,7 @@ class RunContent:
         self._uploads.add(series.parquet, artifact, then_delete=True)
         self._uploads.add(series.text, shown, then_delete=True)
         if not artifact.startswith(f"{path}/"):
-            self._note([Finding("note", "name-changed", path)])
+            self._note([name_changed(path)])
 
     def _write_file(self, ref: FileRef, files: FileStore) -> None:
         try:
@@ -217,7 +239,7 @@ class RunContent:
         artifact = self._names.claim(wanted, f"{ref.path}\0{ref.type}\0{ref.step}")
         self._uploads.add(local, artifact)
         if artifact != self._naming.wanted_artifact(wanted):
-            self._note([Finding("note", "name-changed", ref.path)])
+            self._note([name_changed(ref.path)])
         return FileEntry(ref.path, ref.type, ref.name, artifact, None, ref.step, ref.time_ms)
 
     def _tree_entry(self, ref: FileRef, files: FileStore) -> FileEntry:
@@ -233,7 +255,7 @@ class RunContent:
         self._manifest.has_sidecar = self._sidecar.close()
         if self._manifest.has_sidecar:
             self._uploads.add(self._sidecar.path, SIDECAR)
-        self._store.flush(self._run)
+        self._sink.flush()
         self._uploads.wait()
         with disk_errors("the manifest"):
             manifest = self._staging / "manifest.json"

@@ -1,0 +1,103 @@
+"""From an object to another one: what the archive calls it, and which one that is in this MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from shardmig.adapters.base import migration_key
+from shardmig.adapters.mlflow import facts
+from shardmig.adapters.mlflow.objects.base import Facts
+from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.errors import Permanent
+from shardmig.records import Field, Finding, MigrationKey, ProjectId, RunId, RunRef, Scope, TargetRunId
+
+NOT_HERE: Final = "reference-not-here"
+
+FindRun = Callable[[MigrationKey], TargetRunId | None]
+
+
+class Identity(NamedTuple):
+    """What an object is called in an archive. `project` is "" where the object itself is gone."""
+
+    project: ProjectId
+    id: RunId
+
+
+def was_brought(tags: Mapping[str, str]) -> bool:
+    """Did shardmig write the object with these tags?"""
+    return all(tags.get(key) for key in (facts.KEY, facts.STATE, facts.PROJECT, facts.RUN_ID))
+
+
+def identity_of(tags: Mapping[str, str]) -> Identity:
+    """What an object that shardmig wrote was called before."""
+    return Identity(ProjectId(tags[facts.PROJECT]), RunId(tags[facts.RUN_ID]))
+
+
+class References:
+    """Both ways. `find`: which run or object of this MLflow carries a migration key; a source needs none."""
+
+    def __init__(self, stores: Stores, find: FindRun = lambda _: None) -> None:
+        self._stores = stores
+        self._find = find
+        self._identities: dict[tuple[Scope, str], Identity] = {}
+        self._found: dict[MigrationKey, TargetRunId] = {}
+        self._experiments: dict[str, ProjectId] = {}
+
+    def fields(self, folder: str, scope: Scope, id_: str | None) -> Iterator[Field]:
+        """A reference as fields `<folder>/project` and `<folder>/id`; none for none."""
+        if id_:
+            identity = self.identity(scope, id_)
+            yield from (Field(f"{folder}/{name}", "string", text) for name, text in identity._asdict().items() if text)
+
+    def identity(self, scope: Scope, id_: str) -> Identity:
+        """What the archive calls the run, logged model or trace that MLflow calls `id_`."""
+        if (scope, id_) not in self._identities:
+            self._identities[scope, id_] = self._identity(scope, id_)
+        return self._identities[scope, id_]
+
+    def project_of(self, experiment_id: str) -> ProjectId:
+        """The name of an experiment."""
+        if experiment_id not in self._experiments:
+            found = self._stores.tracking.get_experiment(experiment_id)
+            self._experiments[experiment_id] = ProjectId(found.name)
+        return self._experiments[experiment_id]
+
+    def here(self, made_of: Facts, folder: str, scope: Scope) -> TargetRunId | None:
+        """What MLflow calls the object that the fields below `folder` name; None: there is none here."""
+        project, id_ = made_of.text(f"{folder}/project"), made_of.text(f"{folder}/id")
+        if not project or not id_:
+            return None
+        key = migration_key(RunRef(project=ProjectId(project), id=RunId(id_), scope=scope))
+        found = self._found.get(key) or self._find(key)
+        if found is not None:
+            self._found[key] = found
+        return found
+
+    def _identity(self, scope: Scope, id_: str) -> Identity:
+        get = {"runs": self._run, "logged_models": self._logged_model, "traces": self._trace}[scope]
+        try:
+            with mlflow_errors(f"{scope} {id_}"):
+                tags, experiment_id = get(id_)
+                return identity_of(tags) if was_brought(tags) else Identity(self.project_of(experiment_id), RunId(id_))
+        except Permanent:
+            return Identity(ProjectId(""), RunId(id_))
+
+    def _run(self, id_: str) -> tuple[dict[str, str], str]:
+        run: Any = self._stores.tracking.get_run(id_)
+        return dict(run.data.tags), str(run.info.experiment_id)
+
+    def _logged_model(self, id_: str) -> tuple[dict[str, str], str]:
+        model: Any = self._stores.tracking.get_logged_model(id_)
+        return dict(model.tags), str(model.experiment_id)
+
+    def _trace(self, id_: str) -> tuple[dict[str, str], str]:
+        info: Any = self._stores.tracking.get_trace_info(id_)
+        return dict(info.tags), str(info.experiment_id)
+
+
+def not_here(folder: str, made_of: Facts) -> Finding:
+    """Of a reference that leads to nothing in the target."""
+    detail = f"{made_of.text(f'{folder}/id')} is not in the target: its id is kept in a tag"
+    return Finding("approximation", NOT_HERE, f"{folder}/id", detail=detail)

@@ -1,0 +1,94 @@
+"""MLflow's own stores for what is no run: of a server, or of a database. The same calls for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import Any, Final
+
+from shardmig.adapters.mlflow.artifacts import RunArtifacts, artifacts_at
+from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.source.tree import paths_below
+from shardmig.errors import MissingExtra
+
+IN_PAGE: Final = 200
+
+
+class Stores:
+    """Opened at their first use. `http` is the tracking server's client, None for a database.
+
+    Raises MissingExtra where mlflow is not installed.
+    """
+
+    def __init__(self, uri: str, http: HttpClient | None) -> None:
+        self.uri = uri
+        self.http = http
+
+    @cached_property
+    def tracking(self) -> Any:
+        """Runs, experiments, logged models, traces, datasets: mlflow's AbstractStore."""
+        try:
+            from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+            from mlflow.tracking._tracking_service.utils import _get_store
+        except ModuleNotFoundError as error:
+            raise _missing(error) from error
+        open_store: Any = _get_store
+        return open_store(self.uri, DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+
+    @cached_property
+    def registry(self) -> Any:
+        """Registered models and prompts: mlflow's AbstractStore of the model registry."""
+        try:
+            from mlflow.tracking._model_registry.utils import _get_store
+        except ModuleNotFoundError as error:
+            raise _missing(error) from error
+        open_store: Any = _get_store
+        return open_store(self.uri, self.uri)
+
+    def as_default(self) -> AbstractContextManager[None]:
+        """Meanwhile MLflow's own global client talks to these stores: what creates a model version from another object
+        asks it (measured, 3.17.2)."""
+        from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+        use: Any = _use_tracking_uri
+        context: AbstractContextManager[None] = use(self.uri)
+        return context
+
+    def artifacts(self, uri: str) -> RunArtifacts:
+        """The files below a URI."""
+        return artifacts_at(uri, self.http)
+
+    def paths(self, uri: str) -> Iterator[str]:
+        """Their paths, sorted within each folder."""
+        return paths_below(uri, self.http)
+
+    def experiments(self) -> Iterator[Any]:
+        """Every experiment, deleted ones too."""
+        from mlflow.entities import ViewType
+
+        return pages(self.tracking.search_experiments, view_type=ViewType.ALL, max_results=IN_PAGE)
+
+    def close(self) -> None:
+        """As RunStore. A database's connections go back to their pool."""
+        for name in ("tracking", "registry"):
+            engine = getattr(self.__dict__.get(name), "engine", None)
+            if engine is not None:
+                engine.dispose()
+
+
+def pages(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
+    """All that a paged search of MLflow's finds."""
+    token = None
+    while True:
+        page = search(**arguments, page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
+
+
+def _missing(error: ModuleNotFoundError) -> MissingExtra:
+    return MissingExtra(
+        f"models, traces, prompts and datasets of MLflow need the package {error.name!r}",
+        hint="pip install 'shardmig[mlflow]', or choose --source-option objects=runs",
+    )
