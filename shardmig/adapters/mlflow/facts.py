@@ -1,11 +1,6 @@
-"""The facts of a run (its `sys/*` fields) in the places where MLflow has its own for them.
+"""The facts of a run (its `sys/*` fields, see `run_facts`) in the places where MLflow has its own for them.
 
     MLflow                 from
-    start time             sys/creation_time, else the listing's creation time, else 0
-    end time               start + sys/running_time (s) or sys/running_time_seconds, else sys/modification_time,
-                           else the last point's time; never before the start; none while RUNNING
-    status                 FAILED if sys/failed; RUNNING if sys/state is active or running; else FINISHED
-    run name               sys/custom_run_id, else the run id
     user, mlflow.user      sys/owner
     mlflow.note.content    sys/description
     mlflow.source.name     source_code/entrypoint
@@ -20,12 +15,13 @@ Every fact is a param as well, under its own field name, exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
+from shardmig.adapters import run_facts
 from shardmig.adapters.mlflow.naming import Naming, run_name, without_control_characters
 from shardmig.adapters.mlflow.store import Status, StoredRun
-from shardmig.records import Field, Finding, RunRef, TargetRunId
+from shardmig.records import Finding, TargetRunId
 
 KEY: Final = "shardmig.key"
 STATE: Final = "shardmig.state"
@@ -51,43 +47,10 @@ _TEXT_TAGS: Final = {
     "shardmig.fork.parent": "sys/forking/parent",
     "shardmig.fork.step": "sys/forking/step",
 }
-_ACTIVE_STATES: Final = frozenset({"active", "running", "idle"})
-_PATHS: Final = frozenset(
-    {
-        "sys/creation_time",
-        "sys/modification_time",
-        "sys/running_time",
-        "sys/running_time_seconds",
-        "sys/failed",
-        "sys/state",
-        "sys/custom_run_id",
-        "sys/name",
-        "sys/experiment/name",
-        "sys/owner",
-        "sys/tags",
-        "sys/group_tags",
-        *_TEXT_TAGS.values(),
-    }
-)
 
 
-class RunFacts:
-    """What the scalar fields of one run say of the run itself."""
-
-    def __init__(self, run: RunRef) -> None:
-        self.run = run
-        self._values: dict[str, Field] = {}
-
-    def learn(self, fields: Iterable[Field]) -> None:
-        """Take the facts out of some scalar fields."""
-        for field in fields:
-            if field.path in _PATHS:
-                self._values[field.path] = field
-
-    @property
-    def sys_name(self) -> str:
-        """The experiment's name in Neptune; "" = none."""
-        return self._text("sys/name") or self._text("sys/experiment/name")
+class RunFacts(run_facts.RunFacts):
+    """What the scalar fields of one run say of the run itself, in MLflow's terms."""
 
     @property
     def is_deleted(self) -> bool:
@@ -97,72 +60,38 @@ class RunFacts:
     @property
     def name(self) -> str:
         """The run's name in MLflow."""
-        return run_name(self._wanted_name)
+        return run_name(self.wanted_name)
 
     @property
     def is_renamed(self) -> bool:
         """Does MLflow not hold the run's name as it is?"""
-        return self.name != self._wanted_name
+        return self.name != self.wanted_name
 
     @property
     def user(self) -> str:
         """Who executed the run."""
-        return without_control_characters(self._text("sys/owner"))[:256]
-
-    @property
-    def start_ms(self) -> int:
-        """When the run began."""
-        created = self._number("sys/creation_time")
-        return max(0, int(created if created is not None else self.run.created_ms or 0))
+        return without_control_characters(self.text("sys/owner"))[:256]
 
     @property
     def status(self) -> Status:
         """How the run ended."""
-        failed = self._values.get("sys/failed")
-        if failed is not None and failed.value is True:
-            return "FAILED"
-        return "RUNNING" if self._text("sys/state").lower() in _ACTIVE_STATES else "FINISHED"
+        return self.outcome
 
     def end_ms(self, last_point_ms: int | None) -> int | None:
-        """When the run ended. `last_point_ms`: the greatest time of its points, None if it has none."""
-        if self.status == "RUNNING":
-            return None
-        running_s = self._number("sys/running_time")
-        if running_s is None:
-            running_s = self._number("sys/running_time_seconds")
-        if running_s is not None:
-            return self.start_ms + max(0, round(running_s * 1000))
-        modified = self._number("sys/modification_time")
-        end = int(modified) if modified is not None else last_point_ms
-        return None if end is None else max(self.start_ms, end)
+        """When the run ended."""
+        return self.ended_ms(last_point_ms)
 
     def tags(self, naming: Naming, parent: TargetRunId | None) -> dict[str, str]:
         """MLflow's own tags, and one for each of Neptune's."""
         tags = {"mlflow.user": self.user, PARENT: parent or ""}
-        tags |= {tag: self._text(path) for tag, path in _TEXT_TAGS.items()}
+        tags |= {tag: self.text(path) for tag, path in _TEXT_TAGS.items()}
         for path, folder in (("sys/tags", "tags"), ("sys/group_tags", "group_tags")):
-            tags |= {naming.key(f"{folder}/{tag}"): tag for tag in self._texts(path)}
+            tags |= {naming.key(f"{folder}/{tag}"): tag for tag in self.texts(path)}
         return {key: tag_value(value) for key, value in tags.items() if value}
 
     def findings(self, parent: TargetRunId | None) -> Iterator[Finding]:  # noqa: ARG002 (NativeFacts has some)
         """What MLflow does not keep of the run itself."""
         return iter(())
-
-    @property
-    def _wanted_name(self) -> str:
-        return self._text("sys/custom_run_id") or self.run.id
-
-    def _text(self, path: str) -> str:
-        field = self._values.get(path)
-        return "" if field is None or isinstance(field.value, list) else str(field.value)
-
-    def _texts(self, path: str) -> list[str]:
-        field = self._values.get(path)
-        return field.value if field is not None and isinstance(field.value, list) else []
-
-    def _number(self, path: str) -> float | None:
-        field = self._values.get(path)
-        return field.value if field is not None and isinstance(field.value, (int, float)) else None
 
 
 def is_deleted_copy(run: StoredRun) -> bool:

@@ -180,9 +180,9 @@ class NativeFacts(RunFacts):
 
     def learn(self, fields: Iterable[Field]) -> None:
         """As RunFacts."""
+        fields = list(fields)
+        super().learn(fields)
         for field in fields:
-            if field.path.startswith("sys/"):
-                self._values[field.path] = field
             if isinstance(field.value, str):
                 if field.path.startswith(EXPERIMENT_TAGS):
                     self.experiment_tags[field.path.removeprefix(EXPERIMENT_TAGS)] = field.value
@@ -197,18 +197,17 @@ class NativeFacts(RunFacts):
     @property
     def status(self) -> Status:
         """As MLflow had it."""
-        return _STATUSES.get(self._text(OWN_FACTS + "status"), "FINISHED")
+        return _STATUSES.get(self.text(OWN_FACTS + "status"), "FINISHED")
 
     def end_ms(self, last_point_ms: int | None) -> int | None:  # noqa: ARG002 (only what MLflow had)
         """As MLflow had it."""
-        end = self._number(OWN_FACTS + "end_time")
+        end = self.number(OWN_FACTS + "end_time")
         return None if end is None else int(end)
 
     @property
     def is_deleted(self) -> bool:
         """Was the run deleted?"""
-        trashed = self._values.get("sys/trashed")
-        return trashed is not None and trashed.value is True
+        return self.is_trashed
 
     def tags(self, naming: Naming, parent: TargetRunId | None) -> dict[str, str]:
         """As they were, but the parent is the one here. A parent that is not here keeps its old id."""
@@ -221,7 +220,7 @@ class NativeFacts(RunFacts):
     @property
     def parent_run_id(self) -> str:
         """The id that the parent had in the source; "" = none."""
-        return self._text(OWN_FACTS + "parent_run_id")
+        return self.text(OWN_FACTS + "parent_run_id")
 
     def findings(self, parent: TargetRunId | None) -> Iterator[Finding]:
         """What MLflow's API cannot keep of the run itself, or what of it is not here."""
@@ -232,8 +231,9 @@ class NativeFacts(RunFacts):
             yield Finding("approximation", "parent-not-here", TAGS + PARENT, detail=f"{PARENT} keeps the source's id")
 
     @property
-    def _wanted_name(self) -> str:
-        return self._text("sys/name") or self.run.id
+    def wanted_name(self) -> str:
+        """As MLflow had it."""
+        return self.text("sys/name") or self.run.id
 
 
 def _own_facts(run: StoredRun) -> Iterator[Field]:

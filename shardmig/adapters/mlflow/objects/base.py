@@ -137,6 +137,10 @@ class ObjectClass(Protocol):
         """Does MLflow change this field by itself, whenever the object is written to?"""
         ...
 
+    def is_own(self, path: str) -> bool:
+        """Can nobody give MLflow this field: ids, times, locations, references by MLflow's own ids?"""
+        ...
+
     def make(self, making: Making) -> tuple[Stored, list[Finding]]:
         """A new object of these fields, marked with the tags from its first moment on. References that lead to
         nothing here are findings. Raises TargetConflict where something else stands in its place."""

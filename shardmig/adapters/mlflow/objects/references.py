@@ -15,7 +15,14 @@ from shardmig.records import Field, Finding, MigrationKey, ProjectId, RunId, Run
 
 NOT_HERE: Final = "reference-not-here"
 
-FindRun = Callable[[MigrationKey], TargetRunId | None]
+
+class Here(NamedTuple):
+    """What a target knows of itself. `find`: which run or object carries a migration key; `experiment`: the active
+    experiment of a project, made if need be; `experiment_named`: how it is called."""
+
+    find: Callable[[MigrationKey], TargetRunId | None]
+    experiment: Callable[[ProjectId], str]
+    experiment_named: Callable[[ProjectId], str]
 
 
 class Identity(NamedTuple):
@@ -36,11 +43,14 @@ def identity_of(tags: Mapping[str, str]) -> Identity:
 
 
 class References:
-    """Both ways. `find`: which run or object of this MLflow carries a migration key; a source needs none."""
+    """Both ways, in a target; from an object to its name in an archive in a source, which has no `here`.
 
-    def __init__(self, stores: Stores, find: FindRun = lambda _: None) -> None:
+    `missing` collects the keys of what was asked for and is not here."""
+
+    def __init__(self, stores: Stores, here: Here | None = None) -> None:
         self._stores = stores
-        self._find = find
+        self._here = here
+        self.missing: list[MigrationKey] = []
         self._identities: dict[tuple[Scope, str], Identity] = {}
         self._found: dict[MigrationKey, TargetRunId] = {}
         self._experiments: dict[str, ProjectId] = {}
@@ -70,10 +80,26 @@ class References:
         if not project or not id_:
             return None
         key = migration_key(RunRef(project=ProjectId(project), id=RunId(id_), scope=scope))
-        found = self._found.get(key) or self._find(key)
-        if found is not None:
+        found = self._found.get(key) or self.find(key)
+        if found is None:
+            self.missing.append(key)
+        else:
             self._found[key] = found
         return found
+
+    def find(self, key: MigrationKey) -> TargetRunId | None:
+        """Which run or object carries a migration key."""
+        return self._here.find(key) if self._here is not None else None
+
+    def experiment(self, project: ProjectId) -> str:
+        """The id of the experiment that holds what came from a project. For targets only."""
+        assert self._here is not None
+        return self._here.experiment(project)
+
+    def experiment_named(self, project: ProjectId) -> str:
+        """The name of that experiment. For targets only."""
+        assert self._here is not None
+        return self._here.experiment_named(project)
 
     def _identity(self, scope: Scope, id_: str) -> Identity:
         get = {"runs": self._run, "logged_models": self._logged_model, "traces": self._trace}[scope]

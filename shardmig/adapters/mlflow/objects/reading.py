@@ -1,0 +1,161 @@
+"""Reads objects: what the source lists, and each of them as chunks, for the source and for `read_run` of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from hashlib import blake2b
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from shardmig import logs
+from shardmig.adapters.base import FileSink, Want
+from shardmig.adapters.mlflow import facts
+from shardmig.adapters.mlflow.native import SOURCE
+from shardmig.adapters.mlflow.objects import changes
+from shardmig.adapters.mlflow.objects.base import ObjectClass, Stored, Tree
+from shardmig.adapters.mlflow.objects.references import Identity, identity_of, was_brought
+from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.wrappers import retrying
+from shardmig.errors import BadInput, NotFound, Permanent
+from shardmig.records import Chunk, End, Fields, FileRef, Files, Finding, Header, Piece, ProjectId, RunRef, Scope
+from shardmig.selection import Matcher
+
+FIELDS_IN_CHUNK: Final = 5_000
+FILES_IN_CHUNK: Final = 50
+
+
+class ObjectSource:
+    """The objects of one MLflow. What shardmig brought there is given as what it was before."""
+
+    def __init__(self, stores: Stores, classes: Mapping[Scope, ObjectClass]) -> None:
+        self._stores = stores
+        self._classes = classes
+
+    def by_project(self) -> Mapping[ProjectId, list[RunRef]]:
+        """Every object of the classes."""
+        return self._listed
+
+    def read(self, run: RunRef, want: Want, files: FileSink, version: str) -> Iterator[Piece]:
+        """One object as pieces. Raises BadInput for one that was loaded in part only."""
+        kind = self._classes[run.scope]
+        with mlflow_errors(run.label):
+            stored = kind.get(run.locator or run.id)
+            if was_brought(stored.tags) and stored.tags.get(facts.STATE) != facts.COMPLETE:
+                raise BadInput(f"{run.label} was never loaded to its end", hint="finish that load, or delete it")
+            yield from pieces(run, kind, stored, self._stores, want, files, version)
+
+    @cached_property
+    def _listed(self) -> dict[ProjectId, list[RunRef]]:
+        by_project: dict[ProjectId, list[RunRef]] = {}
+        for kind in self._classes.values():
+            for run in self._of_class(kind):
+                by_project.setdefault(run.project, []).append(run)
+        return by_project
+
+    def _of_class(self, kind: ObjectClass) -> Iterable[RunRef]:
+        """Of several copies of one object the whole one counts."""
+        chosen: dict[Identity, Stored] = {}
+        try:
+            with mlflow_errors(f"listing {kind.scope}"):
+                for stored in kind.all():
+                    identity = _identity(stored)
+                    held = chosen.get(identity)
+                    if held is None or _is_whole(stored) >= _is_whole(held):
+                        chosen[identity] = stored
+        except NotFound as error:  # a server that is older than this class
+            logs.get_logger().info(logs.Event.PROJECT_SKIPPED, project=kind.scope, reason=error.message)
+        return [_run_ref(kind.scope, identity, stored) for identity, stored in sorted(chosen.items())]
+
+
+def pieces(
+    run: RunRef, kind: ObjectClass, stored: Stored, stores: Stores, want: Want, files: FileSink, version: str
+) -> Iterator[Piece]:
+    """One object in canonical order."""
+    with TemporaryDirectory(prefix="shardmig-") as staging:
+        reading = _Reading(run, kind, stored, stores, want, Path(staging))
+        yield Piece(run, Header(run, SOURCE, version))
+        yield from (Piece(run, chunk) for chunk in reading.chunks(files))
+        yield Piece(run, End(reading.findings))
+
+
+class _Reading:
+    def __init__(
+        self, run: RunRef, kind: ObjectClass, stored: Stored, stores: Stores, want: Want, staging: Path
+    ) -> None:
+        self._run = run
+        self._kind = kind
+        self._stored = stored
+        self._stores = stores
+        self._matcher = Matcher(want.selection)
+        self._staging = staging
+        self._numbers = count()
+        self.findings: list[Finding] = []
+
+    def chunks(self, sink: FileSink) -> Iterator[Chunk]:
+        known = changes.decode(self._stored.tags, self._run.label)
+        fields = changes.restored(self._kind.fields(self._stored), known, self._kind.is_volatile)
+        wanted = [field for field in fields if self._matcher.wants_field(field.path, field.type)]
+        for start in range(0, len(wanted), FIELDS_IN_CHUNK):
+            yield Fields(wanted[start : start + FIELDS_IN_CHUNK])
+        if "files" in self._matcher.selection.classes:
+            for tree in self._kind.trees(self._stored):
+                yield from self._files(tree, sink)
+        for points in self._kind.points(self._stored):
+            field_type = "float_series" if self._kind.scope == "logged_models" else "string_series"
+            if self._matcher.wants_field(points.paths[0], field_type):
+                yield points
+
+    def _files(self, tree: Tree, sink: FileSink) -> Iterator[Files]:
+        artifacts = self._stores.artifacts(tree.uri)
+        refs: list[FileRef] = []
+        for path in self._paths(tree):
+            field = tree.folder + path
+            if not self._matcher.wants_field(field, "file"):
+                continue
+            try:
+                local = artifacts.on_disk(path) or self._staging / str(next(self._numbers))
+                if local.parent == self._staging:
+                    retrying(lambda path=path, local=local: artifacts.get(path, local))  # type: ignore[misc]
+                refs.append(sink.put(self._run, field, "file", local, name=path.rpartition("/")[2]))
+                if local.parent == self._staging:
+                    local.unlink()
+            except Permanent as error:
+                self.findings.append(Finding("loss", "artifact-unreadable", field, detail=error.message))
+            if len(refs) == FILES_IN_CHUNK:
+                yield Files(refs)
+                refs = []
+        if refs:
+            yield Files(refs)
+
+    def _paths(self, tree: Tree) -> Iterator[str]:
+        try:
+            yield from self._stores.paths(tree.uri)
+        except Permanent as error:
+            folder = tree.folder.rstrip("/")
+            self.findings.append(Finding("loss", "artifacts-not-listed", folder, detail=error.message))
+
+
+def _identity(stored: Stored) -> Identity:
+    return identity_of(stored.tags) if was_brought(stored.tags) else Identity(stored.project, stored.name)
+
+
+def _is_whole(stored: Stored) -> bool:
+    return stored.tags.get(facts.STATE, facts.COMPLETE) == facts.COMPLETE
+
+
+def _run_ref(scope: Scope, identity: Identity, stored: Stored) -> RunRef:
+    revision = repr((stored.revision, sorted(stored.tags.items())))
+    return RunRef(
+        project=identity.project,
+        id=identity.id,
+        scope=scope,
+        created_ms=stored.created_ms,
+        archived=stored.is_deleted,
+        parent=stored.after,
+        locator=stored.id,
+        fingerprint=blake2b(revision.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
+    )

@@ -1,0 +1,186 @@
+"""Writes objects into MLflow, finds them again by their migration keys, and reads them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal
+
+from shardmig import __version__
+from shardmig.adapters.base import FileSink, FileStore, Want, Written, scope_of
+from shardmig.adapters.mlflow import facts
+from shardmig.adapters.mlflow.objects import changes
+from shardmig.adapters.mlflow.objects.base import Facts, Making, ObjectClass, Stored
+from shardmig.adapters.mlflow.objects.reading import pieces
+from shardmig.adapters.mlflow.objects.references import References, identity_of
+from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.errors import BadInput, NotFound, TargetConflict
+from shardmig.records import (
+    Chunk,
+    End,
+    Field,
+    FileRef,
+    Files,
+    Finding,
+    Header,
+    LoadOptions,
+    MigrationKey,
+    Piece,
+    Points,
+    RunRef,
+    Scope,
+    TargetRun,
+    TargetRunId,
+)
+
+WAITS: Final = "shardmig.waits"
+"""Tag: migration keys of what an object refers to and what was not here. Once one of them is, it is written again."""
+
+Begun = tuple[Header, list[Field], Iterator[Chunk]]
+"""A stream of chunks whose header and scalar fields were taken."""
+
+
+class ObjectTarget:
+    """The part of MLflow's write side that is about objects."""
+
+    def __init__(
+        self, stores: Stores, references: References, classes: Mapping[Scope, ObjectClass], load: LoadOptions
+    ) -> None:
+        self._stores = stores
+        self._references = references
+        self._classes = classes
+        self._load = load
+
+    def find(self, key: MigrationKey) -> TargetRun | None:
+        """As WriteSide.find_run. One whose references came since then is partial: it is to be written again."""
+        with mlflow_errors(f"looking for {key}"):
+            found = self._classes[scope_of(key)].find(key)
+        runs = [TargetRun(TargetRunId(one.id), key, self._state(one), one.tags.get(facts.DIGEST, "")) for one in found]
+        return min(runs, key=lambda run: run.state != "complete", default=None)
+
+    def write(self, key: MigrationKey, digest: str, begun: Begun, files: FileStore) -> Written:
+        """As WriteSide.write_run. What is there in part is removed and made anew."""
+        header, fields, chunks = begun
+        kind = self._classes[header.run.scope]
+        with mlflow_errors(header.run.label):
+            for stored in kind.find(key):
+                if self._state(stored) == "complete" and stored.tags.get(facts.DIGEST) == digest:
+                    return Written(TargetRunId(stored.id), [])
+                self._refuse_other_content(stored)
+                kind.discard(stored)
+            return self._make(kind, self._provenance(key, digest, header), header, fields, chunks, files)
+
+    def discard(self, run: TargetRun) -> None:
+        """As WriteSide.discard_run."""
+        kind = self._classes[scope_of(run.key)]
+        with mlflow_errors(f"discarding {run.id}"):
+            try:
+                kind.discard(kind.get(run.id))
+            except NotFound:
+                return
+
+    def read(self, run: TargetRun, want: Want, files: FileSink) -> Iterator[Piece]:
+        """As WriteSide.read_run."""
+        scope = scope_of(run.key)
+        kind = self._classes[scope]
+        with mlflow_errors(f"{scope} {run.id}"):
+            stored = kind.get(run.id)
+            project, id_ = identity_of(stored.tags)
+            entity = RunRef(project=project, id=id_, scope=scope)
+            yield from pieces(entity, kind, stored, self._stores, want, files, "")
+
+    def _make(
+        self,
+        kind: ObjectClass,
+        tags: Mapping[str, str],
+        header: Header,
+        fields: list[Field],
+        chunks: Iterator[Chunk],
+        files: FileStore,
+    ) -> Written:
+        self._references.missing.clear()
+        made_of = Facts(header.run, fields)
+        rest = _Rest(chunks)
+        making = Making(made_of, tags, rest.refs, rest.points(), files)
+        stored, findings = kind.make(making)
+        findings += rest.findings()
+        known = changes.changes(fields, kind.fields(stored), kind.is_volatile)
+        findings += _changed(kind, known, {finding.field for finding in findings})
+        is_whole = not any(finding.kind == "loss" for finding in [*findings, *rest.end.findings])
+        end_tags = changes.encode(known)
+        if self._references.missing:
+            end_tags[WAITS] = " ".join(dict.fromkeys(self._references.missing))
+        if is_whole:
+            end_tags |= {facts.STATE: facts.COMPLETE}
+        kind.tag(stored, end_tags)
+        own = Finding("note", "own-ids", detail="what MLflow sets by itself is new: ids, times, locations")
+        return Written(TargetRunId(stored.id), [*findings, own])
+
+    def _state(self, stored: Stored) -> Literal["complete", "partial"]:
+        if stored.tags.get(facts.STATE) != facts.COMPLETE:
+            return "partial"
+        waits = stored.tags.get(WAITS, "").split()
+        return "partial" if any(self._references.find(MigrationKey(key)) for key in waits) else "complete"
+
+    def _refuse_other_content(self, stored: Stored) -> None:
+        is_complete = self._state(stored) == "complete"
+        if is_complete and self._load.on_existing != "replace":
+            raise TargetConflict(
+                f"MLflow holds this as {stored.id}, whole but with other content",
+                hint="--on-existing replace writes it anew",
+            )
+
+    def _provenance(self, key: MigrationKey, digest: str, header: Header) -> dict[str, str]:
+        return {
+            facts.KEY: key,
+            facts.STATE: facts.LOADING,
+            facts.DIGEST: digest,
+            "shardmig.source": " ".join(filter(None, (header.source, header.source_version))),
+            facts.PROJECT: header.run.project,
+            facts.RUN_ID: header.run.id,
+            "shardmig.scope": header.run.scope,
+            "shardmig.version": __version__,
+        }
+
+
+class _Rest:
+    """What comes behind the scalar fields: files, then points, then End."""
+
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
+        self._chunks = chunks
+        self._first: Chunk | None = None
+        self.refs: list[FileRef] = []
+        self.end = End([Finding("loss", "run-cut", detail="its chunks end without End: what was read is not whole")])
+        for chunk in chunks:
+            if not isinstance(chunk, Files):
+                self._first = chunk
+                break
+            self.refs += chunk.files
+
+    def points(self) -> Iterator[Points]:
+        """All points; afterwards End is known."""
+        chunk = self._first
+        while chunk is not None:
+            if isinstance(chunk, End):
+                self.end = chunk
+                self._first = None
+                return
+            if not isinstance(chunk, Points):
+                raise BadInput(f"{type(chunk).__name__} among the points")
+            yield chunk
+            self._first = chunk = next(self._chunks, None)
+
+    def findings(self) -> list[Finding]:
+        """What was not taken, and an End that did not come."""
+        left = sorted({path for points in self.points() for path in points.paths})
+        lost = [Finding("loss", "unknown-series", path, detail="MLflow has no place for it") for path in left]
+        return [*lost, *(finding for finding in self.end.findings if finding.code == "run-cut")]
+
+
+def _changed(kind: ObjectClass, known: list[changes.Change], told: set[str]) -> list[Finding]:
+    """What MLflow made something else of, beyond what it always makes by itself."""
+    return [
+        Finding("approximation", "changed-by-mlflow", change.path, detail="kept in tags, exact")
+        for change in known
+        if change.path not in told and not kind.is_volatile(change.path) and not kind.is_own(change.path)
+    ]
