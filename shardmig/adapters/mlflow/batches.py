@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
@@ -74,7 +74,8 @@ class Batches:
     def flush(self) -> None:
         """Send everything. Raises what the first failing request raised, after the others have ended."""
         params = [Param(key, value) for key, value in self._params.items()]
-        lanes = [_Lane(params[lane :: self._lanes]) for lane in range(self._lanes)]
+        blocks = [params[start : start + MAX_PARAMS] for start in range(0, len(params), MAX_PARAMS)]
+        lanes = [_Lane([*chain.from_iterable(blocks[lane :: self._lanes])]) for lane in range(self._lanes)]
         home: dict[str, _Lane] = {}
         for metrics in self._metrics:
             for key, rows in metrics.spans():
