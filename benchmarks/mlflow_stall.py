@@ -16,6 +16,7 @@ from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 
+from shardmig.adapters.mlflow.credentials import Credentials, Login
 from shardmig.adapters.mlflow.database import prepare_database
 from shardmig.adapters.mlflow.http import HttpClient
 from tests.servers.mlflow import MlflowServer, mlflow_server
@@ -48,13 +49,13 @@ def plain(server: MlflowServer) -> Callable[[], object]:
 
 
 def ours(server: MlflowServer) -> Callable[[], object]:
-    client = HttpClient(server.uri, connections=1, timeout_s=30)
+    client = HttpClient(server.uri, Login(Credentials()), connections=1, timeout_s=30)
     return lambda: client.read("/health", {})
 
 
 def fresh(server: MlflowServer) -> Callable[[], object]:
     def call() -> None:
-        client = HttpClient(server.uri, connections=1, timeout_s=30)
+        client = HttpClient(server.uri, Login(Credentials()), connections=1, timeout_s=30)
         client.read("/health", {})
         client.close()
 

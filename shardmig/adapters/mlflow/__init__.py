@@ -15,6 +15,7 @@ from shardmig.records import LoadOptions
 
 def open_target(options: Mapping[str, str], load: LoadOptions) -> WriteSide:
     """The write side. Raises UsageError for its options, MissingExtra where mlflow is needed and not installed."""
+    from shardmig.adapters.mlflow.credentials import Login, credentials_of
     from shardmig.adapters.mlflow.http import HttpClient
     from shardmig.adapters.mlflow.rest import RestStore
     from shardmig.adapters.mlflow.target import MlflowTarget
@@ -23,7 +24,8 @@ def open_target(options: Mapping[str, str], load: LoadOptions) -> WriteSide:
     if not chosen.is_http:
         return MlflowTarget(lambda: _database_store(chosen), None, chosen, load)
     most = chosen.connections + chosen.artifact_workers
-    http = HttpClient(chosen.tracking_uri, connections=most, timeout_s=chosen.timeout_s)
+    login = Login(credentials_of("target", chosen.credentials_file), chosen.tracking_uri)
+    http = HttpClient(chosen.tracking_uri, login, connections=most, timeout_s=chosen.timeout_s)
     return MlflowTarget(lambda: RestStore(http, connections=chosen.connections), http, chosen, load)
 
 

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client for MLflow's REST API: keep-alive, TLS, MLflow's own credentials, no delayed ACKs.
+"""A small HTTP/1.1 client for MLflow's REST API: keep-alive, TLS, no delayed ACKs.
 
 MLflow's server with more than one worker (its default is 4) sends headers and body apart on sockets with Nagle's
 algorithm, so each keep-alive response waits about 43 ms for the client's delayed ACK (measured). Asking Linux for
@@ -7,10 +7,8 @@ immediate ACKs after each send and receive takes that wait away (measured: 44 ms
 
 from __future__ import annotations
 
-import base64
 import http.client
 import io
-import os
 import queue
 import socket
 import ssl
@@ -19,12 +17,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, TypeVar, cast
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from shardmig.adapters.mlflow.credentials import Login
 from shardmig.adapters.mlflow.refusals import network_errors, response_error
-from shardmig.errors import Unavailable, UsageError
+from shardmig.errors import Unavailable
 
 T = TypeVar("T")
 
@@ -32,17 +31,18 @@ IDLE_S: Final = 4.0
 """A connection idle for longer is not used again: uvicorn closes after 5 s."""
 BLOCK_BYTES: Final = 1 << 20
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+_AGENT: Final = {"User-Agent": "shardmig"}
 _JSON: Final = {"Content-Type": "application/json"}
 
 
 class HttpClient:
     """Talks to one MLflow server over a few kept connections. Safe to use from several threads."""
 
-    def __init__(self, url: str, *, connections: int, timeout_s: float) -> None:
+    def __init__(self, url: str, login: Login, *, connections: int, timeout_s: float) -> None:
         parts = urlsplit(url)
         self._host, self._port, self._prefix = parts.hostname or "", parts.port, parts.path.rstrip("/")
-        self._tls = _tls_context() if parts.scheme == "https" else None
-        self._headers = _credentials(parts.username, parts.password) | {"User-Agent": "shardmig"}
+        self._tls = login.tls() if parts.scheme == "https" else None
+        self._login = login
         self._timeout_s = timeout_s
         self._idle: queue.LifoQueue[tuple[_Connection, float]] = queue.LifoQueue()
         self._slots = threading.BoundedSemaphore(connections)
@@ -89,7 +89,9 @@ class HttpClient:
         self, method: str, target: str, body: bytes | BinaryIO | None, headers: dict[str, str], *, once: bool = False
     ) -> Iterator[http.client.HTTPResponse]:
         with self._slots, network_errors(f"{method} {target.partition('?')[0]}"):
-            connection, response = self._send(method, self._prefix + target, body, self._headers | headers, once)
+            connection, response = self._send(
+                method, self._prefix + target, body, self._login.headers() | _AGENT | headers, once
+            )
             try:
                 if response.status >= 400:
                     raise response_error(method, target, response)
@@ -182,36 +184,3 @@ class _EagerReader(io.RawIOBase):
 def _acknowledge_at_once(sock: socket.socket) -> None:
     if _QUICKACK is not None:
         sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-
-
-def _tls_context() -> ssl.SSLContext:
-    """TLS as MLflow's client is configured: $MLFLOW_TRACKING_{INSECURE_TLS,SERVER_CERT_PATH,CLIENT_CERT_PATH}."""
-    authorities = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or os.environ.get("REQUESTS_CA_BUNDLE")
-    try:
-        context = ssl.create_default_context(cafile=authorities)
-        if certificate := os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
-            context.load_cert_chain(certificate)
-    except OSError as error:
-        raise UsageError(f"a TLS certificate cannot be read: {error}") from error
-    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _credentials(user: str | None, password: str | None) -> dict[str, str]:
-    """The headers that say who calls, from MLflow's own environment variables (or the tracking URI's userinfo)."""
-    for variable in ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4"):
-        if os.environ.get(variable, "").lower() not in ("", "false", "0"):
-            raise UsageError(f"${variable} is not supported: use a user name and password, or a token")
-    headers = {}
-    if workspace := os.environ.get("MLFLOW_WORKSPACE"):
-        headers["X-MLFLOW-WORKSPACE"] = workspace
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME") or unquote(user or "")
-    password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or unquote(password or "")
-    if user and password:
-        text = base64.b64encode(f"{user}:{password}".encode()).decode()
-        return headers | {"Authorization": f"Basic {text}"}
-    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-        return headers | {"Authorization": f"Bearer {token}"}
-    return headers

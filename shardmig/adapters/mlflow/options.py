@@ -18,9 +18,14 @@ _DATABASES: Final = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
 
 
 class TrackingOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
-    """Where MLflow is, whether it is written or read."""
+    """Where MLflow is, whether it is written or read.
+
+    tracking_uri       http(s) server or database
+    credentials_file   TOML file that says who calls the server (see `credentials`); default: MLflow's environment variables
+    """
 
     tracking_uri: str = ""
+    credentials_file: str = ""
 
     @property
     def scheme(self) -> str:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from shardmig.adapters.mlflow.credentials import Credentials, Login
 from shardmig.adapters.mlflow.histories import ROWS_HELD, History
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.rest import MOST_HISTORY, RestStore
@@ -73,7 +74,7 @@ def test_a_point_that_comes_twice_means_that_the_pages_moved() -> None:
 
 
 def read(server: Server) -> list[Metrics]:
-    http = HttpClient(server.uri, connections=1, timeout_s=5)
+    http = HttpClient(server.uri, Login(Credentials()), connections=1, timeout_s=5)
     store = RestStore(http, connections=1)
     try:
         return list(store.history(RUN, ["a", "b"], 100_000))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import threading
 from collections.abc import Iterator
@@ -10,10 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from shardmig import errors
+from shardmig.adapters.mlflow.credentials import Credentials, Login
 from shardmig.adapters.mlflow.http import HttpClient
 from tests.servers.scripted import Server, scripted_server
 
 __all__ = ["scripted_server"]
+
+ANYBODY = Login(Credentials())
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def server(scripted_server: Server) -> Server:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[HttpClient]:
-    client = HttpClient(f"{server.uri}/mlflow", connections=2, timeout_s=5)
+    client = HttpClient(f"{server.uri}/mlflow", ANYBODY, connections=2, timeout_s=5)
     yield client
     client.close()
 
@@ -92,44 +94,16 @@ def test_an_answer_that_is_no_json_is_transient(server: Server, client: HttpClie
 
 def test_no_server_is_transient() -> None:
     with pytest.raises(errors.Unavailable):
-        HttpClient("http://127.0.0.1:9", connections=1, timeout_s=5).call("GET", "/api", object)
+        HttpClient("http://127.0.0.1:9", ANYBODY, connections=1, timeout_s=5).call("GET", "/api", object)
 
 
 def test_a_silent_server_times_out(server: Server) -> None:
     release = threading.Event()
     server.finish_request = lambda *_: release.wait(5)  # type: ignore[method-assign, assignment]
-    client = HttpClient(server.uri, connections=1, timeout_s=0.2)
+    client = HttpClient(server.uri, ANYBODY, connections=1, timeout_s=0.2)
     with pytest.raises(errors.TimedOut):
         client.call("GET", "/api", object)
     release.set()
-
-
-@pytest.mark.parametrize(
-    ("environment", "header"),
-    [
-        ({}, None),
-        ({"MLFLOW_TRACKING_TOKEN": "t"}, "Bearer t"),
-        (
-            {"MLFLOW_TRACKING_USERNAME": "u", "MLFLOW_TRACKING_PASSWORD": "pä", "MLFLOW_TRACKING_TOKEN": "t"},
-            "Basic " + base64.b64encode("u:pä".encode()).decode(),
-        ),
-    ],
-)
-def test_credentials_are_mlflows_own(
-    server: Server, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], header: str | None
-) -> None:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    client = HttpClient(server.uri, connections=1, timeout_s=5)
-    client.call("GET", "/api", object)
-    client.close()
-    assert server.asked[0][2].get("Authorization") == header
-
-
-def test_an_unsupported_way_to_sign_in_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_AWS_SIGV4", "true")
-    with pytest.raises(errors.UsageError, match="SIGV4"):
-        HttpClient("http://h", connections=1, timeout_s=5)
 
 
 def test_files_go_up_and_down_with_quoted_names(server: Server, client: HttpClient) -> None:

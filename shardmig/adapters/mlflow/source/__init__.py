@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shardmig.adapters.base import ReadSide
 from shardmig.adapters.mlflow.source.options import SourceOptions, parse_options
 
+if TYPE_CHECKING:
+    from shardmig.adapters.mlflow.http import HttpClient
+    from shardmig.adapters.mlflow.objects.reading import ObjectSource
+
 
 def open_source(options: Mapping[str, str]) -> ReadSide:
     """The read side. Raises UsageError for its options, MissingExtra where mlflow is needed and not installed."""
+    from shardmig.adapters.mlflow.credentials import Login, credentials_of
     from shardmig.adapters.mlflow.http import HttpClient
     from shardmig.adapters.mlflow.rest import RestStore
     from shardmig.adapters.mlflow.source.reader import MlflowSource
@@ -25,8 +31,22 @@ def open_source(options: Mapping[str, str]) -> ReadSide:
         return _folder_source(chosen.folder)
     if not chosen.is_http:
         return _database_source(chosen)
-    http = HttpClient(chosen.tracking_uri, connections=chosen.connections + FETCHERS, timeout_s=chosen.timeout_s)
-    return MlflowSource(RestStore(http, connections=chosen.connections), http)
+    login = Login(credentials_of("source", chosen.credentials_file), chosen.tracking_uri)
+    most = chosen.connections + FETCHERS
+    http = HttpClient(chosen.tracking_uri, login, connections=most, timeout_s=chosen.timeout_s)
+    store = RestStore(http, connections=chosen.connections)
+    return MlflowSource(store, http, objects=_objects(chosen, http), scopes=chosen.scopes)
+
+
+def _objects(options: SourceOptions, http: HttpClient | None) -> ObjectSource:
+    from shardmig.adapters.mlflow.database.uri import driver_uri
+    from shardmig.adapters.mlflow.objects.classes import classes
+    from shardmig.adapters.mlflow.objects.reading import ObjectSource
+    from shardmig.adapters.mlflow.objects.references import References
+    from shardmig.adapters.mlflow.objects.stores import Stores
+
+    stores = Stores(options.tracking_uri if http else driver_uri(options.tracking_uri), http)
+    return ObjectSource(stores, classes(stores, References(stores), options.scopes))
 
 
 def _folder_source(folder: Path) -> ReadSide:
@@ -50,4 +70,4 @@ def _database_source(options: SourceOptions) -> ReadSide:
             f"an MLflow database needs the package {error.name!r}", hint="pip install 'shardmig[mlflow]'"
         ) from error
     store, _ = open_store(options.tracking_uri, ClientStore(driver_uri(options.tracking_uri)))
-    return MlflowSource(store, None)
+    return MlflowSource(store, None, objects=_objects(options, None), scopes=options.scopes)
