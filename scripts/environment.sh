@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Sourced by the scripts beside it: sets `root` and puts shardmig and its tools first on PATH.
+# `extras`, if set before, are the optional dependencies that are needed.
 # Makes .venv from uv.lock on first use and again when uv.lock or pyproject.toml has changed; otherwise costs nothing.
 # Packages come from where pip and uv of this machine are told to get them. Needs Python 3.11, 3.12 or 3.13.
 
@@ -33,16 +34,18 @@ find_uv() {
 }
 
 make_environment() {
-    local stamp="$root/.venv/.made-from-lock" python uv
+    local extras="${extras:-mlflow neptune postgres}" python uv extra
+    local stamp="$root/.venv/.made-from-lock.${extras// /-}" flags=()
     if [ "$stamp" -nt "$root/uv.lock" ] && [ "$stamp" -nt "$root/pyproject.toml" ]; then
         return
     fi
+    for extra in $extras; do flags+=(--extra "$extra"); done
     python="$root/.venv/bin/python"
     [ -x "$python" ] || python="$(find_python)"
     uv="$(find_uv "$python")"
     # --inexact: what somebody has added to the environment stays.
     (cd "$root" && UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT="$root/.venv" VIRTUAL_ENV='' \
-        "$uv" sync --quiet --frozen --inexact --python "$python" --extra all) >&2 &&
+        "$uv" sync --quiet --frozen --inexact --python "$python" "${flags[@]}") >&2 &&
         touch "$stamp"
 }
 
