@@ -115,6 +115,13 @@ def target_of(flags: TargetFlags) -> AdapterSpec:
     return target
 
 
+def database_uri(uri: str) -> str:
+    """A database to be copied row by row, a SQLite file by its absolute path. Raises UsageError for a password in it."""
+    if _password(uri):
+        raise UsageError(f"the URI {_hidden(uri)} holds a password, which ps shows", hint="leave it to ~/.pgpass")
+    return _anchored(uri)
+
+
 def check_not_onto_itself(source: AdapterSpec, target: AdapterSpec) -> None:
     """Raises UsageError for a copy that would put every run beside itself; under other names it is a copy."""
     uri = source.options.get("tracking-uri")
@@ -258,6 +265,10 @@ def _without_password(variable: str) -> str:
     uri = os.environ.get(variable, "")
     password = _password(uri)
     return uri.replace(f":{password}@", "@", 1) if password else uri
+
+
+def _hidden(uri: str) -> str:
+    return uri.replace(f":{_password(uri)}@", ":…@", 1)
 
 
 def _password(uri: str) -> str:

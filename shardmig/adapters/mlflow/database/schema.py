@@ -12,7 +12,15 @@ from typing import Final, cast
 
 from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
 from mlflow.store.db import utils as mlflow_db
-from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
+from mlflow.store.tracking.dbmodels.models import (
+    SqlExperiment,
+    SqlExperimentTag,
+    SqlLatestMetric,
+    SqlMetric,
+    SqlParam,
+    SqlRun,
+    SqlTag,
+)
 from sqlalchemy import Column, MetaData, String, Table, inspect, select
 from sqlalchemy.engine import make_url
 
@@ -23,6 +31,7 @@ KNOWN_REVISIONS: Final = frozenset({"dc11669786a5"})
 """Schema revisions against which every API answer was compared (tests/contract/mlflow): MLflow 3.17.2."""
 
 EXPERIMENTS: Final = cast("Table", SqlExperiment.__table__)
+EXPERIMENT_TAGS: Final = cast("Table", SqlExperimentTag.__table__)
 RUNS: Final = cast("Table", SqlRun.__table__)
 TAGS: Final = cast("Table", SqlTag.__table__)
 PARAMS: Final = cast("Table", SqlParam.__table__)

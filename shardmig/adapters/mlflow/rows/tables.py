@@ -1,0 +1,70 @@
+"""MLflow's tables as far as a copy must know them. The columns come from the installed MLflow itself."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+import mlflow.store.model_registry.dbmodels.models
+import mlflow.store.tracking.dbmodels.models
+import mlflow.store.workspace.dbmodels.models  # noqa: F401 (all three fill the metadata)
+from mlflow.prompt.constants import PROMPT_EXPERIMENT_IDS_TAG_KEY
+from mlflow.store.db.base_sql_model import Base
+from mlflow.utils.mlflow_tags import MLFLOW_ARTIFACT_LOCATION
+from sqlalchemy import JSON, Boolean, Date, Table
+
+VOLATILE: Final = frozenset({"jobs", "job_locks", "scheduler_leases", "sql_trace_rollup_rebuild_queue"})
+"""What a running server is doing: of no use in another one."""
+
+COUNTED: Final = frozenset(
+    {"sql_assessment_daily_rollups", "sql_span_cost_daily_rollups", "sql_trace_metric_daily_rollups"}
+)
+"""Their id is a counter that nothing refers to: the target gives its own."""
+
+SEEDED: Final[dict[str, tuple[str, Any]]] = {"experiments": ("experiment_id", 0), "workspaces": ("name", "default")}
+"""The one row that MLflow gives each of these in every new database, told by a column and its value."""
+
+URIS: Final[dict[str, tuple[str, ...]]] = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
+"""Columns that say where files lie."""
+
+URI_TAGS: Final[dict[str, str]] = {"trace_tags": MLFLOW_ARTIFACT_LOCATION}
+"""Tables of (key, value) in which the value of this key says where files lie."""
+
+EXPERIMENT_LISTS: Final[dict[str, str]] = {"registered_model_tags": PROMPT_EXPERIMENT_IDS_TAG_KEY}
+"""Tables of (key, value) in which the value of this key is a list of experiment ids between commas."""
+
+
+@cache
+def copied() -> tuple[Table, ...]:
+    """The tables that are copied; those that others refer to come first."""
+    return tuple(table for table in Base.metadata.sorted_tables if table.name not in VOLATILE)
+
+
+@cache
+def columns(table: Table) -> tuple[str, ...]:
+    """The columns that are copied: all but those that the database computes."""
+    counters = {"id"} if table.name in COUNTED else set()
+    return tuple(column.name for column in table.columns if column.computed is None and column.name not in counters)
+
+
+@cache
+def key(table: Table) -> tuple[str, ...]:
+    """The columns that tell a row from every other."""
+    return tuple(column.name for column in table.primary_key.columns)
+
+
+@cache
+def flags(table: Table) -> tuple[int, ...]:
+    """Positions of truth values among `columns`."""
+    return tuple(at for at, name in enumerate(columns(table)) if isinstance(table.columns[name].type, Boolean))
+
+
+@cache
+def texts(table: Table) -> frozenset[str]:
+    """Columns of JSON documents and days, which only some databases have types for: their texts are copied."""
+    return frozenset(name for name in columns(table) if isinstance(table.columns[name].type, JSON | Date))
