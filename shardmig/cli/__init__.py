@@ -1,6 +1,6 @@
 """The command line: parses, asks the coordinator or the archive, and speaks. The only package that prints or exits.
 
-flags and groups: every option · asked: what they ask for · moving, looking: the commands · speech: stdout, stderr,
+flags and groups: every option · asked: what they ask for · moving, models, looking, audit: the commands · speech: stdout, stderr,
 errors · exits: the exit codes · app: all of it together.
 """
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from shardmig import __version__
-from shardmig.cli import looking, moving
+from shardmig.cli import audit, copying, looking, models, moving
 from shardmig.cli.exits import MEANINGS, ExitCode
 from shardmig.cli.flags import SpeechFlags
 from shardmig.cli.groups import grouped
@@ -32,9 +32,11 @@ app: Final = typer.Typer(
 _COMMANDS: Final[tuple[Callable[..., int], ...]] = (
     moving.plan,
     moving.export,
+    models.export_models,
     moving.load,
     moving.migrate,
     moving.verify,
+    audit.audit,
     looking.status,
     moving.retry,
     looking.summary,
@@ -43,6 +45,11 @@ _COMMANDS: Final[tuple[Callable[..., int], ...]] = (
 )
 for _command in _COMMANDS:
     app.command()(grouped(spoken(_command)))
+
+_copy: Final = typer.Typer(help="Copy from one MLflow into another.", rich_markup_mode=None)
+for _name, _copier in copying.COMMANDS.items():
+    _copy.command(_name)(grouped(spoken(_copier)))
+app.add_typer(_copy, name="copy")
 
 
 def _print_version(wanted: bool) -> None:

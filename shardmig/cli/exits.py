@@ -37,7 +37,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.USAGE: "the command line or the configuration is wrong",
     ExitCode.FAILED_RUNS: "some runs failed, or the source or target refused; what is done is kept",
     ExitCode.PLAN: "the plan or the source changed since the migration was planned",
-    ExitCode.DIFFERENCES: "verify found differences",
+    ExitCode.DIFFERENCES: "verify found differences, or audit something that is missing",
     ExitCode.LOCKED: "another process is executing this migration",
     ExitCode.STOPPED: "stopped, since nothing further could succeed (credentials, quota, disk); resumable",
     ExitCode.INTERRUPTED: "interrupted: the same command again goes on",
@@ -45,6 +45,7 @@ MEANINGS: dict[ExitCode, str] = {
 
 _COMPLETE: dict[str, str] = {
     "export": "complete: every selected run is in the archive",
+    "export-models": "complete: every selected model and version is in the archive",
     "load": "complete: every selected run is in the target",
     "migrate": "complete: every selected run is in the archive and in the target",
     "verify": "complete: every compared run is equal, or differs only as the target forces it to (approximated)",

@@ -11,6 +11,37 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+Workspace = Annotated[str | None, Option(help="All its projects, unless -p names some (Neptune servers).")]
+ProjectPattern = Annotated[
+    list[str] | None,
+    Option(metavar="REGEX", help="Only projects whose name it is found in (Neptune servers). Repeatable."),
+]
+ProjectExcludePattern = Annotated[
+    list[str] | None,
+    Option(metavar="REGEX", help="No project whose name it is found in (Neptune servers). Repeatable."),
+]
+ApiTokenFile = Annotated[Path | None, Option(metavar="FILE", help="Holds the API token. Default: $NEPTUNE_API_TOKEN.")]
+ApiToken = Annotated[str | None, Option(hidden=True)]
+SourceOption = Annotated[
+    list[str] | None, Option(metavar="KEY=VALUE", help="Any other option of the source. Repeatable.")
+]
+Projects = Annotated[
+    list[str] | None,
+    Option("-p", "--project", "--project-ids", metavar="WS/NAME", help="Only this project. Repeatable."),
+]
+Attributes = Annotated[
+    list[str] | None,
+    Option("-a", "--attributes", metavar="REGEX", help="Only fields that match; given several times: exact names."),
+]
+ExcludeAttributes = Annotated[str, Option(metavar="REGEX", help="Not the fields that match.")]
+Classes = Annotated[
+    list[str] | None,
+    Option("-c", "--classes", metavar="CLASS", help="Only parameters, metrics, series or files. Repeatable."),
+]
+ExcludeClasses = Annotated[
+    list[str] | None, Option("--exclude", metavar="CLASS", help="Not the fields of this class. Repeatable.")
+]
+
 
 @dataclass(frozen=True)
 class ArchiveFlags:
@@ -48,29 +79,54 @@ class SourceFlags:
             show_default=False,
         ),
     ] = None
-    workspace: Annotated[str | None, Option(help="All its projects, unless -p names some (Neptune servers).")] = None
-    project_pattern: Annotated[
-        list[str] | None,
-        Option(metavar="REGEX", help="Only projects whose name it is found in (Neptune servers). Repeatable."),
-    ] = None
-    project_exclude_pattern: Annotated[
-        list[str] | None,
-        Option(metavar="REGEX", help="No project whose name it is found in (Neptune servers). Repeatable."),
-    ] = None
+    workspace: Workspace = None
+    project_pattern: ProjectPattern = None
+    project_exclude_pattern: ProjectExcludePattern = None
     runs_query: Annotated[
         str | None, Option("-q", "--runs-query", metavar="NQL", help="Only runs that it finds (Neptune servers).")
     ] = None
-    api_token_file: Annotated[
-        Path | None, Option(metavar="FILE", help="Holds the API token. Default: $NEPTUNE_API_TOKEN.")
-    ] = None
+    api_token_file: ApiTokenFile = None
     lineage: Annotated[bool, Option("--lineage", help="Also the points that forks inherit (neptune3).")] = False
     include_metric_previews: Annotated[
         bool, Option("--include-metric-previews", help="Also points that were never committed (neptune3).")
     ] = False
-    source_option: Annotated[
-        list[str] | None, Option(metavar="KEY=VALUE", help="Any other option of the source. Repeatable.")
+    source_option: SourceOption = None
+    api_token: ApiToken = None
+
+
+@dataclass(frozen=True)
+class ModelArchiveFlags:
+    """Where models and their versions are written: apart from runs, as neptune-exporter does."""
+
+    data_path: Annotated[Path, Option("-d", "--data-path", help="Parquet part of the archive.")] = Path(
+        "exports/model_data"
+    )
+    files_path: Annotated[Path, Option("-f", "--files-path", help="Files part of the archive.")] = Path(
+        "exports/model_files"
+    )
+
+
+@dataclass(frozen=True)
+class ModelFlags:
+    """Which models of a Neptune 2.x server, and which of their fields."""
+
+    projects: Projects = None
+    workspace: Workspace = None
+    project_pattern: ProjectPattern = None
+    project_exclude_pattern: ProjectExcludePattern = None
+    models_query: Annotated[
+        str | None, Option("-q", "--models-query", metavar="NQL", help="Only models that it finds, and their versions.")
     ] = None
-    api_token: Annotated[str | None, Option(hidden=True)] = None
+    include_archived_models: Annotated[bool, Option("--include-archived-models", help="Also models in the trash.")] = (
+        False
+    )
+    attributes: Attributes = None
+    exclude_attributes: ExcludeAttributes = ""
+    classes: Classes = None
+    exclude: ExcludeClasses = None
+    api_token_file: ApiTokenFile = None
+    source_option: SourceOption = None
+    api_token: ApiToken = None
 
 
 @dataclass(frozen=True)
@@ -119,10 +175,7 @@ class LoadFlags:
 class SelectionFlags:
     """Which runs and which of their fields."""
 
-    projects: Annotated[
-        list[str] | None,
-        Option("-p", "--project", "--project-ids", metavar="WS/NAME", help="Only this project. Repeatable."),
-    ] = None
+    projects: Projects = None
     runs: Annotated[
         list[str] | None,
         Option("-r", "--runs", metavar="REGEX", help="Only runs whose id matches; given several times: exact ids."),
@@ -130,18 +183,10 @@ class SelectionFlags:
     run_ids: Annotated[
         Path | None, Option(metavar="FILE", help="Only the runs listed in FILE: one id per line, # begins a comment.")
     ] = None
-    attributes: Annotated[
-        list[str] | None,
-        Option("-a", "--attributes", metavar="REGEX", help="Only fields that match; given several times: exact names."),
-    ] = None
-    exclude_attributes: Annotated[str, Option(metavar="REGEX", help="Not the fields that match.")] = ""
-    classes: Annotated[
-        list[str] | None,
-        Option("-c", "--classes", metavar="CLASS", help="Only parameters, metrics, series or files. Repeatable."),
-    ] = None
-    exclude: Annotated[
-        list[str] | None, Option("--exclude", metavar="CLASS", help="Not the fields of this class. Repeatable.")
-    ] = None
+    attributes: Attributes = None
+    exclude_attributes: ExcludeAttributes = ""
+    classes: Classes = None
+    exclude: ExcludeClasses = None
     created_after: Annotated[
         str | None, Option(metavar="DATE", help="Only runs created at DATE (ISO, UTC unless it names a zone) or later.")
     ] = None

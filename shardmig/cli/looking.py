@@ -88,14 +88,15 @@ def ls(
     """
     from shardmig.archive.reader import ArchiveReader
     from shardmig.cli import asked
-    from shardmig.report import inventory, tree
+    from shardmig.records import SCOPES
+    from shardmig.report import tree
 
     reader = ArchiveReader(asked.existing_archive_of(archive))
     if not project:
         projects = [tree.ProjectLine(one, sum(1 for _ in reader.runs(one))) for one in reader.projects()]
         speech.answer(projects, tree.projects_shown(projects))
     elif not run:
-        listed = [one for scope in inventory.SCOPES for one in reader.runs(_project(reader, project), scope)]
+        listed = [one for scope in SCOPES for one in reader.runs(_project(reader, project), scope)]
         lines = [tree.run_line(one, _run_state(reader, one)) for one in listed]
         speech.answer(lines, tree.runs_shown(lines))
     else:
@@ -145,7 +146,7 @@ def show(
 
 def find_run(reader: ArchiveReader, run: str, project: str = "") -> RunRef:
     """The run with this id, or with this label as messages name it. Raises UsageError when there is none, or several."""
-    from shardmig.report.inventory import SCOPES
+    from shardmig.records import SCOPES
 
     projects = [_project(reader, project)] if project else list(reader.projects())
     found = [

@@ -57,6 +57,7 @@ def plan(
 
     if source.source is None and target.target is None:
         raise UsageError("nothing to plan", hint="give --source (export), --target (load) or both (migrate)")
+    take_token(source.api_token, speech)
     phases = [name for name, given in (("export", source.source), ("load", target.target)) if given is not None]
     chosen = asked.selection_of(selection, plain_id_is_exact=phases == ["load"])
     paths = asked.archive_of(archive) if source.source else asked.existing_archive_of(archive)
@@ -94,9 +95,7 @@ def export(
     from shardmig import planner
     from shardmig.cli import asked
 
-    if source.api_token is not None:
-        speech.say("shardmig: ps and the shell's history show --api-token; set NEPTUNE_API_TOKEN instead")
-        os.environ["NEPTUNE_API_TOKEN"] = source.api_token
+    take_token(source.api_token, speech)
     paths, chosen = asked.archive_of(archive), asked.selection_of(selection)
     request = planner.Request(
         phases=("export",),
@@ -105,7 +104,7 @@ def export(
         selection=chosen,
         update=update,
     )
-    return _execute("export", request, execution, watch, speech)
+    return carry_out("export", request, execution, watch, speech)
 
 
 def load(
@@ -139,7 +138,7 @@ def load(
         load=asked.load_options_of(load),
         update=update,
     )
-    return _execute("load", request, execution, watch, speech)
+    return carry_out("load", request, execution, watch, speech)
 
 
 def migrate(
@@ -162,6 +161,7 @@ def migrate(
     from shardmig import planner
     from shardmig.cli import asked
 
+    take_token(source.api_token, speech)
     paths, chosen = asked.archive_of(archive), asked.selection_of(selection)
     read, written = asked.source_of(source, chosen.projects, paths), asked.target_of(target)
     asked.check_not_onto_itself(read, written)
@@ -174,7 +174,7 @@ def migrate(
         load=asked.load_options_of(load),
         update=update,
     )
-    return _execute("migrate", request, execution, watch, speech)
+    return carry_out("migrate", request, execution, watch, speech)
 
 
 def verify(
@@ -210,7 +210,7 @@ def verify(
         load=asked.load_options_of(load),
         sample=sample,
     )
-    return _execute("verify", request, execution, watch, speech)
+    return carry_out("verify", request, execution, watch, speech)
 
 
 def retry(
@@ -241,7 +241,15 @@ def retry(
     return _tell("retry", report, paths, watch, speech)
 
 
-def _execute(command: str, request: Request, execution: ExecutionFlags, watch: WatchFlags, speech: Speech) -> int:
+def take_token(token: str | None, speech: Speech) -> None:
+    """Use a token of the command line, for scripts of neptune-exporter, and say what is wrong with it."""
+    if token is not None:
+        speech.say("shardmig: ps and the shell's history show --api-token; set NEPTUNE_API_TOKEN instead")
+        os.environ["NEPTUNE_API_TOKEN"] = token
+
+
+def carry_out(command: str, request: Request, execution: ExecutionFlags, watch: WatchFlags, speech: Speech) -> int:
+    """Carry a request out as `command`, and tell how it ended."""
     from shardmig import coordinator
 
     settings = _settings(execution)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
 
 import msgspec
 from rich.console import RenderableType
@@ -16,11 +15,9 @@ from rich.text import Text
 from shardmig.archive.layout import project_folder
 from shardmig.archive.reader import ArchiveReader
 from shardmig.errors import BadInput
-from shardmig.records import FILE_TYPES, ArchivePaths, FieldType, ProjectId, RunRef, Scope
+from shardmig.records import FILE_TYPES, SCOPES, ArchivePaths, FieldType, ProjectId, RunRef, Scope
 from shardmig.report import terminal, words
 from shardmig.report.contents import FieldContents, contents_of
-
-SCOPES: Final[tuple[Scope, ...]] = ("runs", "models", "model_versions")
 
 
 class ProjectInventory(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,9 +13,10 @@ from shardmig.adapters.registry import open_source
 from shardmig.archive.files import ArchiveFiles
 from shardmig.archive.layout import sanitize
 from shardmig.archive.reader import ArchiveReader
+from shardmig.archive.receipts import NewerFormat
 from shardmig.archive.spool import RunSpool, spooled_chunks
 from shardmig.archive.writer import compact
-from shardmig.errors import AdapterError, Fatal, TargetConflict, Unavailable
+from shardmig.errors import AdapterError, BadInput, Fatal, TargetConflict, Unavailable
 from shardmig.logs import Event
 from shardmig.records import (
     End,
@@ -27,6 +28,7 @@ from shardmig.records import (
     Selection,
     Task,
 )
+from shardmig.worker.mending import Mending, lost_fields
 from shardmig.worker.outcomes import failed, lost_values
 from shardmig.worker.tally import ProgressFile, count
 
@@ -34,29 +36,42 @@ from shardmig.worker.tally import ProgressFile, count
 def export_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome], None]) -> None:
     """Export every run of the shard and tell each outcome. Runs that are published already are skipped.
 
-    A killed attempt is continued: what it spooled is kept, and reading goes on behind its last whole chunk.
+    A killed attempt is continued: what it spooled is kept, and reading goes on behind its last whole chunk. Of a run
+    that is published but for single fields these alone are fetched.
     """
     archive = ArchiveReader(task.archive)
     source = open_source(task.source)
     try:
+        exporter = _Exporter(task, source, archive, progress, done)
         pending: dict[RunId, RunRef] = {}
         for run in task.shard.runs:
-            outcome = _settled_before(run, archive, task.selection)
-            if outcome is None:
-                pending[run.id] = run
-            else:
+            receipt = _receipt(run, archive)
+            outcome = None if receipt is None else _settled_before(run, receipt, task.selection)
+            if outcome is not None:
                 done(outcome)
-        exporter = _Exporter(task, source, progress, done)
+            elif receipt is None or not exporter.mended(run, receipt):
+                pending[run.id] = run
         while pending:
             exporter.export(pending)
     finally:
         source.close()
 
 
-def _settled_before(run: RunRef, archive: ArchiveReader, selection: Selection) -> RunOutcome | None:
+def _receipt(run: RunRef, archive: ArchiveReader) -> Receipt | None:
+    """The receipt of this version of the run, if it is published and its parts are there. Raises NewerFormat."""
+    try:
+        receipt = archive.receipt(run)
+    except NewerFormat:
+        raise
+    except BadInput as error:
+        logs.get_logger().warning(Event.RUN_DAMAGED, run=run.id, message=error.message)
+        return None
+    return receipt if receipt is not None and receipt.run.fingerprint == run.fingerprint else None
+
+
+def _settled_before(run: RunRef, receipt: Receipt, selection: Selection) -> RunOutcome | None:
     """The outcome of a run that need not be read: it is published whole, with at least the fields asked for."""
-    receipt = archive.receipt(run)
-    if receipt is None or receipt.run.fingerprint != run.fingerprint or lost_values(receipt.findings):
+    if lost_values(receipt.findings):
         return None
     held, asked = _field_filters(receipt.asked), _field_filters(selection)
     if held in (asked, _field_filters(Selection())):
@@ -80,10 +95,16 @@ class _Exporter:
     """Reads pending runs into spools and publishes each as soon as its End has come."""
 
     def __init__(
-        self, task: Task, source: ReadSide, progress: ProgressFile, done: Callable[[RunOutcome], None]
+        self,
+        task: Task,
+        source: ReadSide,
+        archive: ArchiveReader,
+        progress: ProgressFile,
+        done: Callable[[RunOutcome], None],
     ) -> None:
         self._task = task
         self._source = source
+        self._archive = archive
         self._progress = progress
         self._done = done
         self._started_ms = time.time_ns() // 1_000_000
@@ -111,6 +132,33 @@ class _Exporter:
             for spool in spools.values():
                 spool.close()
 
+    def mended(self, run: RunRef, receipt: Receipt) -> bool:
+        """Tell the outcome of a run whose lost fields alone were fetched. False: it has to be read whole.
+
+        Raises an error that does not name it, and Fatal.
+        """
+        if not lost_fields(receipt) or _field_filters(receipt.asked) != _field_filters(self._task.selection):
+            return False
+        spool = RunSpool(self._spool_path(run).with_suffix(".mend"))
+        spool.restart()
+        want = Want(selection=self._task.selection, chunk_points=self._task.chunk_points)
+        files = ArchiveFiles(self._task.archive, run.project)
+        try:
+            if not Mending(self._source, self._archive, want, self._progress).spool(run, receipt, files, spool):
+                return False
+            logs.get_logger().info(Event.RUN_MENDED, run=run.id, fields=len(lost_fields(receipt)))
+            self._publish(run, spool)
+        except Fatal:
+            raise
+        except AdapterError as error:
+            if error.run not in (run.id, run.label):
+                raise
+            self._done(failed(run, error))
+        finally:
+            spool.close()
+            spool.path.unlink(missing_ok=True)
+        return True
+
     def _read(self, pending: dict[RunId, RunRef], spools: dict[RunId, RunSpool]) -> None:
         cursors = {run: cursor for run in pending if (cursor := spools[run].cursor())}
         want = Want(selection=self._task.selection, cursors=cursors, chunk_points=self._task.chunk_points)
@@ -129,7 +177,7 @@ class _Exporter:
 
     def _open_spool(self, run: RunRef) -> RunSpool:
         """The spool of a run: continued where it was begun on the same content and the source can go on, else anew."""
-        path = Path(self._task.spool) / f"{sanitize(f'{run.scope}/{run.project}/{run.id}')}.spool"
+        path = self._spool_path(run)
         header = spooled_header(path)
         spool = RunSpool(path)
         if header is None:
@@ -139,6 +187,9 @@ class _Exporter:
         else:
             logs.get_logger().info(Event.RUN_RESUMED, run=run.id)
         return spool
+
+    def _spool_path(self, run: RunRef) -> Path:
+        return Path(self._task.spool) / f"{sanitize(f'{run.scope}/{run.project}/{run.id}')}.spool"
 
     def _publish(self, run: RunRef, spool: RunSpool) -> None:
         spool.close()

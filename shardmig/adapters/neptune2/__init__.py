@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from shardmig.adapters.neptune2.options import parse_options
 from shardmig.adapters.neptune2.source import Neptune2Source
 
-__all__ = ["Neptune2Source", "open_source"]
+__all__ = ["Neptune2Source", "open_source", "parse_options"]
 
 
 def open_source(options: Mapping[str, str]) -> Neptune2Source:

@@ -7,7 +7,6 @@ pages that were fetched beside it. A pause that the server asks for binds all th
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import threading
@@ -15,23 +14,21 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import msgspec
 
 from shardmig.adapters.neptune2.options import Neptune2Options
 from shardmig.adapters.neptune2.refusals import client_errors, response_error
+from shardmig.adapters.neptune_server import credentials_of
 from shardmig.adapters.slots import shared_slots
 from shardmig.adapters.wrappers import RetryPolicy, rate_limit, retrying
-from shardmig.errors import AuthFailed, Unavailable, Unsupported
+from shardmig.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
     from requests import Response, Session
 
 T = TypeVar("T")
-
-OUTLAST_A_MINUTE: Final = RetryPolicy(attempts=14, longest_pause_s=15.0)
-"""14 attempts pause for 68 to 136 s in all: an outage of a minute costs nothing but time."""
 
 _TIMEOUT_S: Final = (30, 180)
 
@@ -46,7 +43,7 @@ class Connection:
     """A client of one server with one API token. Safe to share between threads."""
 
     def __init__(self, options: Neptune2Options, patience: RetryPolicy) -> None:
-        """Raises AuthFailed for a missing or wrong token, Unavailable, Fatal (TLS)."""
+        """Raises AuthFailed for a missing or wrong token, UsageError, Unavailable, Fatal (TLS)."""
         self.version = _import_quietly()
         self._patience = patience
         self._backend = retrying(lambda: _open_backend(options), policy=patience)
@@ -186,19 +183,16 @@ def _open_backend(options: Neptune2Options) -> Any:
     from neptune.internal.backends.hosted_neptune_backend import HostedNeptuneBackend
     from neptune.internal.credentials import Credentials
 
+    known = credentials_of(options)
+    if known.url.startswith("http:"):
+        os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
+    if options.ca_file:
+        os.environ["REQUESTS_CA_BUNDLE"] = options.ca_file
+    if options.verify_tls == "no":
+        os.environ["NEPTUNE_ALLOW_SELF_SIGNED_CERTIFICATE"] = "TRUE"
     with client_errors("connecting to Neptune"):
-        credentials = Credentials.from_token(options.api_token())
-        address = credentials.api_url_opt or credentials.token_origin_address
-        if urlsplit(address).scheme == "http":
-            if not (options.allow_http or _is_loopback(address)):
-                hint = "--source-option allow-http=yes if its network is safe"
-                raise AuthFailed(f"{address} is not encrypted: the token would be readable on the way", hint=hint)
-            os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
-        if options.ca_file is not None:
-            os.environ["REQUESTS_CA_BUNDLE"] = str(options.ca_file)
-        if not options.verify_tls:
-            os.environ["NEPTUNE_ALLOW_SELF_SIGNED_CERTIFICATE"] = "TRUE"
-        _reach(address)
+        credentials = Credentials.from_token(known.token)
+        _reach(known.url)
         return HostedNeptuneBackend(credentials)
 
 
@@ -223,11 +217,3 @@ def _widen(session: Session, connections: int) -> None:
     if not isinstance(held, HTTPAdapter) or held.poolmanager.connection_pool_kw["maxsize"] < connections:
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(pool_maxsize=connections))
-
-
-def _is_loopback(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

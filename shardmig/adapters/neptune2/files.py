@@ -48,6 +48,13 @@ class _ArtifactFiles(msgspec.Struct):
     files: list[_ArtifactFile]
 
 
+def count_images(connection: Connection, entity: str, path: str) -> int:
+    """How many images a series has."""
+    query = {"experimentId": entity, "attribute": path, "limit": 1, "offset": 0}
+    reply: _Count = connection.ask("getImageSeriesValues", _Count, **query)
+    return reply.total_item_count
+
+
 class RunFiles(NamedTuple):
     """The files of one entity."""
 
@@ -65,11 +72,9 @@ class RunFiles(NamedTuple):
         known = cast("FileFacts", read.known)
         return self.connection.patiently(lambda: self._file(read.path, known))
 
-    def count_images(self, path: str) -> int:
-        """How many images a series has."""
-        query = {"experimentId": self.at.entity, "attribute": path, "limit": 1, "offset": 0}
-        reply: _Count = self.connection.ask("getImageSeriesValues", _Count, **query)
-        return reply.total_item_count
+    def ask_for_run(self) -> None:
+        """Is the server well, and does it know the run? Raises AdapterError otherwise."""
+        self.connection.ask("getExperiment", msgspec.Raw, experimentId=self.at.entity)
 
     def store_image(self, path: str, index: int, step: Decimal) -> FileRef:
         """One image of a series. The server tells neither its step nor its time."""

@@ -15,6 +15,8 @@ import msgspec
 
 from shardmig.adapters.neptune2.attributes import Locator, milliseconds
 from shardmig.adapters.neptune2.connection import Connection
+from shardmig.adapters.neptune2.options import Neptune2Options
+from shardmig.adapters.neptune_server import ProjectPage, visible_projects
 from shardmig.errors import Unavailable, Unsupported
 from shardmig.records import ProjectId, RunId, RunRef, Scope
 
@@ -23,15 +25,8 @@ _TYPES: Final[dict[Scope, str]] = {"runs": "run", "models": "model", "model_vers
 _COLUMNS: Final = ("sys/id", "sys/creation_time", "sys/modification_time", "sys/trashed", "sys/size")
 
 
-class _Project(msgspec.Struct, rename="camel"):
+class _Project(msgspec.Struct):
     id: str
-    name: str
-    organization_name: str
-
-
-class _Projects(msgspec.Struct, rename="camel"):
-    entries: list[_Project]
-    matching_item_count: int
 
 
 class _Value(msgspec.Struct, frozen=True):
@@ -57,21 +52,9 @@ class _Page(msgspec.Struct, rename="camel"):
     entries: list[_Entry] = []
 
 
-def projects(connection: Connection, workspace: str) -> list[ProjectId]:
-    """All projects that the token's owner may read, of one workspace or of all, sorted."""
-    found: set[ProjectId] = set()
-    offset = 0
-    where = {"organizationIdentifier": workspace} if workspace else {}
-    while True:
-        query = where | {"userRelation": "viewerOrHigher", "sortBy": "lastViewed", "offset": offset, "limit": 200}
-        page = connection.ask("listProjects", _Projects, **query)
-        found |= {ProjectId(f"{one.organization_name}/{one.name}") for one in page.entries}
-        offset += len(page.entries)
-        if not page.entries or offset >= page.matching_item_count:
-            break
-    if len(found) < page.matching_item_count:
-        raise Unavailable(f"the server counts {page.matching_item_count} projects and shows {len(found)}")
-    return sorted(found)
+def projects(connection: Connection, options: Neptune2Options) -> list[ProjectId]:
+    """All projects that the token opens and the options mean, sorted."""
+    return visible_projects(lambda query: connection.ask("listProjects", ProjectPage, **query), options)
 
 
 def project_id(connection: Connection, project: ProjectId) -> str:

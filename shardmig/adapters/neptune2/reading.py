@@ -12,11 +12,11 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from shardmig.adapters.neptune2.attributes import FILES, FLOATS, Contents, Read, SeriesFacts
-from shardmig.adapters.neptune2.files import RunFiles
+from shardmig.adapters.neptune2.files import RunFiles, count_images
 from shardmig.adapters.neptune2.prefetch import in_order
-from shardmig.adapters.neptune2.refusals import ServerError
 from shardmig.adapters.neptune2.series import ChunkBuilder, Page, Series
-from shardmig.errors import HostilePath, Permanent
+from shardmig.adapters.neptune_server import ServerError
+from shardmig.errors import HostilePath, Permanent, Transient, Unsupported
 from shardmig.records import Chunk, End, Field, Fields, FileRef, Files, Finding, Header, Piece, Points, RunRef
 
 T = TypeVar("T")
@@ -85,15 +85,14 @@ class RunReading:
             except Permanent as error:
                 self._lose(read, error)
             except ServerError as error:
-                error.run, error.field = self.run.label, read.path
-                raise
+                self._lose(read, self._given_up(read, error))
         yield from self._flush_files()
         yield from self._chunks(self._builder.flush())
         yield Piece(self.run, End(self._findings))
 
     def _first_of(self, read: Read) -> Callable[[], FileRef | int | Page]:
         if read.type == "file_series":
-            return partial(self._files.count_images, read.path)
+            return partial(count_images, self._files.connection, self._files.at.entity, read.path)
         if read.stage == FILES:
             return partial(self._files.store, read)
         return partial(self._series(read).page, self._start_of(read))
@@ -111,8 +110,16 @@ class RunReading:
         except Permanent as error:
             return error
         except ServerError as error:
+            return self._given_up(read, error)
+
+    def _given_up(self, read: Read, error: ServerError) -> Permanent:
+        """What a request at which the server failed time after time means, if the server is well otherwise."""
+        try:
+            self._files.ask_for_run()
+        except Transient:
             error.run, error.field = self.run.label, read.path
-            raise
+            raise error from None
+        return Unsupported(error.message, field=read.path)
 
     def _field_chunks(self) -> Iterator[Piece]:
         batches = _batches(self._fields)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from shardmig.adapters.neptune_server import TLS_HINT, TOKEN_HINT, ServerError
 from shardmig.adapters.wrappers import retry_after_s
 from shardmig.errors import (
     AdapterError,
@@ -25,13 +26,6 @@ from shardmig.errors import (
 
 if TYPE_CHECKING:
     from requests import Response
-
-_TOKEN_HINT = "check $NEPTUNE_API_TOKEN; tokens are made in Neptune's user menu"  # noqa: S105 (says where one is)
-_TLS_HINT = "name the server's certificate authority with ca-file, or set verify-tls=no"
-
-
-class ServerError(Unavailable):
-    """The server is there and failed at this very request: it may do so for good."""
 
 
 class _Refusal(msgspec.Struct):
@@ -54,7 +48,7 @@ def response_error(what: str, response: Response) -> AdapterError:
 
 def _error_of(status: int, message: str, pause_s: float | None = None) -> AdapterError:
     if status == 401:
-        return AuthFailed(message, hint=_TOKEN_HINT)
+        return AuthFailed(message, hint=TOKEN_HINT)
     if status == 403:
         return Denied(message)
     if status == 404:
@@ -85,15 +79,15 @@ def client_errors(what: str) -> Iterator[None]:
     except (requests.exceptions.SSLError, common.NeptuneSSLVerificationError) as error:
         if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" not in str(error):
             raise Unavailable(f"{what}: {_first_line(error)}") from error
-        raise Fatal(f"{what}: {_first_line(error)}", hint=_TLS_HINT) from error
+        raise Fatal(f"{what}: {_first_line(error)}", hint=TLS_HINT) from error
     except (requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL) as error:
-        raise AuthFailed(f"{what}: the API token is damaged", hint=_TOKEN_HINT) from error
+        raise AuthFailed(f"{what}: the API token is damaged", hint=TOKEN_HINT) from error
     except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema) as error:
-        raise AuthFailed(f"{what}: the API token names no server", hint=_TOKEN_HINT) from error
+        raise AuthFailed(f"{what}: the API token names no server", hint=TOKEN_HINT) from error
     except common.NeptuneConnectionLostException as error:
         raise Unavailable(f"{what}: {error.cause}") from error
     except (common.NeptuneInvalidApiTokenException, common.Unauthorized, OAuth2Error) as error:
-        raise AuthFailed(f"{what}: {_first_line(error)}", hint=_TOKEN_HINT) from error
+        raise AuthFailed(f"{what}: {_first_line(error)}", hint=TOKEN_HINT) from error
     except common.Forbidden as error:
         raise Denied(f"{what}: {_first_line(error)}") from error
     except bravado.exception.HTTPError as error:

@@ -10,7 +10,6 @@ on in the middle of that read.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,18 +20,19 @@ import msgspec
 
 from shardmig import logs
 from shardmig.adapters.base import FileSink, Want
-from shardmig.adapters.neptune2 import listing
+from shardmig.adapters.counts import ServerCounts
+from shardmig.adapters.neptune2 import counting, listing
 from shardmig.adapters.neptune2.attributes import Locator, Reply, contents_of
-from shardmig.adapters.neptune2.connection import OUTLAST_A_MINUTE, Connection
+from shardmig.adapters.neptune2.connection import Connection
 from shardmig.adapters.neptune2.files import RunFiles
 from shardmig.adapters.neptune2.options import Neptune2Options
 from shardmig.adapters.neptune2.prefetch import in_order
 from shardmig.adapters.neptune2.reading import Cursor, RunReading
-from shardmig.adapters.neptune2.refusals import ServerError
+from shardmig.adapters.neptune_server import OUTLAST_A_MINUTE, ServerError
 from shardmig.adapters.wrappers import RetryPolicy
 from shardmig.errors import Denied, Permanent, ShardmigError
 from shardmig.logs import Event
-from shardmig.records import Header, Piece, ProjectId, RunRef, Selection
+from shardmig.records import Header, Piece, ProjectId, RunRef, Scope, Selection
 from shardmig.selection import Matcher
 
 _RUNS_AHEAD: Final = 8
@@ -49,21 +49,14 @@ class Neptune2Source:
     def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
         """Projects that are named, else those of the options, else $NEPTUNE_PROJECT, else all that the token opens."""
         options = self._options
-        if selection.projects:
-            yield from map(ProjectId, sorted(set(selection.projects)))
-        elif (named := os.environ.get("NEPTUNE_PROJECT")) and not options.names_projects:
-            yield ProjectId(named)
-        else:
-            yield from filter(options.wants_project, listing.projects(self._connection, options.workspace))
+        yield from options.named_projects(selection) or listing.projects(self._connection, options)
 
     def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
         """Runs, then models, then model versions, each by sys/id. Raises Denied for a project that was named."""
         matcher = Matcher(selection)
         try:
-            for scope in self._options.scopes:
-                query = self._options.runs_query if scope == "runs" else ""
-                include = selection.include_archived
-                found = listing.entities(self._connection, project, scope, query=query, include_trashed=include)
+            for scope in self._options.wanted_scopes:
+                found = self._entities(project, scope, include_trashed=selection.include_archived)
                 yield from filter(matcher.wants_run, found)
         except Denied as error:
             if project in selection.projects:
@@ -83,6 +76,11 @@ class Neptune2Source:
                     raise reading
                 yield from reading.pieces(results, self._pool, self._options.threads)
 
+    def counts_of(self, run: RunRef, selection: Selection) -> ServerCounts:
+        """As `adapters.counts.Counting`."""
+        at = msgspec.json.decode(run.locator, type=Locator)
+        return counting.counts(self._connection, at, Matcher(selection))
+
     def close(self) -> None:
         """Close connections and threads; idempotent."""
         if "_pool" in self.__dict__:
@@ -91,6 +89,20 @@ class Neptune2Source:
         if "_connection" in self.__dict__:
             self._connection.close()
             del self._connection
+
+    def _entities(self, project: ProjectId, scope: Scope, *, include_trashed: bool) -> Iterator[RunRef]:
+        """What the queries of the options choose; of model versions, those of the models that they choose."""
+        options = self._options
+        list_all = partial(listing.entities, self._connection, project, include_trashed=include_trashed)
+        if scope == "runs":
+            yield from list_all(scope, query=options.runs_query)
+        elif scope == "models":
+            yield from list_all(scope, query=options.models_query)
+        elif not options.models_query:
+            yield from list_all(scope)
+        else:
+            models = {model.id for model in self._entities(project, "models", include_trashed=include_trashed)}
+            yield from (version for version in list_all(scope) if version.id.rpartition("-")[0] in models)
 
     @cached_property
     def _connection(self) -> Connection:

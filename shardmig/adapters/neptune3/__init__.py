@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from shardmig.adapters.neptune3.options import parse_options
 from shardmig.adapters.neptune3.source import Neptune3Source
 
-__all__ = ["Neptune3Source", "open_source"]
+__all__ = ["Neptune3Source", "open_source", "parse_options"]
 
 
 def open_source(options: Mapping[str, str]) -> Neptune3Source:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
 
 from shardmig.adapters.neptune3 import protocol
-from shardmig.adapters.neptune3.options import Credentials, Neptune3Options, credentials_of
+from shardmig.adapters.neptune3.options import Neptune3Options
 from shardmig.adapters.neptune3.refusals import client_errors, network_errors, refusal
+from shardmig.adapters.neptune_server import Credentials, credentials_of
+from shardmig.adapters.slots import shared_slots
 from shardmig.adapters.wrappers import RetryPolicy, rate_limit, retrying
 from shardmig.errors import AuthFailed, Unavailable
 
 T = TypeVar("T")
 
-PATIENCE: Final = RetryPolicy(attempts=14, longest_pause_s=15.0)
-"""Outlasts an outage of a minute: the pauses add up to 70 to 140 s."""
-
 
 class Client:
     """A server as its API token sees it. Threads may share it."""
 
-    def __init__(self, options: Neptune3Options, policy: RetryPolicy = PATIENCE) -> None:
+    def __init__(self, options: Neptune3Options, patience: RetryPolicy) -> None:
         self._options = options
-        self._policy = policy
+        self._patience = patience
         self._credentials: Credentials | None = None
-        self._slots = threading.BoundedSemaphore(options.connections)
         self._lock = threading.Lock()
         self._api: Any = None
         self._plain: Any = None
@@ -34,13 +32,13 @@ class Client:
         self._proven: Any = None
         self._retired: list[Any] = []
 
-    def post(self, what: str, endpoint: str, **arguments: Any) -> Any:
+    def post(self, what: str, endpoint: str, *, patience: RetryPolicy | None = None, **arguments: Any) -> Any:
         """The generated client's response to a call of `endpoint`, tried again while the server is not well. `what` is
         asked for, in the words of messages."""
         call = protocol.endpoint(endpoint).sync_detailed
-        return self.patiently(lambda: self._answered(what, lambda client: call(client=client, **arguments)))
+        return self.patiently(lambda: self._answered(what, lambda client: call(client=client, **arguments)), patience)
 
-    def get(self, what: str, path: str, query: dict[str, Any]) -> bytes:
+    def get(self, what: str, path: str, query: Mapping[str, Any]) -> bytes:
         """The body of a GET that the generated client has no function for."""
         return bytes(
             self.patiently(
@@ -48,15 +46,15 @@ class Client:
             ).content
         )
 
-    def patiently(self, call: Callable[[], T]) -> T:
+    def patiently(self, call: Callable[[], T], patience: RetryPolicy | None = None) -> T:
         """The result of an idempotent call, tried again after transient errors. Takes its turn in the rate limit."""
-        limit = rate_limit(f"neptune3:{self._url}", self._options.requests_per_s or None)
-        return retrying(call, policy=self._policy, limit=limit)
+        limit = rate_limit(self._server, self._options.requests_per_s or None)
+        return retrying(call, policy=patience or self._patience, limit=limit)
 
     @contextmanager
     def stream(self, url: str, what: str) -> Iterator[Any]:
         """An answer of the object store, not read yet, to a request without any credentials. Not tried again."""
-        with self._slots, network_errors(what), self._store_client().stream("GET", url) as response:
+        with self._slot(), network_errors(what), self._store_client().stream("GET", url) as response:
             yield response
 
     def close(self) -> None:
@@ -71,11 +69,15 @@ class Client:
             plain.close()
 
     @property
-    def _url(self) -> str:
-        return self._known_credentials().url
+    def _server(self) -> str:
+        return f"neptune3 {self._known_credentials().url}"
+
+    def _slot(self) -> AbstractContextManager[None]:
+        """One request's part of what all workers of this computer may have under way."""
+        return shared_slots(self._server, self._options.connections).taken()
 
     def _answered(self, what: str, call: Callable[[Any], Any]) -> Any:
-        with self._slots, client_errors(what):
+        with self._slot(), client_errors(what):
             client = self._api_client()
             response = self._called(client, call)
         status = int(response.status_code)

@@ -14,6 +14,7 @@ from shardmig.adapters.neptune3.client import Client
 from shardmig.adapters.neptune3.points import FilePoint
 from shardmig.adapters.neptune3.protocol import body
 from shardmig.adapters.neptune3.refusals import network_errors, refusal
+from shardmig.adapters.neptune_server import ServerError
 from shardmig.errors import NotFound, Permanent, Unavailable
 from shardmig.records import FileRef, Finding, RunRef
 
@@ -45,6 +46,9 @@ class Downloads:
                 findings.append(Finding("gap", "file-not-stored", file.path, 1, error.message))
             except Permanent as error:
                 findings.append(Finding("loss", "file-refused", file.path, 1, error.message))
+            except ServerError as error:
+                error.field = file.path
+                raise
             else:
                 stored.append(ref)
                 findings += _remarks(file, ref)

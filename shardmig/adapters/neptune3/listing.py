@@ -6,9 +6,8 @@ client asks for them, may give a run twice and another one never where times are
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -16,10 +15,10 @@ import msgspec
 from shardmig.adapters.neptune3.client import Client
 from shardmig.adapters.neptune3.options import Neptune3Options
 from shardmig.adapters.neptune3.protocol import body, parsed
+from shardmig.adapters.neptune_server import ProjectPage, visible_projects
 from shardmig.errors import Unavailable
 from shardmig.records import ProjectId, RunId, RunRef, Selection
 
-_PROJECTS_PER_PAGE: Final = 200
 _RUNS_PER_PAGE: Final = 10_000
 _SEARCH: Final = "retrieval.search_leaderboard_entries_proto"
 _ATTRIBUTES: Final = (
@@ -34,30 +33,9 @@ _ATTRIBUTES: Final = (
 )
 
 
-class _Project(msgspec.Struct, rename="camel"):
-    name: str
-    organization_name: str
-
-
-class _Projects(msgspec.Struct, rename="camel"):
-    entries: list[_Project] = []
-
-
 def projects(client: Client, options: Neptune3Options, selection: Selection) -> Iterator[ProjectId]:
-    """The projects that are named, else the one of $NEPTUNE_PROJECT, else those of the workspace that the token sees."""
-    found = sorted(set(named_projects(options, selection) or _visible(client, options.workspace)))
-    wanted, unwanted = re.compile(options.project_pattern), options.project_exclude_pattern
-    for project in found:
-        name = project.partition("/")[2]
-        if wanted.search(name) and not (unwanted and re.search(unwanted, name)):
-            yield ProjectId(project)
-
-
-def named_projects(options: Neptune3Options, selection: Selection) -> tuple[str, ...]:
-    """Those that the user named, by option or environment."""
-    if selection.projects or options.workspace:
-        return selection.projects
-    return tuple(filter(None, [os.environ.get("NEPTUNE_PROJECT", "")]))
+    """The projects that are named, else those that the token opens and the options mean."""
+    yield from options.named_projects(selection) or visible_projects(partial(_project_page, client), options)
 
 
 def runs(client: Client, project: ProjectId, query: str) -> Iterator[RunRef]:
@@ -80,22 +58,12 @@ def runs(client: Client, project: ProjectId, query: str) -> Iterator[RunRef]:
         last, offset = fresh[-1]["sys/id"], offset + len(fresh)
 
 
-def _visible(client: Client, workspace: str) -> list[str]:
-    names: list[str] = []
-    while True:
-        query: dict[str, Any] = {"userRelation": "viewerOrHigher", "sortBy": "lastViewed"}
-        query |= {"offset": len(names), "limit": _PROJECTS_PER_PAGE}
-        if workspace:
-            query["organizationIdentifier"] = workspace
-        try:
-            page = msgspec.json.decode(client.get("projects", "/api/backend/v1/projects", query), type=_Projects)
-        except msgspec.DecodeError as error:
-            raise Unavailable(f"the list of projects cannot be read: {error}") from error
-        fresh = [f"{one.organization_name}/{one.name}" for one in page.entries]
-        # A server that does not page gives the same list again.
-        if not set(fresh) - set(names):
-            return [name for name in names if not workspace or name.startswith(f"{workspace}/")]
-        names += fresh
+def _project_page(client: Client, query: Mapping[str, Any]) -> ProjectPage:
+    content = client.get("projects", "/api/backend/v1/projects", query)
+    try:
+        return msgspec.json.decode(content, type=ProjectPage)
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"the list of projects cannot be read: {error}") from error
 
 
 def _page(client: Client, project: ProjectId, query: str, offset: int) -> list[dict[str, Any]]:

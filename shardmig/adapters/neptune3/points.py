@@ -10,6 +10,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -18,8 +19,10 @@ import numpy as np
 from shardmig import steps as exact_steps
 from shardmig.adapters.neptune3.client import Client
 from shardmig.adapters.neptune3.protocol import body, parsed
-from shardmig.adapters.neptune3.survey import FileFacts, SeriesFacts
+from shardmig.adapters.neptune3.survey import FileFacts, SeriesFacts, is_answered_for
 from shardmig.adapters.neptune3.wire import FloatColumns, float_series
+from shardmig.adapters.neptune_server import ServerError
+from shardmig.adapters.wrappers import RetryPolicy
 from shardmig.errors import BadInput, NotFound, StepConflict
 from shardmig.records import FieldType, Finding, FloatPoints, HistogramPoints, Histograms, RunRef, StringPoints, Texts
 
@@ -33,6 +36,7 @@ _SERIES_PER_REQUEST: Final = 500
 _PATH_BYTES_PER_REQUEST: Final = 100_000
 _POINTS_PER_REQUEST: Final = 50_000
 _FILES_PER_CHUNK: Final = 50
+_BRIEF: Final = RetryPolicy(attempts=4)
 _ALL_STEPS: Final = {"from": None, "to": None}
 
 
@@ -63,13 +67,16 @@ class SeriesReader(Generic[C]):
 
     def __init__(
         self,
-        ask: Callable[[Mapping[str, str]], Page[C]],
+        ask: Callable[[Mapping[str, str], RetryPolicy | None], Page[C]],
+        is_server_well: Callable[[], bool],
         series: Mapping[str, SeriesFacts],
         at_most: int,
     ) -> None:
         self._ask = ask
+        self._is_server_well = is_server_well
         self._paths = list(series)
         self._at_most = min(at_most, _SERIES_PER_REQUEST)
+        self._patience: RetryPolicy | None = None
 
     def batch(self, after: str) -> list[str]:
         """The series that are read together, behind the path `after`; empty at the end."""
@@ -84,10 +91,15 @@ class SeriesReader(Generic[C]):
         return batch
 
     def page(self, left: dict[str, str]) -> Page[C]:
-        """The next page of a batch. A series that the server refuses is a loss, the others of its batch are read."""
+        """The next page of a batch. A series that the server refuses, or always fails at, is a loss; the others of its
+        batch are read."""
         try:
-            return self._ask(left)
-        except (BadInput, NotFound, StepConflict) as error:
+            return self._ask(left, self._patience)
+        except (BadInput, NotFound, StepConflict, ServerError) as error:
+            if isinstance(error, ServerError):
+                if not self._is_server_well():
+                    raise
+                self._patience = _BRIEF  # it fails at some series of this run: nothing to wait for
             if len(left) == 1:
                 return Page([], {}, [Finding("loss", "field-refused", next(iter(left)), 1, error.message)])
             first = dict(islice(left.items(), len(left) // 2))
@@ -99,7 +111,7 @@ class SeriesReader(Generic[C]):
 class SeriesQuestions:
     """What is asked of the server for the series of one run."""
 
-    def __init__(self, client: Client, run: RunRef, *, lineage: bool, previews: bool, chunk_points: int) -> None:
+    def __init__(self, client: Client, run: RunRef, *, lineage: bool, previews: bool, chunk_points: int = 1) -> None:
         self._client = client
         self._run = run
         self._lineage = "FULL" if lineage else "NONE"
@@ -108,7 +120,7 @@ class SeriesQuestions:
 
     def floats(self, series: Mapping[str, SeriesFacts]) -> SeriesReader[FloatPoints]:
         """Float series."""
-        return SeriesReader(lambda left: self._float_page(left, series), series, self._chunk_points)
+        return self._reader(partial(self._float_page, series), series, self._chunk_points)
 
     def texts(self, series: Mapping[str, SeriesFacts]) -> SeriesReader[StringPoints]:
         """String series."""
@@ -122,7 +134,33 @@ class SeriesQuestions:
         """File series: a few files to fetch at a time."""
         return self._others(series, "fileRef", _FILES_PER_CHUNK, _file_points)
 
-    def _float_page(self, left: Mapping[str, str], series: Mapping[str, SeriesFacts]) -> Page[FloatPoints]:
+    def count_floats(self, paths: Sequence[str]) -> dict[str, int]:
+        """How many points the server counts in each float series; 0 in one that it does not know."""
+        found = dict.fromkeys(paths, 0)
+        for start in range(0, len(paths), _SERIES_PER_REQUEST):
+            some = paths[start : start + _SERIES_PER_REQUEST]
+            requests = [self._request(number, path, includePreview=False) for number, path in enumerate(some)]
+            asked = {"requests": requests, "perSeriesPointsLimit": 1, "order": "ascending", "stepRange": _ALL_STEPS}
+            response = self._client.post(
+                f"counts of {self._run.label}",
+                "retrieval.get_multiple_float_series_values_proto",
+                body=body("FloatTimeSeriesValuesRequest", asked),
+            )
+            answer = parsed("series_values.ProtoFloatSeriesValuesResponseDTO", response.content)
+            found |= {some[int(one.requestId)]: one.series.total_item_count for one in answer.series}
+        return found
+
+    def _reader(
+        self,
+        ask: Callable[[Mapping[str, str], RetryPolicy | None], Page[C]],
+        series: Mapping[str, SeriesFacts],
+        most: int,
+    ) -> SeriesReader[C]:
+        return SeriesReader(ask, partial(is_answered_for, self._client, self._run), series, most)
+
+    def _float_page(
+        self, series: Mapping[str, SeriesFacts], left: Mapping[str, str], patience: RetryPolicy | None
+    ) -> Page[FloatPoints]:
         limit = max(1, min(self._chunk_points, _POINTS_PER_REQUEST) // len(left))
         requests = [
             self._request(number, path, includePreview=self._previews) | ({"afterStep": float(mark)} if mark else {})
@@ -132,6 +170,7 @@ class SeriesQuestions:
         response = self._client.post(
             f"points of {self._run.label}",
             "retrieval.get_multiple_float_series_values_proto",
+            patience=patience,
             body=body("FloatTimeSeriesValuesRequest", asked),
         )
         with _decoding:
@@ -161,14 +200,14 @@ class SeriesQuestions:
         bound: int,
         chunk: Callable[[list[tuple[str, list[Any]]]], C],
     ) -> SeriesReader[C]:
-        def ask(left: Mapping[str, str]) -> Page[C]:
-            found, marks, findings = self._other_page(left, series, value)
+        def ask(left: Mapping[str, str], patience: RetryPolicy | None) -> Page[C]:
+            found, marks, findings = self._other_page(left, series, value, patience)
             return Page([chunk(part) for part in _cut_rows(found, bound)], marks, findings)
 
-        return SeriesReader(ask, series, _SERIES_PER_REQUEST)
+        return self._reader(ask, series, _SERIES_PER_REQUEST)
 
     def _other_page(
-        self, left: Mapping[str, str], series: Mapping[str, SeriesFacts], value: str
+        self, left: Mapping[str, str], series: Mapping[str, SeriesFacts], value: str, patience: RetryPolicy | None
     ) -> tuple[list[tuple[str, list[Any]]], dict[str, str], list[Finding]]:
         requests = [
             self._request(number, path) | ({"searchAfter": {"finished": False, "token": mark}} if mark else {})
@@ -178,6 +217,7 @@ class SeriesQuestions:
         response = self._client.post(
             f"series of {self._run.label}",
             "retrieval.get_series_values_proto",
+            patience=patience,
             body=body("SeriesValuesRequest", asked),
             use_deprecated_string_fields=False,
         )

@@ -10,6 +10,7 @@ import msgspec
 
 from shardmig.adapters import wrappers
 from shardmig.adapters.neptune3.protocol import layer
+from shardmig.adapters.neptune_server import TLS_HINT, ServerError
 from shardmig.errors import (
     AdapterError,
     AuthFailed,
@@ -39,7 +40,7 @@ def network_errors(what: str) -> Iterator[None]:
         raise TimedOut(f"{what}: no answer in time") from error
     except (httpx.TransportError, httpx.StreamError) as error:
         if (cause := _certificate(error)) is not None:
-            raise Fatal(f"{what}: {cause}", hint="name its authority with --source-option ca-file=PEM") from error
+            raise Fatal(f"{what}: {cause}", hint=TLS_HINT) from error
         raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
 
 
@@ -84,6 +85,8 @@ def refusal(what: str, status: int, content: bytes, headers: Mapping[str, str]) 
             return Denied(text, hint="the token's user needs to see the project, which must exist")
         case 404:
             return NotFound(text)
+        case 500:
+            return ServerError(text)
         case _:
             return Unavailable(text) if status >= 500 else BadInput(text)
 

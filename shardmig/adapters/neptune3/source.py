@@ -16,7 +16,8 @@ import msgspec
 
 from shardmig import logs
 from shardmig.adapters.base import FileSink, Want
-from shardmig.adapters.neptune3 import listing
+from shardmig.adapters.counts import ServerCounts
+from shardmig.adapters.neptune3 import counting, listing
 from shardmig.adapters.neptune3.ahead import ReadAhead
 from shardmig.adapters.neptune3.client import Client
 from shardmig.adapters.neptune3.downloads import Downloads
@@ -24,6 +25,8 @@ from shardmig.adapters.neptune3.options import Neptune3Options
 from shardmig.adapters.neptune3.points import FilePoint, SeriesQuestions, SeriesReader
 from shardmig.adapters.neptune3.protocol import client_version
 from shardmig.adapters.neptune3.survey import Survey, read_survey
+from shardmig.adapters.neptune_server import OUTLAST_A_MINUTE, ServerError
+from shardmig.adapters.wrappers import RetryPolicy
 from shardmig.errors import Denied, Permanent
 from shardmig.records import (
     Chunk,
@@ -67,12 +70,12 @@ class _Cursor(msgspec.Struct, array_like=True):
 
 
 class Neptune3Source:
-    """A Neptune 3.x server as a source (see `adapters.base.ReadSide`)."""
+    """A Neptune 3.x server as a source (see `adapters.base.ReadSide`). `patience`: of each single request."""
 
-    def __init__(self, options: Neptune3Options) -> None:
+    def __init__(self, options: Neptune3Options, *, patience: RetryPolicy = OUTLAST_A_MINUTE) -> None:
         self.options = options
-        self._client = Client(options)
-        self._download_threads = ThreadPoolExecutor(options.connections, thread_name_prefix="neptune3-file")
+        self._client = Client(options, patience)
+        self._download_threads = ThreadPoolExecutor(options.threads, thread_name_prefix="neptune3-file")
 
     def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
         """Projects by name."""
@@ -84,7 +87,7 @@ class Neptune3Source:
         try:
             yield from filter(matcher.wants_run, listing.runs(self._client, project, self.options.runs_query))
         except Denied as error:
-            if project in listing.named_projects(self.options, selection):
+            if project in self.options.named_projects(selection):
                 raise
             logs.get_logger().warning(logs.Event.PROJECT_SKIPPED, project=project, reason=error.message)
 
@@ -92,7 +95,13 @@ class Neptune3Source:
         """Run after run; the next ones are read ahead, see `adapters.base.ReadSide`."""
         matcher = Matcher(want.selection)
         streams = [partial(self._read_run, run, matcher, want, files) for run in runs]
-        yield from ReadAhead(streams, width=self.options.connections, budget=_HELD_BYTES, size=_size_bytes)
+        yield from ReadAhead(streams, width=self.options.threads, budget=_HELD_BYTES, size=_size_bytes)
+
+    def counts_of(self, run: RunRef, selection: Selection) -> ServerCounts:
+        """As `adapters.counts.Counting`."""
+        lineage = self.options.lineage == "yes"
+        survey = read_survey(self._client, run, Matcher(selection), lineage=lineage, previews=False)
+        return counting.counts(survey, SeriesQuestions(self._client, run, lineage=lineage, previews=False))
 
     def close(self) -> None:
         """Close connections and end threads; idempotent."""
@@ -113,7 +122,7 @@ class Neptune3Source:
             for chunk in _chunks(survey, questions, downloads, cursor):
                 yield Piece(run, chunk, msgspec.msgpack.encode(cursor))
             yield Piece(run, End([*survey.findings, *cursor.findings]))
-        except Permanent as error:
+        except (Permanent, ServerError) as error:
             error.run = error.run or run.label
             raise
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from shardmig.adapters.neptune3.client import Client
 from shardmig.adapters.neptune3.protocol import body, layer, parsed
-from shardmig.errors import BadInput, NotFound
+from shardmig.errors import BadInput, NotFound, Transient
 from shardmig.records import Field, FieldType, Finding, FindingKind, RunRef, Selection
 from shardmig.selection import Matcher
 
@@ -138,6 +138,14 @@ def read_survey(client: Client, run: RunRef, matcher: Matcher, *, lineage: bool,
         raise NotFound(f"the server has no attributes of {run.locator}", run=run.label, hint="was it deleted?")
     survey.finish(with_previews=previews)
     return survey
+
+
+def is_answered_for(client: Client, run: RunRef) -> bool:
+    """Is the server well, and does it know the run?"""
+    try:
+        return next(_attributes(client, run, ["sys/id"], []), None) is not None
+    except Transient:
+        return False
 
 
 def _names(selection: Selection) -> list[str]:

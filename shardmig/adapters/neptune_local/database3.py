@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from google.protobuf.message import DecodeError
+
 from shardmig.adapters.neptune_local.messages3 import messages
 
 SNAPSHOT: Final = 0
@@ -65,7 +67,8 @@ def opened(path: Path, scratch: Path) -> Iterator[sqlite3.Connection]:
 
 
 def identify(connection: sqlite3.Connection) -> Identity | None:
-    """None: not a database of neptune-scale, or one that was killed before it held anything."""
+    """None: not a database of neptune-scale, or one that was killed before it held anything. A first record that is
+    damaged tells nothing; reading the run finds it again."""
     if not {"metadata", "run_operations"} <= _tables(connection):
         return None
     row = connection.execute("SELECT version, project, run_id FROM metadata ORDER BY id LIMIT 1").fetchone()
@@ -73,7 +76,7 @@ def identify(connection: sqlite3.Connection) -> Identity | None:
         return None
     head = list(rows(connection, 0, 0, limit=_HEAD_ROWS))
     created = next((message for _, _, _, kind, message in head if kind == CREATE), None)
-    message = None if created is None else messages().Run.FromString(created)
+    message = None if created is None else _parsed(created)
     return Identity(str(row[0]), str(row[1]), str(row[2]), head[0][0] if head else None, message)
 
 
@@ -116,6 +119,13 @@ def upload_requests(connection: sqlite3.Connection) -> dict[str, UploadRequest]:
         "SELECT destination, source_path, mime_type, size_bytes, is_temporary FROM file_upload_requests ORDER BY id"
     )
     return {row[0]: UploadRequest(row[1], row[2], row[3], bool(row[4])) for row in found}
+
+
+def _parsed(created: bytes) -> Any | None:
+    try:
+        return messages().Run.FromString(created)
+    except DecodeError:
+        return None
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:

@@ -72,18 +72,23 @@ class LocalSource:
         """The projects of the databases, and the one that was named for the folders."""
         matcher = Matcher(selection)
         projects = {ProjectId(project) for project, _ in self._databases}
+        if self._unreadable:
+            projects.add(self._project_of_unreadable(selection))
         if self._found.containers:
             projects.add(self._project_of_folders(selection))
         yield from (project for project in sorted(projects) if matcher.wants_project(project))
 
     def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
-        """Runs of 1.x clients by uuid, then those of neptune-scale by run id."""
+        """Runs of 1.x clients by uuid, then those of neptune-scale by run id. A database that cannot be read is a run
+        under the name of its file, so that it fails when it is read and the others do not."""
         matcher = Matcher(selection)
         if self._found.containers and project == self._project_of_folders(selection):
             yield from filter(matcher.wants_run, self._runs_of_folders(project))
         for owner, run_id in self._databases:
             if owner == project and matcher.wants_run(ref := self._run_of_databases(owner, run_id)):
                 yield ref
+        if self._unreadable and project == self._project_of_unreadable(selection):
+            yield from filter(matcher.wants_run, (_run_of_unreadable(project, path) for path in self._unreadable))
 
     def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
         """Run after run, see `adapters.base.ReadSide`."""
@@ -92,7 +97,9 @@ class LocalSource:
             try:
                 yield from self._read_run(run, matcher, want, files)
             except sqlite3.Error as error:
-                raise BadInput(f"the database cannot be read: {error}", run=run.label) from error
+                hint = "move it out of the path, or repair it"
+                where = ", ".join(msgspec.json.decode(run.locator, type=Locator).paths)
+                raise BadInput(f"{where} cannot be read: {error}", run=run.label, hint=hint) from error
             except FileNotFoundError as error:
                 raise NotFound(f"{error.filename} is gone", run=run.label) from error
             except PermissionError as error:
@@ -117,22 +124,37 @@ class LocalSource:
         return found
 
     @cached_property
-    def _databases(self) -> dict[tuple[str, str], list[tuple[Path, Identity]]]:
-        """By (project, run id), sorted; those of one run in the order of their beginnings."""
+    def _identified(self) -> tuple[dict[tuple[str, str], list[tuple[Path, Identity]]], list[Path]]:
         databases: dict[tuple[str, str], list[tuple[Path, Identity]]] = {}
+        unreadable: list[Path] = []
         for path in self._found.databases:
             try:
                 with opened(path, self._scratch) as connection:
                     identity = identify(connection)
-            except sqlite3.Error as error:
-                raise BadInput(
-                    f"{path} cannot be read: {error}", hint="move it out of the path, or repair it"
-                ) from error
+            except sqlite3.Error:
+                unreadable.append(path)
+                continue
             if identity is not None:
                 databases.setdefault((identity.project, identity.run_id), []).append((path, identity))
         for found in databases.values():
             found.sort(key=lambda one: (one[1].first_ms or 0, one[0]))
-        return dict(sorted(databases.items()))
+        return dict(sorted(databases.items())), unreadable
+
+    @property
+    def _databases(self) -> dict[tuple[str, str], list[tuple[Path, Identity]]]:
+        """By (project, run id), sorted; those of one run in the order of their beginnings."""
+        return self._identified[0]
+
+    @property
+    def _unreadable(self) -> list[Path]:
+        """Databases of which nothing can be read, not even whose they are."""
+        return self._identified[1]
+
+    def _project_of_unreadable(self, selection: Selection) -> ProjectId:
+        """A project that is selected, else the first of the databases beside, else that of the folders of 1.x."""
+        beside = next((project for project, _ in self._databases), "")
+        known = next(iter(selection.projects), "") or beside or self.options.project
+        return ProjectId(known or self._unreadable[0].parent.name)
 
     def _project_of_folders(self, selection: Selection) -> ProjectId:
         if self.options.project is not None:
@@ -213,6 +235,19 @@ class LocalSource:
             for chunk in _chunks(run, recording, matcher, cursor, sink, late):
                 yield Piece(run, chunk, msgspec.msgpack.encode(cursor))
             yield Piece(run, End(recording.findings.findings() + late.findings()))
+
+
+def _run_of_unreadable(project: ProjectId, path: Path) -> RunRef:
+    locator = Locator("scale", (str(path),))
+    fingerprint, weight = discover.fingerprint_and_weight(locator)
+    name = path.parent.name if path.stem == "run_operations" else path.stem
+    return RunRef(
+        project=project,
+        id=RunId(f"{name} (unreadable)"),
+        locator=msgspec.json.encode(locator).decode(),
+        fingerprint=fingerprint,
+        weight=weight,
+    )
 
 
 def _chunks(

@@ -6,6 +6,9 @@ import pytest
 
 from tests.contract.neptune2.vendor import write_projects
 from tests.servers.neptune2.server import NeptuneServer, neptune_server
+from tests.servers.tracking_databases import sqlite_file, sqlite_template
+
+__all__ = ["sqlite_file", "sqlite_template"]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,10 +11,12 @@ import time
 from pathlib import Path
 
 import pyarrow.compute as pc
+import pytest
 
 import shardmig
 from shardmig.archive.handles import FieldHandle
 from shardmig.archive.namespace import Archive, Run
+from shardmig.cli.app import execute
 from tests.contract.neptune2.vendor import OTHER, POINTS, PROJECT
 from tests.servers.neptune2.entities import Attribute, Series
 from tests.servers.neptune2.server import NeptuneServer
@@ -88,6 +91,32 @@ def test_a_killed_worker_is_continued_inside_its_run(empty_neptune2: NeptuneServ
     assert values.num_rows == _POINTS
     assert pc.sum(values["value"]).as_py() == sum(steps)
     assert empty_neptune2.requests["getFloatSeriesValues"] < _POINTS // 1000 + 50
+
+
+def test_retry_fetches_only_the_field_that_was_lost(
+    empty_neptune2: NeptuneServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    entity = empty_neptune2.store.add_entity(empty_neptune2.store.add_project(PROJECT, "VIS"), "run")
+    steps = [float(number) for number in range(3_000)]
+    for name in ("a", "b", "c"):
+        entity.attributes[name] = Attribute("floatSeries", Series(steps, list(range(3_000)), steps))
+    empty_neptune2.faults.failing = {"getFloatSeriesValues b": 404}
+    place = ("-d", "data", "-f", "files", "--engine", "inline", "--no-progress", "--json")
+    assert execute(["export", "--source", "neptune2", "-p", PROJECT, *place]) == 3
+    [failed] = json.loads(capsys.readouterr().out)["failed"]
+    assert failed["outcome"]["failure"]["field"] == "b"
+    empty_neptune2.faults.failing = {}
+    empty_neptune2.requests.clear()
+    assert execute(["retry", "--failed", *place]) == 0
+    asked = empty_neptune2.requests
+    assert (asked["getExperimentAttributes"], asked["getFloatSeriesValues"]) == (1, 3)
+    run = shardmig.open_archive(tmp_path / "data", tmp_path / "files")[PROJECT]["VIS-1"]
+    for name in ("a", "b", "c"):
+        assert field(run, name).fetch_values()["value"].to_pylist() == steps
 
 
 def _worker_of(pid: int) -> int:

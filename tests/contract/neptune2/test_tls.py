@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-import json
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from shardmig.errors import AuthFailed, Fatal
+from shardmig.errors import Fatal
 from tests.contract.neptune2.vendor import EVERYTHING, PROJECT, open_neptune2
 from tests.servers.neptune2.server import NeptuneServer, neptune_server
 
@@ -76,11 +74,3 @@ def test_certificates_need_not_be_verified(encrypted: NeptuneServer) -> None:
     source = open_neptune2(verify_tls="no")
     assert list(source.list_projects(EVERYTHING)) == [PROJECT]
     source.close()
-
-
-def test_plain_http_is_for_this_computer_only(monkeypatch: pytest.MonkeyPatch) -> None:
-
-    held = {"api_address": "http://neptune.example", "api_url": "http://neptune.example", "api_key": "k"}
-    monkeypatch.setenv("NEPTUNE_API_TOKEN", base64.b64encode(json.dumps(held).encode()).decode())
-    with pytest.raises(AuthFailed, match="not encrypted"):
-        list(open_neptune2().list_projects(EVERYTHING))

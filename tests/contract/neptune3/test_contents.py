@@ -11,9 +11,12 @@ from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
 
+import numpy as np
 import pytest
 
+from shardmig.adapters.base import Want
 from shardmig.adapters.neptune3 import Neptune3Source, open_source
+from shardmig.archive.files import DigestSink
 from shardmig.records import FloatPoints, Header, ProjectId, RunId, Selection
 from tests.contract.neptune3.filling import CREATED_MS, add_long_series, append, assign, create, rich_project, upload
 from tests.contract.neptune3.reading import list_all, read_all, same
@@ -217,14 +220,16 @@ def test_the_state_of_old_runs_is_a_gap(server: Neptune3, source: Neptune3Source
     assert [(one.kind, one.code, one.field) for one in contents.findings] == [("gap", "value-not-offered", "sys/state")]
 
 
-def test_a_long_series_comes_in_bounded_columns(server: Neptune3, source: Neptune3Source, tmp_path: Path) -> None:
+def test_a_million_points_come_whole_in_order_and_in_bounded_columns(server: Neptune3, source: Neptune3Source) -> None:
     create(server, "ws/p", "run")
-    add_long_series(server, "ws/p", "run", "m", 200_000)
-    run = list_all(source, "ws/p")[0]
-    contents = read_all(source, [run], tmp_path, chunk_points=30_000)[run.id]
-    chunks = [piece.chunk for piece in contents.pieces if isinstance(piece.chunk, FloatPoints)]
-    assert [len(chunk.values) for chunk in chunks] == [30_000] * 6 + [20_000]
-    assert same(contents.fields, server.store.dump("ws/p", "run"))
+    add_long_series(server, "ws/p", "run", "m", 1_000_000)
+    pieces = source.read_runs(list_all(source, "ws/p"), Want(chunk_points=30_000), DigestSink())
+    chunks = [piece.chunk for piece in pieces if isinstance(piece.chunk, FloatPoints)]
+    assert {len(chunk.values) for chunk in chunks[:-1]} == {30_000}
+    rows = np.arange(1_000_000)
+    assert np.array_equal(np.concatenate([chunk.steps.units for chunk in chunks]), rows)
+    assert np.array_equal(np.concatenate([chunk.times_ms for chunk in chunks]), rows + CREATED_MS)
+    assert np.array_equal(np.concatenate([chunk.values for chunk in chunks]), [math.sin(row / 1_000) for row in rows])
 
 
 def test_a_run_of_nine_thousand_fields_costs_few_requests(

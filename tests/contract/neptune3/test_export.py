@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,8 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from shardmig.adapters.archive import open_source as open_archive_source
-from tests.contract.neptune3.filling import CREATED_MS, add_long_series, append, create, rich_project
+from shardmig.cli.app import execute
+from tests.contract.neptune3.filling import CREATED_MS, add_long_series, append, assign, create, rich_project, upload
 from tests.contract.neptune3.reading import list_all, read_all, same
 from tests.servers.neptune3.server import Neptune3
 
@@ -100,6 +104,37 @@ def test_an_update_reads_the_runs_that_changed(server: Neptune3, tmp_path: Path)
     finish(start(tmp_path, *command, "--update"))
     assert_archived(server, tmp_path, "ws/p")
     assert server.requests["/api/leaderboard/v1/proto/leaderboard/attributes/query"] == 2
+
+
+def test_retry_fetches_only_the_field_that_was_lost(
+    server: Neptune3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    create(server, "ws/p", "run")
+    for name in ("a", "b", "c"):
+        add_long_series(server, "ws/p", "run", name, 3_000)
+    append(server, "ws/p", "run", "log", [(0, CREATED_MS, "line")])
+    server.reader.broken["b"] = 400
+    place = ("-d", "data", "-f", "files", "--engine", "inline", "--no-progress", "--json")
+    assert execute(["export", "--source", "neptune3", "-p", "ws/p", *place]) == 3
+    [failed] = json.loads(capsys.readouterr().out)["failed"]
+    assert failed["outcome"]["failure"]["field"] == "b"
+    server.reader.broken.clear()
+    server.requests.clear()
+    assert execute(["retry", "--failed", *place]) == 0
+    assert [count for path, count in server.requests.items() if "series" in path] == [1]
+    assert_archived(server, tmp_path, "ws/p")
+
+
+def test_all_workers_share_one_budget_of_requests(server: Neptune3, tmp_path: Path) -> None:
+    for run in ("one", "two"):
+        create(server, "ws/p", run)
+        files = {f"f{number}": upload(server, "ws/p", f"{run}/{number}", b"content") for number in range(30)}
+        assign(server, "ws/p", run, files)
+    server.latency_s = 0.1
+    command = ("export", "--source", "neptune3", "-p", "ws/p", "-d", "data", "-f", "files", "--workers", "2")
+    finish(start(tmp_path, *command, "--source-option", "connections=3"))
+    assert server.most_at_once == 3
 
 
 def test_the_commands_of_the_documentation_are_understood(server: Neptune3, tmp_path: Path) -> None:

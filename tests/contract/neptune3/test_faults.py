@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from shardmig.adapters.neptune3 import Neptune3Source, open_source
+from shardmig.adapters.neptune3 import Neptune3Source, open_source, parse_options
 from shardmig.adapters.registry import open_source as open_registered
-from shardmig.errors import AuthFailed, Denied, NotFound, UsageError
+from shardmig.adapters.wrappers import RetryPolicy
+from shardmig.errors import AuthFailed, Denied, NotFound, Transient
 from shardmig.records import AdapterSpec, RunId, Selection
 from tests.contract.neptune3.filling import CREATED_MS, append, create, rich_project
 from tests.contract.neptune3.reading import list_all, read_all, same
 from tests.servers.neptune3.server import Neptune3
-from tests.servers.neptune3.tokens import api_token
+
+OUTAGE_S = float(os.environ.get("OUTAGE_S", "3"))
 
 
 def small_runs(server: Neptune3, count: int) -> None:
@@ -41,10 +44,11 @@ def test_five_percent_faults_lose_nothing(server: Neptune3, tmp_path: Path) -> N
 
 
 def test_an_outage_costs_nothing_but_time(server: Neptune3, source: Neptune3Source, tmp_path: Path) -> None:
+    """Of seconds here; scripts/outage_campaign makes it a minute."""
     small_runs(server, 30)
     server.latency_s = 0.02
     runs = list_all(source, "ws/p")
-    threading.Timer(0.1, server.faults.be_down, (3.0,)).start()
+    threading.Timer(0.1, server.faults.be_down, (OUTAGE_S,)).start()
     found = read_all(source, runs, tmp_path)
     assert server.faults.shown
     assert all(same(found[run.id].fields, server.store.dump("ws/p", run.id)) for run in runs)
@@ -114,16 +118,32 @@ def test_a_run_that_was_deleted_is_named_and_the_others_are_read(
     assert len(read_all(source, [runs[0], runs[2]], tmp_path)) == 2
 
 
-def test_a_series_that_the_server_refuses_is_a_loss_of_its_own(
-    server: Neptune3, source: Neptune3Source, tmp_path: Path
+@pytest.mark.parametrize("status", [400, 404, 500])
+@pytest.mark.parametrize("value", [1.0, "text"])
+def test_a_series_that_the_server_refuses_or_always_fails_at_is_a_loss_of_its_own(
+    value: float | str, status: int, server: Neptune3, tmp_path: Path
 ) -> None:
     create(server, "ws/p", "run")
     for number in range(9):
-        append(server, "ws/p", "run", f"m{number}", [(0, CREATED_MS, 1.0)])
-    server.reader.broken.add("m4")
+        append(server, "ws/p", "run", f"m{number}", [(0, CREATED_MS, value)])
+    server.reader.broken["m4"] = status
+    source = Neptune3Source(parse_options({}), patience=RetryPolicy(attempts=3, longest_pause_s=0.05))
     contents = read_all(source, list_all(source, "ws/p"), tmp_path)[RunId("run")]
+    source.close()
     assert [(one.code, one.field) for one in contents.losses()] == [("field-refused", "m4")]
-    assert {path for path, kind in contents.fields if kind == "floatSeries"} == {f"m{n}" for n in range(9) if n != 4}
+    assert {path for path, kind in contents.fields if kind.endswith("Series")} == {f"m{n}" for n in range(9) if n != 4}
+
+
+def test_a_server_that_fails_at_everything_costs_no_field(server: Neptune3, tmp_path: Path) -> None:
+    small_runs(server, 1)
+    source = Neptune3Source(parse_options({}), patience=RetryPolicy(attempts=3, longest_pause_s=0.05))
+    runs = list_all(source, "ws/p")
+    server.reader.broken["m"] = 500
+    server.faults.plan("attributes/query", "500", 100)
+    with pytest.raises(Transient) as raised:
+        read_all(source, runs, tmp_path)
+    source.close()
+    assert raised.value.run == runs[0].label
 
 
 @pytest.mark.parametrize("value", [1.0, "text"])
@@ -170,11 +190,3 @@ def test_the_token_may_come_from_a_file_and_goes_nowhere_else(
     with pytest.raises(AuthFailed, match="no Neptune API token"):
         list_all(without, "ws/p")
     without.close()
-
-
-def test_plain_http_is_for_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEPTUNE_API_TOKEN", api_token("http://neptune.example"))
-    source = open_source({})
-    with pytest.raises(UsageError, match="unencrypted"):
-        list(source.list_projects(Selection()))
-    source.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -193,12 +195,41 @@ def test_a_link_to_a_parent_does_not_lead_in_circles(tmp_path: Path) -> None:
     assert len(read_all(tmp_path, tmp_path / "archive")) == 1
 
 
-def test_a_damaged_database_is_named(tmp_path: Path) -> None:
-    (tmp_path / "run_operations.sqlite3").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+def test_a_damaged_database_fails_alone_and_is_named(tmp_path: Path) -> None:
+    write_database(tmp_path / "good" / "run_operations.sqlite3", [(1, snapshot(assign={"p": 1}))])
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "run_operations.sqlite3").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+    (tmp_path / "old.sqlite3").write_bytes(b"neither")
     source = open_local(tmp_path)
-    with pytest.raises(BadInput, match=r"run_operations\.sqlite3"):
-        list_all(source)
+    runs = {run.id: run for run in list_all(source, Selection())}
+    assert set(runs) == {"run-1", "bad (unreadable)", "old (unreadable)"}
+    assert {run.project for run in runs.values()} == {"ws/scale"}
+    assert read_run(source, runs[RunId("run-1")], tmp_path / "archive").scalars
+    for name in ("bad", "old"):
+        run = runs[RunId(f"{name} (unreadable)")]
+        with pytest.raises(BadInput, match=name) as raised:
+            read_run(source, run, tmp_path / "archive")
+        assert raised.value.run == run.label
     source.close()
+
+
+def test_a_damaged_database_alone_is_listed_too(tmp_path: Path) -> None:
+    (tmp_path / "lost.sqlite3").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+    source = open_source({"path": str(tmp_path)})
+    [project] = source.list_projects(Selection())
+    assert [run.id for run in source.list_runs(project, Selection())] == ["lost (unreadable)"]
+    source.close()
+
+
+def test_a_damaged_first_record_hides_no_other_run(tmp_path: Path) -> None:
+    write_database(tmp_path / "good.sqlite3", [(1, snapshot(assign={"p": 1}))])
+    write_database(tmp_path / "bad.sqlite3", [(1, created()), (2, snapshot(assign={"p": 1}))], run_id="run-2")
+    with closing(sqlite3.connect(tmp_path / "bad.sqlite3")) as database:
+        database.execute("UPDATE run_operations SET operation = x'ffff' WHERE sequence_id = 1")
+        database.commit()
+    found = read_all(tmp_path, tmp_path / "archive")
+    losses = {run: [one.code for one in read.findings if one.kind == "loss"] for run, read in found.items()}
+    assert losses == {"run-1": [], "run-2": ["bad-record"]}
 
 
 def test_a_run_whose_folder_went_away_is_not_found(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""The model registry: `export-models` as scripts of neptune-exporter type it, and loading what it wrote."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from shardmig.archive.layout import project_folder
+from shardmig.archive.namespace import open_archive
+from shardmig.cli.app import execute
+from tests.contract.neptune2.vendor import PROJECT
+from tests.servers.neptune2.entities import Attribute, Series
+from tests.servers.neptune2.server import NeptuneServer
+
+QUIET = ("--engine", "inline", "--no-progress")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def export_models(*arguments: str, code: int = 0) -> dict[str, list[str]]:
+    """What is in the default folders afterwards, by scope."""
+    assert execute(["export-models", "-p", PROJECT, *QUIET, *arguments]) == code
+    project = open_archive("exports/model_data", "exports/model_files")[PROJECT]
+    return {scope: sorted(project.scope(scope)) for scope in ("runs", "models", "model_versions")}
+
+
+def test_models_and_all_their_versions_come_and_no_run(neptune2: NeptuneServer) -> None:
+    assert export_models() == {"runs": [], "models": ["VIS-MOD"], "model_versions": ["VIS-MOD-1", "VIS-MOD-2"]}
+    folder = project_folder("exports/model_data", PROJECT)
+    assert sorted(path.name for path in folder.iterdir()) == ["model_versions", "models"]
+
+
+def registry(server: NeptuneServer) -> None:
+    """Two models, one of them in the trash, with two versions each."""
+    project = server.store.add_project(PROJECT, "VIS")
+    for key in ("A", "A-B"):
+        model = server.store.add_entity(project, "model", custom_id=key)
+        model.put("framework", "string", key)
+        for number in range(2):
+            version = server.store.add_entity(project, "modelVersion", parent=model.id)
+            version.put("accuracy", "float", number / 2)
+            version.attributes["loss"] = Attribute("floatSeries", Series([0.0, 1.0], [1, 2], [1.0, 0.5]))
+            version.put("sys/trashed", "bool", key == "A-B")
+        model.put("sys/trashed", "bool", key == "A-B")
+
+
+def test_a_query_chooses_models_and_with_them_their_versions(empty_neptune2: NeptuneServer) -> None:
+    registry(empty_neptune2)
+    chosen = export_models("-q", '`framework`:string = "A"', "--include-archived-models")
+    assert chosen == {"runs": [], "models": ["VIS-A"], "model_versions": ["VIS-A-1", "VIS-A-2"]}
+
+
+@pytest.mark.parametrize(("flags", "models"), [((), 1), (("--include-archived-models",), 2)])
+def test_models_in_the_trash_come_when_they_are_asked_for(
+    empty_neptune2: NeptuneServer, flags: tuple[str, ...], models: int
+) -> None:
+    registry(empty_neptune2)
+    found = export_models(*flags)
+    assert (len(found["models"]), len(found["model_versions"])) == (models, 2 * models)
+
+
+def test_fields_are_selected_as_those_of_runs_are(empty_neptune2: NeptuneServer) -> None:
+    registry(empty_neptune2)
+    export_models("-c", "metrics")
+    version = open_archive("exports/model_data")[PROJECT].scope("model_versions")["VIS-A-1"]
+    assert [field.path for field in version.fields()] == ["loss"]
+
+
+def test_they_are_loaded_as_runs_that_say_what_they_are(empty_neptune2: NeptuneServer, sqlite_file: Path) -> None:
+    registry(empty_neptune2)
+    export_models()
+    into = ("--target", "mlflow", "--mlflow-tracking-uri", f"sqlite:///{sqlite_file}")
+    place = ("-d", "exports/model_data", "-f", "exports/model_files")
+    assert execute(["load", *into, *place, *QUIET]) == 0
+    with closing(sqlite3.connect(sqlite_file)) as rows:
+        scopes = rows.execute("SELECT value, count(*) FROM tags WHERE key = 'shardmig.scope' GROUP BY value")
+        assert dict(scopes.fetchall()) == {"models": 1, "model_versions": 2}
+    assert execute(["verify", *into, *place, *QUIET]) == 0
+
+
+def test_a_project_without_models_is_told(empty_neptune2: NeptuneServer) -> None:
+    empty_neptune2.store.add_entity(empty_neptune2.store.add_project(PROJECT, "VIS"), "run")
+    assert execute(["export-models", "-p", PROJECT, *QUIET]) == 2
+
+
+def test_runs_models_and_versions_share_an_archive_when_all_are_exported(neptune2: NeptuneServer) -> None:
+    assert execute(["export", "--source", "neptune2", "-p", PROJECT, *QUIET]) == 0
+    project = open_archive("exports/data", "exports/files")[PROJECT]
+    assert [len(list(project.scope(scope))) for scope in ("runs", "models", "model_versions")] == [1, 1, 2]
