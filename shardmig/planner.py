@@ -20,6 +20,7 @@ from shardmig.records import (
     Phase,
     Plan,
     RunRef,
+    Scope,
     Selection,
     Shard,
     ShardId,
@@ -30,6 +31,19 @@ MAX_SHARD_WEIGHT: Final = 5_000_000
 _SHARDS_AIMED_AT: Final = 64
 _RUN_WEIGHT: Final = 100
 """What a run costs beside its points: listing, creating, publishing. Keeps shards of tiny runs even."""
+
+_STAGES: Final[dict[Scope, int]] = {
+    "experiments": 0,
+    "runs": 1,
+    "models": 1,
+    "model_versions": 1,
+    "logged_models": 2,
+    "registered_models": 3,
+    "prompts": 3,
+    "traces": 4,
+    "datasets": 5,
+}
+"""What is loaded before what: an entity refers to others of earlier stages only, and to its parent."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +96,7 @@ def cut(runs: Sequence[RunRef], *, first: int = 1) -> Iterator[Shard]:
     A shard holds runs of one project, scope and depth; ancestors come before descendants, heavy runs before light
     ones. Its weight stays below a 64th of the whole and below MAX_SHARD_WEIGHT where single runs allow it.
     """
-    depths = _depths(runs)
+    depths = _after_what_they_refer_to(runs, _depths(runs))
     budget = min(MAX_SHARD_WEIGHT, sum(map(_cost, runs)) / _SHARDS_AIMED_AT)
     counter = itertools.count(first)
 
@@ -144,6 +158,24 @@ def _depths(runs: Sequence[RunRef]) -> dict[tuple[str, str, str], int]:
             depths.setdefault(_key(member), depth)
             depth += 1
     return depths
+
+
+def _after_what_they_refer_to(
+    runs: Sequence[RunRef], depths: dict[tuple[str, str, str], int]
+) -> dict[tuple[str, str, str], int]:
+    """Deeper, so that an entity is loaded after those that it may refer to."""
+    first = 0
+    deeper: dict[tuple[str, str, str], int] = {}
+    for _, members in itertools.groupby(sorted(runs, key=_stage), key=_stage):
+        stage = {_key(run): first + depths[_key(run)] for run in members}
+        deeper |= stage
+        first = max(stage.values()) + 1
+    return deeper
+
+
+def _stage(run: RunRef) -> int:
+    """A deleted experiment is deleted after all that it holds."""
+    return len(_STAGES) if run.scope == "experiments" and run.archived else _STAGES[run.scope]
 
 
 def _parent(run: RunRef, by_key: dict[tuple[str, str, str], RunRef]) -> RunRef | None:

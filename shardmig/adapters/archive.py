@@ -10,9 +10,9 @@ import msgspec
 from shardmig.adapters.base import FileSink, Want
 from shardmig.archive.files import ArchiveFiles
 from shardmig.archive.layout import archive_paths
-from shardmig.archive.reader import SCOPES, ArchiveReader
+from shardmig.archive.reader import ArchiveReader
 from shardmig.errors import UsageError
-from shardmig.records import ArchivePaths, End, FileRef, Files, Finding, Piece, ProjectId, RunRef, Selection
+from shardmig.records import SCOPES, ArchivePaths, End, FileRef, Files, Finding, Piece, ProjectId, RunRef, Selection
 from shardmig.selection import Matcher
 
 

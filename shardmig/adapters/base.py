@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal, Protocol
 import msgspec
 
 from shardmig.records import (
+    SCOPES,
     Chunk,
     Field,
     FieldType,
@@ -27,6 +28,7 @@ from shardmig.records import (
     ProjectId,
     RunId,
     RunRef,
+    Scope,
     Selection,
     TargetRun,
     TargetRunId,
@@ -222,6 +224,17 @@ MakeTarget = Callable[[Mapping[str, str], LoadOptions], WriteSide]
 
 
 def migration_key(run: RunRef) -> MigrationKey:
-    """The idempotency key of a run in any target: the same for the same project, scope and run id, always."""
+    """The idempotency key of a run in any target: the same for the same project, scope and run id, always.
+    Letters and digits only; for entities that only MLflow has it tells their scope."""
     text = "\0".join((run.project, run.scope, run.id))
-    return MigrationKey(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest())
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return MigrationKey(_PREFIXES.get(run.scope, "") + digest)
+
+
+def scope_of(key: MigrationKey) -> Scope:
+    """The scope that a key tells; "runs" for every key that tells none."""
+    return next((scope for scope, prefix in _PREFIXES.items() if key.startswith(prefix)), "runs")
+
+
+_NEPTUNE_SCOPES: frozenset[Scope] = frozenset({"runs", "models", "model_versions"})
+_PREFIXES = {scope: scope.replace("_", "") for scope in SCOPES if scope not in _NEPTUNE_SCOPES}

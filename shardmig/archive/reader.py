@@ -33,6 +33,7 @@ from shardmig.archive.streams import (
 from shardmig.codec import decode, encode
 from shardmig.errors import BadInput, HostilePath, NotFound
 from shardmig.records import (
+    SCOPES,
     ArchivePaths,
     Chunk,
     End,
@@ -51,7 +52,6 @@ from shardmig.records import (
 )
 from shardmig.selection import Matcher
 
-SCOPES: Final[tuple[Scope, ...]] = ("runs", "models", "model_versions")
 _EXPORTER: Final = "neptune-exporter"
 
 

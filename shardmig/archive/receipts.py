@@ -16,6 +16,10 @@ from shardmig.records import FORMAT_VERSION, Receipt
 _KEY: Final = b"shardmig.receipt"
 
 
+class NewerFormat(BadInput):
+    """The run was published by a later version: it is not damaged, and not to be replaced."""
+
+
 class _Version(msgspec.Struct):
     format_version: int
 
@@ -28,7 +32,7 @@ def footer_metadata(receipt: Receipt) -> dict[bytes, bytes]:
 def receipt_in(metadata: Any, name: str) -> Receipt | None:
     """The receipt in a parquet footer's key-value metadata, None if there is none.
 
-    Raises BadInput, naming the file `name`, for a damaged receipt or one of a later format.
+    Raises BadInput, naming the file `name`, for a damaged receipt, NewerFormat for one of a later format.
     """
     written = (metadata or {}).get(_KEY)
     if written is None:
@@ -37,7 +41,7 @@ def receipt_in(metadata: Any, name: str) -> Receipt | None:
         packed = zlib.decompress(b64decode(written, validate=True))
         version: _Version = decode(packed, _Version)
         if version.format_version > FORMAT_VERSION:
-            raise BadInput(f"{name} has archive format {version.format_version}", hint="update shardmig")
+            raise NewerFormat(f"{name} has archive format {version.format_version}", hint="update shardmig")
         receipt: Receipt = decode(packed, Receipt)
     except (binascii.Error, zlib.error, msgspec.DecodeError) as error:
         raise BadInput(f"the receipt in {name} is damaged: {error}", hint="export this run again") from error

@@ -3,6 +3,7 @@
 from shardmig.records.chunks import (
     FILE_TYPES,
     SCALAR_TYPES,
+    SCOPES,
     SERIES_TYPES,
     Chunk,
     End,
@@ -66,6 +67,7 @@ __all__ = [
     "MAX_STEP_SCALE",
     "NO_TIME",
     "SCALAR_TYPES",
+    "SCOPES",
     "SERIES_TYPES",
     "AdapterSpec",
     "ArchivePaths",

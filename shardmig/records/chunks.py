@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
@@ -12,7 +12,18 @@ import numpy as np
 from shardmig.records.columns import Float64s, Histograms, Int64s, Steps, Texts
 from shardmig.records.ids import MigrationKey, ProjectId, RunId, TargetRunId
 
-Scope = Literal["runs", "models", "model_versions"]
+Scope = Literal[
+    "runs",
+    "models",
+    "model_versions",
+    "logged_models",
+    "registered_models",
+    "prompts",
+    "traces",
+    "datasets",
+    "experiments",
+]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 FieldType = Literal[
     "int",
     "float",

@@ -73,7 +73,7 @@ class ClientStore:
 
     def find_runs(self, key: MigrationKey) -> list[StoredRun]:
         """As RunStore."""
-        experiments = [experiment.experiment_id for experiment in self._experiments(ViewType.ACTIVE_ONLY)]
+        experiments = [experiment.experiment_id for experiment in self._experiments(ViewType.ALL)]
         found = self._search(experiments, f"tags.`{KEY}` = '{key}'")
         return sorted((run for run in found if not run.is_deleted or is_deleted_copy(run)), key=lambda run: run.id)
 

@@ -27,10 +27,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+import msgspec
+
 from shardmig.adapters.mlflow.facts import PARENT, PROVENANCE, RUN_NAME, RunFacts, tag_value
 from shardmig.adapters.mlflow.naming import Naming, is_normal
 from shardmig.adapters.mlflow.store import Dataset, Experiment, Status, StoredRun
 from shardmig.adapters.sidecar.manifest import OWN_FOLDER
+from shardmig.errors import BadInput
 from shardmig.records import Field, Finding, RunRef, TargetRunId
 
 SOURCE: Final = "mlflow"
@@ -44,6 +47,8 @@ MODEL_OUTPUTS: Final = "outputs/models/"
 OWN_FACTS: Final = "sys/mlflow/"
 EXPERIMENT: Final = "sys/mlflow/experiment/"
 EXPERIMENT_TAGS: Final = "sys/mlflow/experiment/tags/"
+LINK: Final = "shardmig.model."
+"""Tags of a run: a logged model that it uses, by the id in the source."""
 
 _REFUSED: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff#]|%[0-9A-Fa-f]{2}")
 """MLflow's server refuses or decodes these in artifact paths (measured)."""
@@ -104,12 +109,62 @@ def datasets_of(fields: Iterable[Field]) -> list[Dataset]:
     ]
 
 
+class ModelLink(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a run uses a logged model: as input, and as output of a step. `id`: what the model is called in the target;
+    "" = it is not there yet."""
+
+    is_input: bool = False
+    step: int | None = None
+    id: str = ""
+
+
+def encode_link(link: ModelLink) -> str:
+    """As the value of a tag."""
+    return msgspec.json.encode(link).decode()
+
+
+def decode_link(text: str) -> ModelLink:
+    """Back from the tag. Raises BadInput."""
+    try:
+        return msgspec.json.decode(text, type=ModelLink)
+    except msgspec.DecodeError as error:
+        raise BadInput(f"the tag {LINK}* cannot be read: {error}") from error
+
+
+def model_links(fields: Iterable[Field]) -> dict[str, ModelLink]:
+    """How a run uses logged models, by their ids in the source."""
+    links: dict[str, ModelLink] = {}
+    for field in fields:
+        if field.path.startswith(MODEL_INPUTS):
+            model = field.path.removeprefix(MODEL_INPUTS)
+            links[model] = msgspec.structs.replace(links.get(model, ModelLink()), is_input=True)
+        elif field.path.startswith(MODEL_OUTPUTS) and isinstance(field.value, int):
+            model = field.path.removeprefix(MODEL_OUTPUTS)
+            links[model] = msgspec.structs.replace(links.get(model, ModelLink()), step=field.value)
+    return links
+
+
+def _held_link(field: Field, stored: StoredRun) -> Iterator[Field]:
+    """An input or output as MLflow has it now, as far as the model is there."""
+    text = stored.tags.get(LINK + field.path.rpartition("/")[2], "")
+    model = decode_link(text).id if text else ""
+    if not model:
+        yield field
+    elif field.path.startswith(MODEL_INPUTS):
+        yield from [field] if model in stored.model_inputs else []
+    else:
+        yield from (Field(field.path, field.type, step) for id_, step in stored.model_outputs if id_ == model)
+
+
 def held_fields(held: Iterable[Field], stored: StoredRun) -> Iterator[Field]:
     """What a copy in MLflow has of the scalars that are no params: tags and datasets as they are there now, and what
     MLflow's API cannot keep as the manifest holds it."""
     naming = NativeNaming()
     for field in held:
         if field.path.startswith(DATASETS):
+            continue
+        if field.path.startswith((MODEL_INPUTS, MODEL_OUTPUTS)):
+            yield from _held_link(field, stored)
             continue
         key = field.path.removeprefix(TAGS)
         if field.path == key or key in (PARENT, RUN_NAME) or is_reserved(key):
@@ -146,10 +201,11 @@ class NativeNaming(Naming):
         """As Naming."""
         key = field.path.removeprefix(TAGS)
         if field.path.startswith((MODEL_INPUTS, MODEL_OUTPUTS)):
-            detail = "the logged model is not there: kept in the manifest"
-            return [Finding("approximation", "model-not-here", field.path, detail=detail)]
+            detail = "a tag keeps the link until the logged model is there"
+            return [Finding("note", "model-linked-later", field.path, detail=detail)]
         if field.path == EXPERIMENT + "deleted" and field.value is True:
-            return [Finding("approximation", "experiment-not-deleted", field.path)]
+            detail = "it is deleted with the experiment itself, once that is loaded"
+            return [Finding("note", "experiment-deleted-later", field.path, detail=detail)]
         if field.path == key or not isinstance(field.value, str):
             return []
         if is_reserved(key):
@@ -177,11 +233,13 @@ class NativeFacts(RunFacts):
         super().__init__(run)
         self.tag_fields: dict[str, str] = {}
         self.experiment_tags: dict[str, str] = {}
+        self.model_links: dict[str, ModelLink] = {}
 
     def learn(self, fields: Iterable[Field]) -> None:
         """As RunFacts."""
         fields = list(fields)
         super().learn(fields)
+        self.model_links = model_links(fields)
         for field in fields:
             if isinstance(field.value, str):
                 if field.path.startswith(EXPERIMENT_TAGS):
@@ -215,7 +273,7 @@ class NativeFacts(RunFacts):
         tags = {naming.fit_key(key): tag_value(text) for key, text in own.items()}
         if known := parent or self.parent_run_id:
             tags[PARENT] = known
-        return tags
+        return tags | {LINK + model: encode_link(link) for model, link in self.model_links.items()}
 
     @property
     def parent_run_id(self) -> str:

@@ -82,7 +82,7 @@ class RestStore:
 
     def find_runs(self, key: MigrationKey) -> list[StoredRun]:
         """As RunStore."""
-        experiments = [experiment.experiment_id for experiment in self._all_experiments("ACTIVE_ONLY")]
+        experiments = [experiment.experiment_id for experiment in self._all_experiments("ALL")]
         found = self._search(experiments, f"tags.`{KEY}` = '{key}'", "ALL")
         return sorted((run for run in found if not run.is_deleted or is_deleted_copy(run)), key=lambda run: run.id)
 

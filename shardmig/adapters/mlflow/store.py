@@ -130,7 +130,7 @@ class RunStore(ReadStore, Protocol):
         ...
 
     def find_runs(self, key: MigrationKey) -> list[StoredRun]:
-        """Every run of any active experiment whose tag `shardmig.key` is `key`, in a stable order; tags filled. Of the
+        """Every run of any experiment whose tag `shardmig.key` is `key`, in a stable order; tags filled. Of the
         deleted ones only those that were copied as such (their tag `shardmig.lifecycle` is `deleted`)."""
         ...
 

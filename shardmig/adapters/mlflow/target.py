@@ -13,14 +13,21 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from shardmig import __version__
-from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written
+from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written, scope_of
 from shardmig.adapters.mlflow import facts
 from shardmig.adapters.mlflow.artifacts import artifacts_of
+from shardmig.adapters.mlflow.database.uri import driver_uri
 from shardmig.adapters.mlflow.facts import RunFacts
 from shardmig.adapters.mlflow.fit import MlflowRules
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.naming import MAX_KEY, Naming, experiment_name, wanted_experiment_name
 from shardmig.adapters.mlflow.native import OWN_FACTS, SOURCE, NativeFacts, NativeNaming, datasets_of
+from shardmig.adapters.mlflow.objects.classes import SCOPES as OBJECT_SCOPES
+from shardmig.adapters.mlflow.objects.classes import classes
+from shardmig.adapters.mlflow.objects.fit import fit_object
+from shardmig.adapters.mlflow.objects.references import Here, References
+from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.objects.writing import ObjectTarget
 from shardmig.adapters.mlflow.options import MlflowOptions
 from shardmig.adapters.mlflow.run import RunInMlflow, read_run
 from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
@@ -37,6 +44,7 @@ from shardmig.records import (
     LoadOptions,
     MigrationKey,
     Piece,
+    ProjectId,
     RunRef,
     TargetRun,
     TargetRunId,
@@ -85,22 +93,41 @@ class MlflowTarget:
         one_to_one = msgspec.structs.replace(load, step_multiplier=1)
         self._native = _Manner(MlflowRules(one_to_one, NativeNaming(caseless=options.is_caseless)), NativeFacts)
         self._manner = self._plain
+        self._fits_objects = False
         self._tagged_experiments: set[tuple[str, frozenset[tuple[str, str]]]] = set()
 
     @cached_property
     def _store(self) -> RunStore:
         return self._open_store()
 
+    @cached_property
+    def _objects(self) -> ObjectTarget:
+        stores = Stores(
+            self._options.tracking_uri if self._http else driver_uri(self._options.tracking_uri), self._http
+        )
+        here = Here(
+            find=lambda key: found.id if (found := self.find_run(key)) is not None else None,
+            experiment=lambda project: self._store.experiment_id(self._experiment_of(project)),
+            experiment_named=self._experiment_of,
+        )
+        references = References(stores, here)
+        return ObjectTarget(stores, references, classes(stores, references), self._load)
+
     def fit(self, chunk: Chunk) -> Fitted:
         """As WriteSide; see `fit`."""
         if isinstance(chunk, Header):
             self._manner = self._manner_of(chunk.source)
+            self._fits_objects = chunk.run.scope in OBJECT_SCOPES
+        if self._fits_objects:
+            return fit_object(chunk)
         return self._manner.rules.fit(chunk)
 
     def find_run(self, key: MigrationKey) -> TargetRun | None:
         """As WriteSide. A complete run comes before partial ones."""
         if not key.isalnum():  # no key of ours, and no text to put into a filter
             return None
+        if scope_of(key) in OBJECT_SCOPES:
+            return self._objects.find(key)
         runs = [self._target_run(run, key) for run in self._store.find_runs(key)]
         return min(runs, key=lambda run: run.state != "complete", default=None)
 
@@ -110,6 +137,8 @@ class MlflowTarget:
         """As WriteSide. A complete run of the same digest is left as it is, but for its link to a parent that came after
         it; of another digest it is a TargetConflict, unless existing runs are to be replaced."""
         header, fields, rest = leading_fields(chunks)
+        if header.run.scope in OBJECT_SCOPES:
+            return self._objects.write(key, digest, (header, fields, rest), files)
         run_facts = self._manner_of(header.source).facts(header.run)
         run_facts.learn(fields)
         content = itertools.chain([Fields(fields)] if fields else [], rest)
@@ -126,6 +155,9 @@ class MlflowTarget:
 
     def discard_run(self, run: TargetRun) -> None:
         """As WriteSide. MLflow marks it deleted; `mlflow gc` removes it for good."""
+        if scope_of(run.key) in OBJECT_SCOPES:
+            self._objects.discard(run)
+            return
         try:
             self._discard(self._store.get_run(run.id))
         except NotFound:
@@ -133,6 +165,8 @@ class MlflowTarget:
 
     def read_run(self, run: TargetRun, want: Want, files: FileSink) -> Iterator[Piece]:
         """As WriteSide; see `read`."""
+        if scope_of(run.key) in OBJECT_SCOPES:
+            return self._objects.read(run, want, files)
         stored = self._store.get_run(run.id)
         return read_run(self._store, stored, artifacts_of(stored, self._http), want, files)
 
@@ -140,6 +174,8 @@ class MlflowTarget:
         self, run: RunRef, fields: Iterable[Field], parent: TargetRunId | None, last_point_ms: int | None
     ) -> dict[str, str]:
         """As WriteSide."""
+        if run.scope in OBJECT_SCOPES:  # all that they are is fields
+            return {}
         fields = list(fields)
         is_native = any(field.path.startswith(OWN_FACTS) for field in fields)
         run_facts = (self._native if is_native else self._plain).facts(run)
@@ -150,6 +186,8 @@ class MlflowTarget:
 
     def read_facts(self, run: TargetRun) -> dict[str, str]:
         """As WriteSide."""
+        if scope_of(run.key) in OBJECT_SCOPES:
+            return {}
         stored = self._store.get_run(run.id)
         return facts.held_facts(stored, self._store.experiment_name(stored.experiment_id))
 
@@ -157,6 +195,8 @@ class MlflowTarget:
         """As WriteSide."""
         if "_store" in self.__dict__:
             self._store.close()
+        if "_objects" in self.__dict__:
+            self._objects.close()
 
     def _begin(
         self, key: MigrationKey, digest: str, header: Header, run_facts: RunFacts, parent: TargetRunId | None
@@ -237,10 +277,15 @@ class MlflowTarget:
         """What MLflow has a place for that nothing else has: datasets and the experiment's tags."""
         if datasets := datasets_of(held):
             retrying(lambda: self._store.log_datasets(run, datasets))
+        if run_facts.model_links:
+            self._objects.link_run(run.id, run_facts.model_links)
         seen = (run.experiment_id, frozenset(run_facts.experiment_tags.items()))
         if seen not in self._tagged_experiments:
             retrying(lambda: self._store.tag_experiment(run.experiment_id, run_facts.experiment_tags))
             self._tagged_experiments.add(seen)
+
+    def _experiment_of(self, project: ProjectId) -> str:
+        return experiment_name(wanted_experiment_name(self._options, project, ""))
 
     def _experiment(self, run_facts: RunFacts) -> str:
         return experiment_name(wanted_experiment_name(self._options, run_facts.run.project, run_facts.sys_name))

@@ -9,6 +9,9 @@ import msgspec
 
 from shardmig.adapters.base import FileStore
 from shardmig.adapters.mlflow.facts import PROVENANCE
+from shardmig.adapters.sidecar.uploads import Artifacts
+from shardmig.adapters.wrappers import retrying
+from shardmig.errors import NotFound, Permanent
 from shardmig.records import (
     Field,
     FileRef,
@@ -19,12 +22,15 @@ from shardmig.records import (
     RunId,
     RunRef,
     Scope,
+    StringPoints,
 )
 
 REGISTRY: Final = ProjectId("registry")
 """The project of what belongs to no experiment: registered models, prompts, evaluation datasets."""
 
 TAGS: Final = "tags/"
+LINKING: Final = "linking"
+"""The state of an object that is whole, but for its last step. It is gone on with, not made anew."""
 SERIES_POINTS: Final = 1000
 """Of a string series in one chunk: spans and records may be large."""
 
@@ -46,10 +52,11 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tree(NamedTuple):
-    """Files of an object: everything below `uri` belongs below the field path `folder`."""
+    """Files of an object: everything below `uri` but `without` belongs below the field path `folder`."""
 
     folder: str
     uri: str
+    without: frozenset[str] = frozenset()
 
 
 class Facts:
@@ -87,6 +94,11 @@ class Facts:
         names = (path.removeprefix(folder) for path in self._values if path.startswith(folder))
         return {name: number for name in names if (number := self.number(folder + name)) is not None}
 
+    def set(self, path: str) -> list[str]:
+        """A set of texts."""
+        value = self._values.get(path)
+        return value if isinstance(value, list) else []
+
     def below(self, folder: str) -> list[str]:
         """The names directly below a folder; numbers in their order."""
         names = {path.removeprefix(folder).partition("/")[0] for path in self._values if path.startswith(folder)}
@@ -98,7 +110,7 @@ class Making(NamedTuple):
     `refs` must be taken before `points`: so they come."""
 
     facts: Facts
-    tags: Mapping[str, str]
+    tags: dict[str, str]
     refs: Iterable[FileRef]
     points: Iterable[Points]
     files: FileStore
@@ -146,6 +158,10 @@ class ObjectClass(Protocol):
         nothing here are findings. Raises TargetConflict where something else stands in its place."""
         ...
 
+    def link(self, stored: Stored, old: RunId) -> None:
+        """Last of all: let what is here already refer to it. `old`: its id in the source. Idempotent."""
+        ...
+
     def tag(self, stored: Stored, tags: Mapping[str, str]) -> None:
         """Set tags of shardmig's own."""
         ...
@@ -153,6 +169,24 @@ class ObjectClass(Protocol):
     def discard(self, stored: Stored) -> None:
         """Remove it, so that `find` does not find it."""
         ...
+
+
+def upload(artifacts: Artifacts, making: Making, folder: str) -> Iterator[Finding]:
+    """Put the files whose fields are below `folder` where they belong; what cannot be put is a loss."""
+    for ref in making.refs:
+        try:
+            local = making.files.path(ref)
+            retrying(lambda local=local, ref=ref: artifacts.put(local, ref.path.removeprefix(folder)))  # type: ignore[misc]
+        except Permanent as error:
+            code = "file-missing" if isinstance(error, NotFound) else "file-refused"
+            yield Finding("loss", code, ref.path, detail=error.message)
+
+
+def texts_of(points: Iterable[Points]) -> Iterator[str]:
+    """The texts of all string points."""
+    for part in points:
+        if isinstance(part, StringPoints):
+            yield from part.values.to_list()
 
 
 def scalars(values: Mapping[str, Any]) -> Iterator[Field]:

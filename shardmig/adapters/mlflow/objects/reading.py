@@ -21,7 +21,22 @@ from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import BadInput, NotFound, Permanent
-from shardmig.records import Chunk, End, Fields, FileRef, Files, Finding, Header, Piece, ProjectId, RunRef, Scope
+from shardmig.records import (
+    Chunk,
+    End,
+    Fields,
+    FieldType,
+    FileRef,
+    Files,
+    Finding,
+    Header,
+    Piece,
+    Points,
+    ProjectId,
+    RunRef,
+    Scope,
+    StringPoints,
+)
 from shardmig.selection import Matcher
 
 FIELDS_IN_CHUNK: Final = 5_000
@@ -105,8 +120,7 @@ class _Reading:
             for tree in self._kind.trees(self._stored):
                 yield from self._files(tree, sink)
         for points in self._kind.points(self._stored):
-            field_type = "float_series" if self._kind.scope == "logged_models" else "string_series"
-            if self._matcher.wants_field(points.paths[0], field_type):
+            if self._matcher.wants_field(points.paths[0], _type_of(points)):
                 yield points
 
     def _files(self, tree: Tree, sink: FileSink) -> Iterator[Files]:
@@ -133,10 +147,14 @@ class _Reading:
 
     def _paths(self, tree: Tree) -> Iterator[str]:
         try:
-            yield from self._stores.paths(tree.uri)
+            yield from (path for path in self._stores.paths(tree.uri) if path not in tree.without)
         except Permanent as error:
             folder = tree.folder.rstrip("/")
             self.findings.append(Finding("loss", "artifacts-not-listed", folder, detail=error.message))
+
+
+def _type_of(points: Points) -> FieldType:
+    return "string_series" if isinstance(points, StringPoints) else "float_series"
 
 
 def _identity(stored: Stored) -> Identity:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from shardmig.adapters.base import migration_key
@@ -86,6 +86,33 @@ class References:
         else:
             self._found[key] = found
         return found
+
+    def names_of(self, experiment_ids: Iterable[str]) -> list[str]:
+        """The names of these experiments; one that is gone keeps its id."""
+        names = set()
+        for id_ in experiment_ids:
+            try:
+                with mlflow_errors(f"experiment {id_}"):
+                    names.add(str(self.project_of(id_)))
+            except Permanent:
+                names.add(id_)
+        return sorted(names)
+
+    def experiments(self, projects: Iterable[str]) -> tuple[list[str], list[Finding]]:
+        """The ids of the experiments here, and which of them are not here."""
+        ids, findings = [], []
+        for project in projects:
+            name = self.experiment_named(ProjectId(project))
+            found: Any = self._stores.tracking.get_experiment_by_name(name)
+            if found is not None:
+                ids.append(str(found.experiment_id))
+                continue
+            self.missing.append(
+                migration_key(RunRef(project=ProjectId(project), id=RunId(project), scope="experiments"))
+            )
+            detail = f"experiment {project!r} is not in the target: its name is kept in a tag"
+            findings.append(Finding("approximation", NOT_HERE, "experiments", detail=detail))
+        return ids, findings
 
     def find(self, key: MigrationKey) -> TargetRunId | None:
         """Which run or object carries a migration key."""

@@ -10,6 +10,7 @@
       its run                   versions/<number>/run/project, run/id; run/path where its source lies in the run's files
       its logged model          versions/<number>/model/project, model/id
       files outside of both     versions/<number>/files/<path>, file
+    prompt                      experiments, string_set: the names of those that it is shown in
     prompt version              versions/<number>/text, type (text or chat), model_config, response_format
 
 Numbers are kept, gaps too: MLflow counts versions, so for each gap a version is made and deleted. Versions deleted behind
@@ -47,6 +48,8 @@ VERSIONS: Final = "versions/"
 MOST_VERSIONS: Final = 100_000
 """More than anybody has; each gap costs two calls."""
 IS_PROMPT: Final = "mlflow.prompt.is_prompt"
+EXPERIMENTS: Final = "_mlflow_experiment_ids"
+"""Tag of a prompt: `,id,id,`."""
 PLACEHOLDER: Final = "dummy-source"
 """MLflow's own, for versions that have no files."""
 
@@ -56,7 +59,7 @@ _PROMPT_TAGS: Final = {
     "_mlflow_prompt_model_config": "model_config",
     "_mlflow_prompt_response_format": "response_format",
 }
-_OWN: Final = ("creation_time", "source", "user", "status", "status_message")
+_OWN: Final = ("creation_time", "source", "user", "status", "status_message", "path")
 _NOT_STAGED: Final = ("", "None", None)
 
 
@@ -88,7 +91,9 @@ class Registered:
         yield from scalars({"sys/id": stored.name, "sys/name": model.name, "sys/description": model.description})
         changed = model.last_updated_timestamp
         yield from times({"sys/creation_time": model.creation_timestamp, "sys/modification_time": changed})
-        yield from tag_fields(TAGS, model.tags)
+        yield from tag_fields(TAGS, {key: text for key, text in model.tags.items() if key != EXPERIMENTS})
+        if linked := [id_ for id_ in model.tags.get(EXPERIMENTS, "").split(",") if id_]:
+            yield Field("experiments", "string_set", self._references.names_of(linked))
         for alias, version in dict(model.aliases).items():
             yield Field(ALIASES + alias, "int", int(version))
         for version in versions:
@@ -99,11 +104,12 @@ class Registered:
         return iter(())
 
     def trees(self, stored: Stored) -> Iterator[Tree]:
-        """As ObjectClass: what lies neither in a run nor in a logged model."""
+        """As ObjectClass: what MLflow itself stores, neither in a run nor in a logged model. What a version names in
+        somebody else's store (s3, gs …) stays there: its URI is as good for the copy."""
         for version in stored.content[1]:
             source = version.source or ""
-            is_elsewhere = source.startswith(("models:", "runs:")) or source in ("", PLACEHOLDER, "prompt-template")
-            if not self._is_prompt and not is_elsewhere and self._path_in_run(version) is None:
+            is_stored = source and urlsplit(source).scheme in ("", "file", "mlflow-artifacts")
+            if is_stored and not self._is_prompt and self._path_in_run(version) is None:
                 yield Tree(f"{VERSIONS}{version.version}/files/", source)
 
     def is_volatile(self, path: str) -> bool:
@@ -123,8 +129,8 @@ class Registered:
         if numbers and numbers[-1] > MOST_VERSIONS:
             raise BadInput(f"version {numbers[-1]} of {name!r} is beyond {MOST_VERSIONS}", run=facts.run.label)
         own_files = _by_version(making.refs)
-        self._create(name, facts.text("sys/description"), facts.texts(TAGS) | dict(making.tags))
-        findings = []
+        linked, findings = self._references.experiments(facts.set("experiments"))
+        self._create(name, facts.text("sys/description"), facts.texts(TAGS) | self._prompt_tags(linked) | making.tags)
         for number in range(1, numbers[-1] + 1 if numbers else 1):
             if number in numbers:
                 version = _Version(self._stores, self._references, facts, f"{VERSIONS}{number}", name)
@@ -133,6 +139,9 @@ class Registered:
                 self._make_gap(name, number)
         self._set_pointers(name, facts, numbers)
         return self.get(name), findings
+
+    def link(self, stored: Stored, old: RunId) -> None:
+        """As ObjectClass: nothing does."""
 
     def tag(self, stored: Stored, tags: Mapping[str, str]) -> None:
         """As ObjectClass."""
@@ -226,6 +235,10 @@ class Registered:
         if self._is_prompt:
             tags |= {key: text for key, name in _PROMPT_TAGS.items() if (text := facts.text(folder + name))}
         return tags
+
+    def _prompt_tags(self, experiments: list[str]) -> dict[str, str]:
+        linked = {EXPERIMENTS: f",{','.join(experiments)},"} if experiments else {}
+        return linked | {IS_PROMPT: "true"} if self._is_prompt else {}
 
     def _create(self, name: str, description: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities.model_registry import RegisteredModelTag

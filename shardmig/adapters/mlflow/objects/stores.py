@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 from shardmig.adapters.mlflow.artifacts import RunArtifacts, artifacts_at
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.source.tree import paths_below
 from shardmig.errors import MissingExtra
+
+T = TypeVar("T")
 
 IN_PAGE: Final = 200
 
@@ -85,6 +88,13 @@ def pages(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
         yield from page
         if not (token := page.token):
             return
+
+
+def batches(elements: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The elements, so many at a time."""
+    rest = iter(elements)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def _missing(error: ModuleNotFoundError) -> MissingExtra:

@@ -8,8 +8,10 @@ from typing import Final, Literal
 from shardmig import __version__
 from shardmig.adapters.base import FileSink, FileStore, Want, Written, scope_of
 from shardmig.adapters.mlflow import facts
+from shardmig.adapters.mlflow.native import ModelLink
 from shardmig.adapters.mlflow.objects import changes
-from shardmig.adapters.mlflow.objects.base import Facts, Making, ObjectClass, Stored
+from shardmig.adapters.mlflow.objects.base import LINKING, Facts, Making, ObjectClass, Stored
+from shardmig.adapters.mlflow.objects.links import RunLinks
 from shardmig.adapters.mlflow.objects.reading import pieces
 from shardmig.adapters.mlflow.objects.references import References, identity_of
 from shardmig.adapters.mlflow.objects.stores import Stores
@@ -27,6 +29,7 @@ from shardmig.records import (
     MigrationKey,
     Piece,
     Points,
+    RunId,
     RunRef,
     Scope,
     TargetRun,
@@ -64,8 +67,8 @@ class ObjectTarget:
         kind = self._classes[header.run.scope]
         with mlflow_errors(header.run.label):
             for stored in kind.find(key):
-                if self._state(stored) == "complete" and stored.tags.get(facts.DIGEST) == digest:
-                    return Written(TargetRunId(stored.id), [])
+                if stored.tags.get(facts.DIGEST) == digest and self._is_made(stored):
+                    return self._finished(kind, stored, header.run.id, [])
                 self._refuse_other_content(stored)
                 kind.discard(stored)
             return self._make(kind, self._provenance(key, digest, header), header, fields, chunks, files)
@@ -89,10 +92,19 @@ class ObjectTarget:
             entity = RunRef(project=project, id=id_, scope=scope)
             yield from pieces(entity, kind, stored, self._stores, want, files, "")
 
+    def link_run(self, run_id: TargetRunId, links: Mapping[str, ModelLink]) -> None:
+        """Link a run to the logged models that are here already; for the others its tags wait."""
+        with mlflow_errors(f"the logged models of run {run_id}"):
+            RunLinks(self._stores).link_run(run_id, links)
+
+    def close(self) -> None:
+        """As WriteSide.close."""
+        self._stores.close()
+
     def _make(
         self,
         kind: ObjectClass,
-        tags: Mapping[str, str],
+        tags: dict[str, str],
         header: Header,
         fields: list[Field],
         chunks: Iterator[Chunk],
@@ -110,11 +122,21 @@ class ObjectTarget:
         end_tags = changes.encode(known)
         if self._references.missing:
             end_tags[WAITS] = " ".join(dict.fromkeys(self._references.missing))
-        if is_whole:
-            end_tags |= {facts.STATE: facts.COMPLETE}
-        kind.tag(stored, end_tags)
-        own = Finding("note", "own-ids", detail="what MLflow sets by itself is new: ids, times, locations")
-        return Written(TargetRunId(stored.id), [*findings, own])
+        findings.append(Finding("note", "own-ids", detail="what MLflow sets by itself is new: ids, times, locations"))
+        if not is_whole:
+            kind.tag(stored, end_tags)
+            return Written(TargetRunId(stored.id), findings)
+        kind.tag(stored, end_tags | {facts.STATE: LINKING})
+        return self._finished(kind, stored, header.run.id, findings)
+
+    def _finished(self, kind: ObjectClass, stored: Stored, old: RunId, findings: list[Finding]) -> Written:
+        if stored.tags.get(facts.STATE) != facts.COMPLETE:
+            kind.link(stored, old)
+            kind.tag(stored, {facts.STATE: facts.COMPLETE})
+        return Written(TargetRunId(stored.id), findings)
+
+    def _is_made(self, stored: Stored) -> bool:
+        return stored.tags.get(facts.STATE) == LINKING or self._state(stored) == "complete"
 
     def _state(self, stored: Stored) -> Literal["complete", "partial"]:
         if stored.tags.get(facts.STATE) != facts.COMPLETE:

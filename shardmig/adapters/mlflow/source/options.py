@@ -12,6 +12,18 @@ import msgspec
 
 from shardmig.adapters.mlflow.options import TrackingOptions
 from shardmig.errors import UsageError
+from shardmig.records import Scope
+
+OBJECTS: Final[dict[str, Scope]] = {
+    "runs": "runs",
+    "models": "registered_models",
+    "traces": "traces",
+    "prompts": "prompts",
+    "logged-models": "logged_models",
+    "datasets": "datasets",
+    "experiments": "experiments",
+}
+"""What users call the classes of objects."""
 
 _DATABASES: Final = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
 
@@ -22,10 +34,17 @@ class SourceOptions(TrackingOptions, frozen=True, kw_only=True):
     tracking_uri   http(s) server, database, or folder (`mlruns`); default: $MLFLOW_TRACKING_URI
     connections    HTTP connections of one worker
     timeout_s      of one HTTP request
+    objects        which classes of objects, of OBJECTS, separated by commas
     """
 
+    objects: str = ",".join(OBJECTS)
     connections: int = 4
     timeout_s: float = 120.0
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """The scopes of the chosen objects."""
+        return frozenset(OBJECTS[name] for name in filter(None, map(str.strip, self.objects.split(","))))
 
     @property
     def folder(self) -> Path | None:
@@ -69,6 +88,9 @@ def _check(options: SourceOptions) -> None:
         )
     if options.is_http and not urlsplit(options.tracking_uri).hostname:
         raise UsageError("the source's URI names no host")
+    names = [name.strip() for name in options.objects.split(",")]
+    if unknown := sorted(set(names) - set(OBJECTS)):
+        raise UsageError(f"objects: there is no {unknown[0]!r}", hint=f"there are: {', '.join(OBJECTS)}")
     if options.connections < 1:
         raise UsageError("connections must be at least 1")
     path = options.tracking_uri.partition(":///")[2].partition("?")[0]

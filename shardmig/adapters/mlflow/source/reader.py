@@ -6,7 +6,7 @@ by `read`. Any other is given by the map of `native`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from hashlib import blake2b
 from importlib.metadata import version
@@ -21,6 +21,8 @@ from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.mlflow import facts, native
 from shardmig.adapters.mlflow.artifacts import artifacts_of
 from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.objects.classes import SCOPES as OBJECT_SCOPES
+from shardmig.adapters.mlflow.objects.reading import ObjectSource
 from shardmig.adapters.mlflow.run import read_run
 from shardmig.adapters.mlflow.source.reading import Reading
 from shardmig.adapters.mlflow.store import Experiment, ReadStore, StoredRun
@@ -36,6 +38,7 @@ from shardmig.records import (
     ProjectId,
     RunId,
     RunRef,
+    Scope,
     Selection,
     TargetRunId,
 )
@@ -53,8 +56,18 @@ class MlflowSource:
     """Read side of MLflow, over any store. `http` is the tracking server's client, None without one. `lost`: where the
     store tells what it could not read of the run at hand."""
 
-    def __init__(self, store: ReadStore, http: HttpClient | None, *, lost: list[Finding] | None = None) -> None:
+    def __init__(
+        self,
+        store: ReadStore,
+        http: HttpClient | None,
+        *,
+        lost: list[Finding] | None = None,
+        objects: ObjectSource | None = None,
+        scopes: Collection[Scope] = frozenset({"runs"}),
+    ) -> None:
         self._store = store
+        self._objects = objects
+        self._with_runs = "runs" in scopes
         self._lost = lost if lost is not None else []
         self._http = http
         self._known: dict[str, _Identity | None] = {}
@@ -62,17 +75,25 @@ class MlflowSource:
     def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
         """Experiments by name, and the projects of the runs that were brought here."""
         matcher = Matcher(selection)
-        names = {
-            ProjectId(experiment.name)
-            for experiment in self._experiments.values()
-            if selection.include_archived or not experiment.is_deleted
-        }
-        names |= {project for project, runs in self._brought.items() if any(map(matcher.wants_run, runs))}
+        names: set[ProjectId] = set()
+        if self._with_runs:
+            names |= {
+                ProjectId(experiment.name)
+                for experiment in self._experiments.values()
+                if selection.include_archived or not experiment.is_deleted
+            }
+            names |= {project for project, runs in self._brought.items() if any(map(matcher.wants_run, runs))}
+        names |= {project for project, objects in self._listed.items() if any(map(matcher.wants_run, objects))}
         yield from (name for name in sorted(names) if matcher.wants_project(name))
 
     def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
         """Runs of the experiment of that name, the earliest first; then those brought here from a project so named."""
         matcher = Matcher(selection)
+        if self._with_runs:
+            yield from self._list_runs(project, matcher)
+        yield from filter(matcher.wants_run, self._listed.get(project, []))
+
+    def _list_runs(self, project: ProjectId, matcher: Matcher) -> Iterator[RunRef]:
         for experiment in self._experiments.values():
             if experiment.name == project:
                 found = list(self._store.search_runs([experiment.id], only_migrated=False))
@@ -88,7 +109,10 @@ class MlflowSource:
         """Run after run; none can be resumed inside."""
         for run in runs:
             try:
-                yield from self._read_run(run, want, files)
+                if run.scope in OBJECT_SCOPES and self._objects is not None:
+                    yield from self._objects.read(run, want, files, self._version)
+                else:
+                    yield from self._read_run(run, want, files)
             except AdapterError as error:
                 error.run = error.run or run.label
                 raise
@@ -96,6 +120,10 @@ class MlflowSource:
     def close(self) -> None:
         """As ReadSide."""
         self._store.close()
+
+    @property
+    def _listed(self) -> Mapping[ProjectId, list[RunRef]]:
+        return self._objects.by_project() if self._objects is not None else {}
 
     @cached_property
     def _version(self) -> str:

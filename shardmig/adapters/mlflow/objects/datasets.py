@@ -1,0 +1,196 @@
+"""Evaluation datasets with their records.
+
+    MLflow                      field
+    id, name, user              sys/id, sys/name, sys/owner
+    created, updated            sys/creation_time, sys/modification_time
+    last user, computed facts   sys/mlflow/last_updated_by, digest, schema, profile
+    tag                         tags/<key>, string
+    experiments                 experiments, string_set: their names
+    record                      records, string_series: one point a record (JSON: inputs, outputs, expectations, tags, source,
+                                id, times, users), in the order of creation; the time is that of creation
+
+A record is found again by its inputs, so writing it twice makes one. What MLflow sets by itself of a record (id, times,
+users) is kept in a tag of the record, `shardmig.record`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from shardmig.adapters.mlflow.facts import KEY
+from shardmig.adapters.mlflow.objects.base import (
+    REGISTRY,
+    SERIES_POINTS,
+    TAGS,
+    Making,
+    Stored,
+    Tree,
+    scalars,
+    tag_fields,
+    texts_of,
+    times,
+)
+from shardmig.adapters.mlflow.objects.references import References
+from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches, pages
+from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.errors import BadInput
+from shardmig.records import NO_TIME, Field, Finding, MigrationKey, Points, RunId, Scope, Steps, StringPoints, Texts
+
+RECORDS: Final = "records"
+OWN_RECORD: Final = "shardmig.record"
+RECORDS_IN_REQUEST: Final = 500
+_OWN: Final = frozenset({"sys/id", "sys/creation_time", "sys/owner"})
+_VOLATILE: Final = frozenset(
+    {"sys/modification_time", *(f"sys/mlflow/{name}" for name in ("last_updated_by", "digest", "schema", "profile"))}
+)
+_CONTENT: Final = ("inputs", "outputs", "expectations", "source")
+_FACTS: Final = {
+    "id": "dataset_record_id",
+    "created": "created_time",
+    "updated": "last_update_time",
+    "created_by": "created_by",
+    "updated_by": "last_updated_by",
+}
+
+
+class Datasets:
+    """`ObjectClass` of evaluation datasets."""
+
+    scope: Scope = "datasets"
+
+    def __init__(self, stores: Stores, references: References) -> None:
+        self._stores = stores
+        self._references = references
+
+    def all(self) -> Iterator[Stored]:
+        """As ObjectClass."""
+        found = pages(self._stores.tracking.search_datasets, max_results=IN_PAGE)
+        return map(self._stored, found)
+
+    def find(self, key: MigrationKey) -> list[Stored]:
+        """As ObjectClass."""
+        # MLflow's search for datasets knows no tags with dots (measured, 3.17.2).
+        return [one for one in self.all() if one.tags.get(KEY) == key]
+
+    def get(self, id_: str) -> Stored:
+        """As ObjectClass."""
+        with mlflow_errors(f"dataset {id_}"):
+            return self._stored(self._stores.tracking.get_dataset(id_))
+
+    def fields(self, stored: Stored) -> Iterator[Field]:
+        """As ObjectClass."""
+        dataset = stored.content
+        texts = {
+            "sys/id": dataset.dataset_id,
+            "sys/name": dataset.name,
+            "sys/owner": dataset.created_by,
+            "sys/mlflow/last_updated_by": dataset.last_updated_by,
+            "sys/mlflow/digest": dataset.digest,
+            "sys/mlflow/schema": dataset.schema,
+            "sys/mlflow/profile": dataset.profile,
+        }
+        yield from scalars(texts)
+        yield from times({"sys/creation_time": dataset.created_time, "sys/modification_time": dataset.last_update_time})
+        yield from tag_fields(TAGS, stored.tags)
+        if linked := list(self._stores.tracking.get_dataset_experiment_ids(dataset.dataset_id)):
+            yield Field("experiments", "string_set", self._references.names_of(map(str, linked)))
+
+    def points(self, stored: Stored) -> Iterator[Points]:
+        """As ObjectClass."""
+        records = sorted(map(_told, self._records(stored.id)), key=lambda one: (one["created"] or 0, one["id"]))
+        for start in range(0, len(records), SERIES_POINTS):
+            part = records[start : start + SERIES_POINTS]
+            yield StringPoints(
+                [RECORDS],
+                np.array([len(part)], np.int64),
+                Steps(np.arange(start, start + len(part), dtype=np.int64)),
+                np.array([NO_TIME if one["created"] is None else one["created"] for one in part], np.int64),
+                Texts.from_list([json.dumps(one, ensure_ascii=False) for one in part]),
+            )
+
+    def trees(self, stored: Stored) -> Iterator[Tree]:  # noqa: ARG002
+        """As ObjectClass: none."""
+        return iter(())
+
+    def is_volatile(self, path: str) -> bool:
+        """As ObjectClass."""
+        return path in _VOLATILE
+
+    def is_own(self, path: str) -> bool:
+        """As ObjectClass."""
+        return path in _OWN
+
+    def make(self, making: Making) -> tuple[Stored, list[Finding]]:
+        """As ObjectClass."""
+        facts = making.facts
+        experiments, findings = self._references.experiments(facts.set("experiments"))
+        made = self._stores.tracking.create_dataset(
+            name=facts.text("sys/name"), tags=facts.texts(TAGS) | making.tags, experiment_ids=experiments
+        )
+        for batch in batches(map(_record, texts_of(making.points)), RECORDS_IN_REQUEST):
+            self._stores.tracking.upsert_dataset_records(made.dataset_id, batch)
+        return self.get(made.dataset_id), findings
+
+    def link(self, stored: Stored, old: RunId) -> None:
+        """As ObjectClass: nothing does."""
+
+    def tag(self, stored: Stored, tags: Mapping[str, str]) -> None:
+        """As ObjectClass."""
+        self._stores.tracking.set_dataset_tags(stored.id, dict(tags))
+
+    def discard(self, stored: Stored) -> None:
+        """As ObjectClass."""
+        self._stores.tracking.delete_dataset(stored.id)
+
+    def _stored(self, dataset: Any) -> Stored:
+        tags = dict(dataset.tags or {})
+        own = (dataset.name, dataset.digest, dataset.last_update_time, dataset.schema, dataset.profile)
+        return Stored(
+            id=dataset.dataset_id,
+            project=REGISTRY,
+            name=RunId(dataset.dataset_id),
+            tags=tags,
+            content=dataset,
+            revision=repr((own, sorted(tags.items()))),
+            created_ms=dataset.created_time,
+        )
+
+    def _records(self, dataset_id: str) -> Iterator[Any]:
+        token = None
+        while True:
+            load = self._stores.tracking._load_dataset_records  # noqa: SLF001 (there is no other way to read them)
+            found, token = load(dataset_id, max_results=RECORDS_IN_REQUEST, page_token=token)
+            yield from found
+            if not token:
+                return
+
+
+def _told(record: Any) -> dict[str, Any]:
+    """One record as JSON says it; what MLflow set by itself, as it was in the source."""
+    tags = dict(record.tags or {})
+    own = tags.pop(OWN_RECORD, None)
+    facts = {name: getattr(record, attribute) for name, attribute in _FACTS.items()}
+    if own is not None:
+        facts |= json.loads(own)
+    content = {
+        "inputs": record.inputs,
+        "outputs": record.outputs,
+        "expectations": record.expectations,
+        "source": record.source.to_dict() if record.source is not None else None,
+        "tags": tags,
+    }
+    return facts | content
+
+
+def _record(text: str) -> dict[str, Any]:
+    """Back from `_told`, for MLflow."""
+    try:
+        told = json.loads(text)
+        own = json.dumps({name: told[name] for name in _FACTS}, sort_keys=True)
+        return {name: told[name] for name in _CONTENT} | {"tags": told["tags"] | {OWN_RECORD: own}}
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"a record cannot be read: {error!r}", field=RECORDS) from error

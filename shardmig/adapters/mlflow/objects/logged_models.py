@@ -1,0 +1,226 @@
+"""Logged models: what training made, with params, metrics and files of its own.
+
+    MLflow                      field
+    id, name                    sys/id, sys/name
+    created, updated            sys/creation_time, sys/modification_time
+    type, status                sys/mlflow/model_type, sys/mlflow/status, sys/mlflow/status_message
+    where its files lie         sys/mlflow/artifact_uri
+    param, tag                  params/<key>, tags/<key>, string
+    run that made it            source_run/project, source_run/id
+    metric                      evaluations/<n>/metrics/<key>, float_series; n counts the runs and datasets it was measured
+                                with: evaluations/<n>/run/project, run/id, dataset/name, dataset/digest
+    file                        artifacts/<path>, file
+
+Which runs have the model as input or output is a field of those runs: they wait for it with a tag of shardmig's own,
+and are linked once it is there. The tag `mlflow.modelVersions` is left out: it repeats what registered models say.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from shardmig.adapters.mlflow.native import ARTIFACTS, PARAMS
+from shardmig.adapters.mlflow.objects.base import TAGS, Facts, Making, Stored, Tree, scalars, tag_fields, times, upload
+from shardmig.adapters.mlflow.objects.fit import fit_values
+from shardmig.adapters.mlflow.objects.links import RunLinks, active_run
+from shardmig.adapters.mlflow.objects.references import References, not_here
+from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches, pages
+from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.errors import BadInput
+from shardmig.records import Field, Finding, FloatPoints, MigrationKey, Points, RunId, Scope, Steps
+
+EVALUATIONS: Final = "evaluations/"
+MODEL_VERSIONS: Final = "mlflow.modelVersions"
+METRICS_IN_BATCH: Final = 1000
+_EXPERIMENTS_IN_SEARCH: Final = 100
+_OWN: Final = ("sys/id", "sys/creation_time", "sys/mlflow/artifact_uri", "sys/mlflow/status_message")
+
+
+class _Evaluation(NamedTuple):
+    """Who measured something of a model, on what: MLflow's id of the run, and what the archive calls it."""
+
+    project: str
+    run: str
+    dataset: str
+    digest: str
+    run_id: str
+
+
+class LoggedModels:
+    """`ObjectClass` of logged models."""
+
+    scope: Scope = "logged_models"
+
+    def __init__(self, stores: Stores, references: References) -> None:
+        self._stores = stores
+        self._references = references
+
+    def all(self) -> Iterator[Stored]:
+        """As ObjectClass. Deleted ones are left out."""
+        return self._search("")
+
+    def find(self, key: MigrationKey) -> list[Stored]:
+        """As ObjectClass."""
+        return list(self._search(f"tags.`shardmig.key` = '{key}'"))
+
+    def get(self, id_: str) -> Stored:
+        """As ObjectClass."""
+        with mlflow_errors(f"logged model {id_}"):
+            return self._stored(self._stores.tracking.get_logged_model(id_), is_deleted=False)
+
+    def fields(self, stored: Stored) -> Iterator[Field]:
+        """As ObjectClass."""
+        model = stored.content
+        texts = {
+            "sys/id": model.model_id,
+            "sys/name": model.name,
+            "sys/mlflow/model_type": model.model_type,
+            "sys/mlflow/status": str(model.status),
+            "sys/mlflow/status_message": model.status_message,
+            "sys/mlflow/artifact_uri": model.artifact_location,
+        }
+        yield from scalars(texts)
+        changed = model.last_updated_timestamp
+        yield from times({"sys/creation_time": model.creation_timestamp, "sys/modification_time": changed})
+        yield from (Field(PARAMS + key, "string", text) for key, text in model.params.items())
+        yield from tag_fields(TAGS, {key: text for key, text in model.tags.items() if key != MODEL_VERSIONS})
+        yield from self._references.fields("source_run", "runs", model.source_run_id)
+        for number, evaluation in enumerate(sorted(self._evaluations(model))):
+            folder = f"{EVALUATIONS}{number}"
+            parts = {"run/project": evaluation.project, "run/id": evaluation.run}
+            parts |= {"dataset/name": evaluation.dataset, "dataset/digest": evaluation.digest}
+            yield from scalars({f"{folder}/{name}": text for name, text in parts.items()})
+
+    def points(self, stored: Stored) -> Iterator[Points]:
+        """As ObjectClass."""
+        evaluations = self._evaluations(stored.content)
+        for number, evaluation in enumerate(sorted(evaluations)):
+            by_key: dict[str, list[Any]] = defaultdict(list)
+            for metric in evaluations[evaluation]:
+                by_key[metric.key].append(metric)
+            for key, metrics in sorted(by_key.items()):
+                metrics.sort(key=lambda metric: (metric.step, metric.timestamp, metric.value))
+                yield _points(f"{EVALUATIONS}{number}/metrics/{key}", metrics)
+
+    def trees(self, stored: Stored) -> Iterator[Tree]:
+        """As ObjectClass."""
+        yield Tree(ARTIFACTS, stored.content.artifact_location)
+
+    def is_volatile(self, path: str) -> bool:
+        """As ObjectClass."""
+        return path == "sys/modification_time"
+
+    def is_own(self, path: str) -> bool:
+        """As ObjectClass."""
+        return path in _OWN
+
+    def make(self, making: Making) -> tuple[Stored, list[Finding]]:
+        """As ObjectClass. Metrics are logged to the runs that measured them, where they are already."""
+        from mlflow.entities import LoggedModelParameter, LoggedModelStatus, LoggedModelTag
+
+        facts = making.facts
+        run = self._references.here(facts, "source_run", "runs")
+        findings = [not_here("source_run", facts)] if run is None and facts.text("source_run/id") else []
+        tags = facts.texts(TAGS) | making.tags
+        model = self._stores.tracking.create_logged_model(
+            experiment_id=self._references.experiment(facts.run.project),
+            name=facts.text("sys/name"),
+            source_run_id=run,
+            tags=[LoggedModelTag(key, text) for key, text in tags.items()],
+            params=[LoggedModelParameter(key, text) for key, text in facts.texts(PARAMS).items()],
+            model_type=facts.text("sys/mlflow/model_type") or None,
+        )
+        findings += upload(self._stores.artifacts(model.artifact_location), making, ARTIFACTS)
+        findings += self._log_metrics(model.model_id, making)
+        status = LoggedModelStatus(facts.text("sys/mlflow/status") or "UNSPECIFIED")
+        if status not in (LoggedModelStatus.PENDING, LoggedModelStatus.UNSPECIFIED):
+            self._stores.tracking.finalize_logged_model(model.model_id, status)
+        return self.get(model.model_id), findings
+
+    def link(self, stored: Stored, old: RunId) -> None:
+        """As ObjectClass: to the runs that wait for it."""
+        RunLinks(self._stores).link_model(old, stored.id)
+
+    def tag(self, stored: Stored, tags: Mapping[str, str]) -> None:
+        """As ObjectClass."""
+        from mlflow.entities import LoggedModelTag
+
+        entries = [LoggedModelTag(key, text) for key, text in tags.items()]
+        self._stores.tracking.set_logged_model_tags(stored.id, entries)
+
+    def discard(self, stored: Stored) -> None:
+        """As ObjectClass."""
+        self._stores.tracking.delete_logged_model(stored.id)
+
+    def _search(self, condition: str) -> Iterator[Stored]:
+        experiments = {one.experiment_id: one.lifecycle_stage == "deleted" for one in self._stores.experiments()}
+        for ids in batches(experiments, _EXPERIMENTS_IN_SEARCH):
+            search = self._stores.tracking.search_logged_models
+            for model in pages(search, experiment_ids=list(ids), filter_string=condition or None, max_results=IN_PAGE):
+                yield self._stored(model, is_deleted=experiments[str(model.experiment_id)])
+
+    def _stored(self, model: Any, *, is_deleted: bool) -> Stored:
+        own = (model.name, str(model.status), sorted(model.tags.items()), sorted(model.params.items()))
+        measured = [(one.key, one.step, one.timestamp, repr(one.value)) for one in model.metrics or ()]
+        return Stored(
+            id=model.model_id,
+            project=self._references.project_of(model.experiment_id),
+            name=RunId(model.model_id),
+            tags=dict(model.tags),
+            content=model,
+            revision=repr((own, sorted(measured))),
+            created_ms=model.creation_timestamp,
+            is_deleted=is_deleted,
+        )
+
+    def _evaluations(self, model: Any) -> dict[_Evaluation, list[Any]]:
+        found: dict[_Evaluation, list[Any]] = defaultdict(list)
+        for metric in model.metrics or ():
+            project, run = self._references.identity("runs", metric.run_id) if metric.run_id else ("", "")
+            known = (metric.dataset_name or "", metric.dataset_digest or "")
+            found[_Evaluation(project, run, *known, metric.run_id or "")].append(metric)
+        return found
+
+    def _log_metrics(self, model_id: str, making: Making) -> Iterator[Finding]:
+        from mlflow.entities import Metric
+
+        for points in making.points:
+            for path, series in points.series():
+                folder, _, key = path.partition("/metrics/")
+                run = self._references.here(making.facts, f"{folder}/run", "runs")
+                if not isinstance(series, FloatPoints) or not key:
+                    raise BadInput(f"{path} is no metric of a logged model", field=path)
+                if run is None:
+                    detail = "the run that measured it is not in the target: load it, too"
+                    yield Finding("loss", "metrics-without-run", path, len(series.times_ms), detail)
+                    continue
+                name, digest = _dataset(making.facts, folder)
+                rows = zip(
+                    fit_values(series.values).tolist(),
+                    series.times_ms.tolist(),
+                    series.steps.units.tolist(),
+                    strict=True,
+                )
+                with active_run(self._stores, run):
+                    for batch in batches(rows, METRICS_IN_BATCH):
+                        metrics = [Metric(key, *row, model_id, name, digest, run) for row in batch]
+                        self._stores.tracking.log_batch(run, metrics, [], [])
+
+
+def _dataset(facts: Facts, folder: str) -> tuple[str | None, str | None]:
+    return facts.text(f"{folder}/dataset/name") or None, facts.text(f"{folder}/dataset/digest") or None
+
+
+def _points(path: str, metrics: list[Any]) -> FloatPoints:
+    steps, moments = ([getattr(one, name) for one in metrics] for name in ("step", "timestamp"))
+    return FloatPoints(
+        [path],
+        np.array([len(metrics)], np.int64),
+        Steps(np.array(steps, np.int64)),
+        np.array(moments, np.int64),
+        np.array([one.value for one in metrics], np.float64),
+    )
