@@ -3,16 +3,13 @@ network against one request at a time. The server is ours and executes in a proc
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from benchmarks.workload import Rates, parse_arguments, show, thousands
+from benchmarks.workload import Rates, answer_until_told, parse_arguments, served, show, thousands
 from shardmig.adapters.base import Want
 from shardmig.adapters.neptune2 import open_source
 from shardmig.archive.files import DigestSink
@@ -55,28 +52,11 @@ def write_small(server: NeptuneServer, runs: int) -> None:
     server.faults.latency_s = LATENCY_S
 
 
-def _serve(pipe: Connection, kind: str, size: int) -> None:
+def serve(pipe: Connection, kind: str, size: int) -> None:
+    """A server with such runs."""
     with neptune_server() as server:
         {"long": write_long, "small": write_small}[kind](server, size)
-        pipe.send(server.api_token)
-        pipe.recv()
-        pipe.send(server.requests.total())
-
-
-@contextmanager
-def served(kind: str, size: int) -> Iterator[list[int]]:
-    """A server in its own process, its token in the environment. Gives a list that at the end holds its requests."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, kind, size), daemon=True)
-    process.start()
-    os.environ["NEPTUNE_API_TOKEN"] = ours.recv()
-    requests: list[int] = []
-    try:
-        yield requests
-    finally:
-        ours.send("end")
-        requests.append(ours.recv())
-        process.join()
+        answer_until_told(pipe, server.api_token, server.requests)
 
 
 def read(connections: int) -> Reading:
@@ -107,11 +87,11 @@ def main() -> None:
     os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
     points, runs = LONG_POINTS[arguments.full], SMALL_RUNS[arguments.full]
     long, small, rows = Rates(arguments.repeats), Rates(1), []
-    with served("long", points):
+    with served(serve, "long", points):
         ways = {"the neptune client": read_with_the_client, "shardmig": lambda: read(16).wall_s}
         long.measure(ways)
         cpu_s = read(16).cpu_s
-    with served("small", runs) as requests:
+    with served(serve, "small", runs) as requests:
         small.measure({f"{number} connections": partial(lambda one: read(one).wall_s, number) for number in (1, 16)})
     for way in long.names():
         ratio = f"{long.seconds('the neptune client') / long.seconds(way):.1f}"

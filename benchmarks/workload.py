@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import shutil
@@ -10,8 +11,10 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -139,6 +142,31 @@ def timed(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+@contextmanager
+def served(serve: Callable[..., None], *arguments: object) -> Iterator[list[int]]:
+    """A Neptune server in a process of its own: `serve(pipe, *arguments)`, which ends with `answer_until_told`. Its token
+    stands in the environment. Gives a list that at the end holds the number of its requests."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, *arguments), daemon=True)
+    process.start()
+    os.environ["NEPTUNE_API_TOKEN"] = ours.recv()
+    requests: list[int] = []
+    try:
+        yield requests
+    finally:
+        ours.send("end")
+        requests.append(ours.recv())
+        process.join()
+
+
+def answer_until_told(pipe: Connection, token: str, requests: Counter[str]) -> None:
+    """Of the process in which a server answers: let `served` know its token, and at the end its requests from now on."""
+    requests.clear()
+    pipe.send(token)
+    pipe.recv()
+    pipe.send(requests.total())
 
 
 class Rates:

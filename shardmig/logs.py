@@ -21,6 +21,8 @@ class Event(StrEnum):
     ATTEMPT_ENDED = "attempt.ended"
     RUN_STARTED = "run.started"
     RUN_RESUMED = "run.resumed"
+    RUN_MENDED = "run.mended"
+    RUN_DAMAGED = "run.damaged"
     RUN_ENDED = "run.ended"
     RUN_FAILED = "run.failed"
     RUN_SKIPPED = "run.skipped"

@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from shardmig.adapters.base import ReadSide, WriteSide
+from shardmig.adapters.counts import Counting
 from shardmig.adapters.wrappers import RetryingSource, RetryingTarget
-from shardmig.errors import MissingExtra, UnknownAdapter
+from shardmig.errors import MissingExtra, UnknownAdapter, UsageError
 from shardmig.records import AdapterSpec, LoadOptions
 
 
@@ -19,13 +20,20 @@ class _Entry(NamedTuple):
 
 SOURCES: dict[str, _Entry] = {
     "archive": _Entry("shardmig.adapters.archive", ""),
+    "litlogger": _Entry("shardmig.adapters.litlogger", "litlogger"),
+    "comet": _Entry("shardmig.adapters.comet.source", "comet"),
     "mlflow": _Entry("shardmig.adapters.mlflow.source", "mlflow"),
     "neptune-local": _Entry("shardmig.adapters.neptune_local", "neptune"),
     "neptune3": _Entry("shardmig.adapters.neptune3", "neptune"),
     "neptune2": _Entry("shardmig.adapters.neptune2", "neptune"),
+    "zenml": _Entry("shardmig.adapters.zenml", "zenml"),
 }
 TARGETS: dict[str, _Entry] = {
+    "comet": _Entry("shardmig.adapters.comet", "comet"),
+    "litlogger": _Entry("shardmig.adapters.litlogger", "litlogger"),
     "mlflow": _Entry("shardmig.adapters.mlflow", "mlflow"),
+    "wandb": _Entry("shardmig.adapters.wandb", "wandb"),
+    "zenml": _Entry("shardmig.adapters.zenml", "zenml"),
 }
 
 
@@ -33,6 +41,16 @@ def open_source(spec: AdapterSpec) -> ReadSide:
     """The read side named by `spec`, patient with transient errors. Raises UnknownAdapter, MissingExtra, and UsageError for its options."""
     make: Callable[..., ReadSide] = _load(SOURCES, "source", spec.name, "open_source")
     return RetryingSource(make(spec.options))
+
+
+def open_counting(spec: AdapterSpec) -> Counting:
+    """The source named by `spec`, whose server counts. Raises as open_source, and UsageError if it does not count."""
+    make: Callable[..., ReadSide] = _load(SOURCES, "source", spec.name, "open_source")
+    source = make(spec.options)
+    if not isinstance(source, Counting):
+        source.close()
+        raise UsageError(f"source {spec.name!r} has no server that counts", hint="neptune2 and neptune3 have")
+    return source
 
 
 def open_target(spec: AdapterSpec, load: LoadOptions) -> WriteSide:

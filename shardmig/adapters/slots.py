@@ -26,8 +26,8 @@ class SharedSlots:
     def __init__(self, name: str, count: int) -> None:
         digest = blake2b(name.encode(), digest_size=8).hexdigest()
         path = Path(tempfile.gettempdir()) / f"shardmig-{os.getuid()}-{digest}.slots"
+        self.count = count
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self._count = count
         self._held: set[int] = set()
         self._turn = threading.Lock()
 
@@ -44,7 +44,7 @@ class SharedSlots:
     def _take(self) -> int:
         with self._turn:  # one thread of a process looks for a slot, the others queue behind it
             while True:
-                for slot in range(self._count):
+                for slot in range(self.count):
                     if slot not in self._held and self._locks(slot):
                         self._held.add(slot)
                         return slot
@@ -63,9 +63,10 @@ _slots_lock = threading.Lock()
 
 
 def shared_slots(name: str, count: int) -> SharedSlots:
-    """The one SharedSlots of this process for `name`, such as the address of a server. The first caller's count holds.
+    """The one SharedSlots of this process for `name`, such as the address of a server. The last caller's count holds.
     Raises OSError if the temporary folder cannot hold its file."""
     with _slots_lock:
         if name not in _slots:
             _slots[name] = SharedSlots(name, count)
+        _slots[name].count = count
         return _slots[name]

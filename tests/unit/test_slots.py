@@ -71,3 +71,10 @@ def test_another_process_counts_too_and_gives_back_what_it_held_when_it_is_kille
 def test_other_names_are_other_bounds() -> None:
     with SharedSlots("one", 1).taken(), SharedSlots("two", 1).taken():
         pass
+
+
+def test_the_last_caller_says_how_many() -> None:
+    few = shared_slots("resized", 1)
+    many = shared_slots("resized", 3)
+    with few.taken(), many.taken(), many.taken():
+        pass

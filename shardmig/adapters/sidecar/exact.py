@@ -149,6 +149,10 @@ class Sidecar:
         """Are there exact points of this series?"""
         return path in self._groups.series
 
+    def series(self) -> Iterable[str]:
+        """The paths of the series that it has exact points of."""
+        return self._groups.series.keys()
+
     def scalars(self) -> dict[tuple[str, FieldType], str]:
         """The exact texts of scalars, by field."""
         texts: dict[tuple[str, FieldType], str] = {}

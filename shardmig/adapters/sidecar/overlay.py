@@ -2,11 +2,13 @@
 
 A point that the target holds stands for the exact rows that it was given instead of: those are given back. A point
 that stands for no exact row any more (it was changed in the target) is given as it is, and exact rows whose
-approximation the target no longer holds are not given at all: so a change in the target is never covered up.
+approximation the target no longer holds are not given at all: so a change in the target is never covered up. Exact rows
+that a target was not given anything for (NaN and infinities, where it holds only finite values) are always given.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,8 +23,11 @@ from shardmig.records import FloatPoints, Int64s, Points
 class Overlay:
     """The exact rows of one series, in step order, taken as the native ones go by. Memory: about one chunk of both."""
 
-    def __init__(self, path: str, exact: Iterator[ExactPoints], multiplier: int) -> None:
+    def __init__(
+        self, path: str, exact: Iterator[ExactPoints], multiplier: int, *, holds_only_finite: bool = False
+    ) -> None:
         self._path = path
+        self._holds_only_finite = holds_only_finite
         self._exact = exact
         self._multiplier = multiplier
         self._waiting: list[ExactPoints] = []
@@ -37,11 +42,20 @@ class Overlay:
         has_native, has_exact = np.zeros(len(group), np.bool_), np.zeros(len(group), np.bool_)
         has_native[group[~is_exact]] = True
         has_exact[group[is_exact]] = True
-        kept = np.where(is_exact, has_native[group], ~has_exact[group])
+        left_out = is_exact & np.concatenate([self._left_out(part) for part in parts])
+        kept = np.where(is_exact, has_native[group] | left_out, ~has_exact[group])
         lengths = np.array([len(native.steps)], dtype=np.int64)
         steps_of = steps.divide(native.steps, self._multiplier)
         held = FloatPoints([self._path], lengths, steps_of, native.times_ms, native.values)
         yield from self._in_order([held, *(part.points for part in exact)], kept)
+
+    def rest(self) -> Iterator[Points]:
+        """Behind the last of those points: what the target was not given."""
+        for part in itertools.chain(self._waiting, self._exact):
+            yield from self._in_order([part.points], self._left_out(part.native))
+
+    def _left_out(self, rows: NativePoints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        return ~np.isfinite(rows.values) & self._holds_only_finite
 
     def _up_to(self, last: int) -> list[ExactPoints]:
         while not self._waiting or int(self._waiting[-1].native.steps[-1]) <= last:

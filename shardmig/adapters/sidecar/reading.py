@@ -24,7 +24,7 @@ from shardmig.adapters.sidecar.overlay import Overlay
 from shardmig.adapters.sidecar.rules import Rules, Value
 from shardmig.adapters.sidecar.scalars import field_of
 from shardmig.adapters.sidecar.tables import points_of_table
-from shardmig.adapters.sidecar.uploads import Artifacts
+from shardmig.adapters.sidecar.uploads import ArtifactStore
 from shardmig.errors import NotFound
 from shardmig.records import (
     Chunk,
@@ -86,7 +86,7 @@ class RunReader:
     def __init__(
         self,
         held: HeldRun,
-        artifacts: Artifacts,
+        artifacts: ArtifactStore,
         want: Want,
         staging: Path,
         rules: Rules,
@@ -186,6 +186,9 @@ class RunReader:
         keys = {self._path_of(key): key for key in self._held.series_keys()}
         series: list[tuple[str, str, SeriesEntry | None]] = [(path, "float_series", None) for path in keys]
         series += [(entry.path, entry.type, entry) for entry in self.manifest.series]
+        if self._rules.holds_only_finite:
+            left_out = (path for path in self._sidecar.series() if path not in keys)
+            series += [(path, "float_series", SeriesEntry("", "", path, "float_series")) for path in left_out]
         wanted = sorted(
             (one for one in series if self._matcher.wants_field(one[0], one[2].type if one[2] else "float_series")),
             key=lambda one: one[:2],
@@ -193,6 +196,8 @@ class RunReader:
         for entry, group in groupby(wanted, key=lambda one: one[2]):
             if entry is None:
                 yield from self._floats([keys[path] for path, _, _ in group])
+            elif not entry.artifact:
+                yield from self._overlay_of(entry.path).rest()
             else:
                 yield from self._artifact_series(entry)
 
@@ -203,14 +208,26 @@ class RunReader:
                 for path, (_, rows) in zip(paths, metrics.spans(), strict=True):
                     yield from self._restored(path, metrics.points().part(rows))
             elif len(metrics):
+                yield from self._rest()
                 exact_steps = steps.divide(metrics.steps, self.manifest.step_multiplier)
                 yield FloatPoints(paths, metrics.lengths, exact_steps, metrics.times_ms, metrics.values)
+        yield from self._rest()
 
     def _restored(self, path: str, native: NativePoints) -> Iterator[Chunk]:
         if self._overlay is None or self._overlay[0] != path:
-            overlay = Overlay(path, self._sidecar.points(path), self.manifest.step_multiplier)
-            self._overlay = (path, overlay)
+            yield from self._rest()
+            self._overlay = (path, self._overlay_of(path))
         yield from self._overlay[1].restored(native)
+
+    def _rest(self) -> Iterator[Chunk]:
+        """What the last series that was restored has behind its last native point."""
+        if self._overlay is not None:
+            yield from self._overlay[1].rest()
+            self._overlay = None
+
+    def _overlay_of(self, path: str) -> Overlay:
+        exact, only_finite = self._sidecar.points(path), self._rules.holds_only_finite
+        return Overlay(path, exact, self.manifest.step_multiplier, holds_only_finite=only_finite)
 
     def _artifact_series(self, entry: SeriesEntry) -> Iterator[Chunk]:
         try:

@@ -71,6 +71,8 @@ class Rules(ABC):
 
     merges_equal_points = False
     """Are points of a series that are equal in step, time and value one point?"""
+    holds_only_finite = False
+    """Are points that are NaN or infinite left out of the target? The sidecar has them then."""
 
     def __init__(self, load: LoadOptions, naming: Naming) -> None:
         self.load = load
@@ -91,6 +93,10 @@ class Rules(ABC):
     @abstractmethod
     def fit_values(self, values: Float64s) -> tuple[Float64s, dict[str, Mask]]:
         """Values as the target holds them, and by reason code which changed."""
+
+    def at_risk(self, points: FloatPoints) -> dict[str, Mask]:  # noqa: ARG002
+        """By reason code, rows that are given unchanged and that the target may not keep: the sidecar has them."""
+        return {}
 
     def other_field(self, path: str, value: Value) -> Field:
         """The scalar that a value stands for which no manifest knows."""
@@ -126,15 +132,20 @@ class Rules(ABC):
         values, changed_values = self.fit_values(points.values)
         native = NativePoints(numbers, times_ms, values)
         steps = {"step-rounded": rounded, "step-merged": rounded.any() & merged(owner, numbers, points.steps.units)}
-        reasons = steps | changed_times | changed_values
+        reasons = steps | changed_times | changed_values | self.at_risk(points)
         inexact: Mask = np.any(list(reasons.values()), axis=0)
         lengths, kept = points.lengths, native
+        left_out: Mask = np.zeros(len(owner), np.bool_)
         if self.merges_equal_points:
-            grouped, repeated = duplicates(owner, *native)
-            reasons["duplicate-points-collapse"] = repeated
+            grouped, reasons["duplicate-points-collapse"] = duplicates(owner, *native)
+            left_out |= reasons["duplicate-points-collapse"]
             inexact |= grouped
-            if repeated.any():
-                lengths, kept = lengths_of(owner, ~repeated, len(lengths)), native.part(~repeated)
+        if self.holds_only_finite:
+            reasons["value-not-finite"] = ~np.isfinite(values)
+            left_out |= reasons["value-not-finite"]
+            inexact |= left_out
+        if left_out.any():
+            lengths, kept = lengths_of(owner, ~left_out, len(lengths)), native.part(~left_out)
         naming = self.naming
         findings = [name_changed(path) for path in points.paths if naming.key(path) != naming.wanted_key(path)]
         for code, mask in reasons.items():
@@ -146,7 +157,8 @@ class Rules(ABC):
     def _as_points(self, fitted: FittedPoints, points: FloatPoints) -> FloatPoints:
         metrics = fitted.metrics
         exact_steps = step_arithmetic.divide(metrics.steps, multiplier_of(points, self.load))
-        return FloatPoints(points.paths, metrics.lengths, exact_steps, metrics.times_ms, metrics.values)
+        paths = [path for path, length in zip(points.paths, metrics.lengths.tolist(), strict=True) if length]
+        return FloatPoints(paths, metrics.lengths[metrics.lengths > 0], exact_steps, metrics.times_ms, metrics.values)
 
     def _fit_fields(self, chunk: Fields) -> Fitted:
         native, exact, findings = [], [], []

@@ -9,22 +9,30 @@ from typing import Protocol
 from shardmig.adapters.wrappers import retrying
 
 
-class Artifacts(Protocol):
-    """The artifacts of one run, by their path in it. Safe to use from several threads."""
+class ArtifactSink(Protocol):
+    """Where the artifacts of one run go, by their path in it. Safe to use from several threads."""
 
     def put(self, file: Path, path: str) -> None:
         """Store a file; one that is there is replaced."""
         ...
+
+
+class ArtifactStore(Protocol):
+    """Where the artifacts of one run come from, by their path in it."""
 
     def get(self, path: str, file: Path) -> None:
         """Copy an artifact to a new local file. Raises NotFound."""
         ...
 
 
+class Artifacts(ArtifactSink, ArtifactStore, Protocol):
+    """The artifacts of one run, both ways."""
+
+
 class Uploads:
     """Files of one run on their way up, several at a time."""
 
-    def __init__(self, artifacts: Artifacts, workers: int) -> None:
+    def __init__(self, artifacts: ArtifactSink, workers: int) -> None:
         self._artifacts = artifacts
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="artifacts")
         self._most = 4 * workers

@@ -113,6 +113,11 @@ class RunContent:
         self.is_whole = False
 
     @property
+    def manifest(self) -> Manifest:
+        """How it was written, so far."""
+        return self._manifest
+
+    @property
     def held(self) -> list[Field]:
         """Scalars that are no params."""
         return self._manifest.held

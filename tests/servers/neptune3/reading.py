@@ -35,13 +35,13 @@ class Pages(msgspec.Struct):
 
 
 class Reader:
-    """Answers questions about a store. Series in `broken` are refused; of those in `withheld_after` only points up to
+    """Answers questions about a store. Series in `broken` are refused with the status given there; of those in `withheld_after` only points up to
     that step are given. `wants_types`: attributes are given only by type."""
 
     def __init__(self, store: Store, pages: Pages) -> None:
         self._store = store
         self.pages = pages
-        self.broken: set[str] = set()
+        self.broken: dict[str, int] = {}
         self.withheld_after: dict[str, int] = {}
         self.wants_types = False
 
@@ -158,7 +158,7 @@ class Reader:
         run = self._project("/".join(holder.removeprefix("CUSTOM/").split("/")[:2])).find(holder)
         path = asked["attribute"]
         if path in self.broken:
-            raise Refused(400, "BAD_REQUEST", f"series {path} cannot be read")
+            raise Refused(self.broken[path], "BROKEN", f"series {path} cannot be read")
         if run is None or (own := run.attributes().get(path)) is None or (kind or own) != own:
             return None
         points = run.points(path, inherited=asked.get("lineage") == "FULL", previews=bool(asked.get("includePreview")))

@@ -1,0 +1,164 @@
+"""A Comet server as the place where runs are kept: archives sent by the vendor's uploader, and read back before they count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import numpy as np
+
+from shardmig.adapters.comet import facts
+from shardmig.adapters.comet.experiment import Experiment, Mark
+from shardmig.adapters.comet.fit import MAX_POINTS
+from shardmig.adapters.comet.offline import ArchivedExperiment
+from shardmig.adapters.comet.options import CometOptions
+from shardmig.adapters.comet.remote import RemoteExperiment
+from shardmig.adapters.comet.rest import RestClient
+from shardmig.adapters.comet.sampled import WholeExperiment
+from shardmig.adapters.comet.upload import upload
+from shardmig.adapters.sidecar.fitting import value_bits
+from shardmig.adapters.sidecar.reading import HeldRun
+from shardmig.errors import BadInput, NotFound, Unavailable
+from shardmig.records import Int64s
+
+_FIRST_LOOK_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 10.0
+_ROWS: Final = 100_000
+
+
+class CometServer:
+    """`Place` on a server."""
+
+    marks_afterwards = True
+
+    def __init__(self, options: CometOptions) -> None:
+        self._options = options
+        self._api_key = options.api_key()
+        self._client = RestClient(options)
+
+    @contextmanager
+    def staging(self, key: str) -> Iterator[Path]:
+        """As Place."""
+        with TemporaryDirectory(prefix=f"shardmig-{key}-") as folder:
+            yield Path(folder)
+
+    def find(self, key: str) -> Mark | None:
+        """As Place."""
+        others = self._others(key)
+        if facts.KEY not in others:
+            return None
+        is_complete = others.get(facts.STATE) == facts.COMPLETE
+        return Mark(others[facts.KEY], others.get(facts.DIGEST, ""), is_complete)
+
+    def open(self, key: str) -> RemoteExperiment:
+        """As Place."""
+        experiment = RemoteExperiment(self._client, key)
+        experiment.look_up()
+        return experiment
+
+    def whole(self, experiment: Experiment, staging: Path) -> HeldRun:
+        """As Place."""
+        return WholeExperiment(experiment, staging)
+
+    def keep(self, key: str, archives: Sequence[Path]) -> None:
+        """As Place: send, then read back until everything is there. Raises Unavailable when something stays away: the
+        experiment is not marked complete, and the next attempt begins anew."""
+        self.discard(key)
+        sent = ArchivedExperiment(key, archives, archives[-1])
+        complaints: list[str] = []
+        with closing(sent):
+            for archive in archives:
+                complaints += upload(
+                    archive,
+                    api_key=self._api_key,
+                    url=self._options.url,
+                    workspace=sent.file.workspace,
+                    project=sent.file.project_name or "",
+                )
+            self._await(sent, complaints)
+
+    def add_others(self, key: str, others: Mapping[str, str]) -> None:
+        """As Place."""
+        for name, value in others.items():
+            self._client.post("write/experiment/log-other", {"experimentKey": key, "key": name, "value": value})
+
+    def discard(self, key: str) -> None:
+        """As Place."""
+        try:
+            self.open(key)
+            self._client.get("write/experiment/delete", object, experimentKey=key)
+        except NotFound:
+            return
+
+    def url(self, key: str) -> str:
+        """As Place: Comet leads from the key to the experiment's page."""
+        return f"{self._options.root}/experiment/{key}"
+
+    def close(self) -> None:
+        """As Place."""
+        self._client.close()
+
+    def _others(self, key: str) -> Mapping[str, str]:
+        try:
+            return RemoteExperiment(self._client, key).others
+        except (NotFound, BadInput):
+            return {}
+
+    def _await(self, sent: ArchivedExperiment, complaints: list[str]) -> None:
+        deadline_s = time.monotonic() + self._options.settle_s
+        pause_s = _FIRST_LOOK_S
+        unseen = set(sent.series_keys())
+        while missing := self._missing(sent, unseen):
+            if time.monotonic() >= deadline_s:
+                said = f"; the vendor's uploader said: {' | '.join(complaints)}" if complaints else ""
+                raise Unavailable(f"Comet does not show what was sent: {missing}{said}")
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _missing(self, sent: ArchivedExperiment, unseen: set[str]) -> str:
+        """What the server does not show of what was sent; "" = nothing. Metrics found equal leave `unseen`."""
+        held = RemoteExperiment(self._client, sent.id)
+        try:
+            about, wanted = held.about(), sent.about()
+            values, sizes = held.values(), {asset.file_name: asset.file_size for asset in held.assets}
+        except (NotFound, BadInput) as error:
+            return error.message
+        lacks = {
+            "parameters": sent.values().keys() - values.keys(),
+            "facts": {key for key, value in wanted.others.items() if about.others.get(key) != value},
+            "tags": set(wanted.tags) - set(about.tags),
+            "assets": {name for name, size in sent.asset_sizes().items() if sizes.get(name) != size},
+        }
+        for kind, names in lacks.items():
+            if names:
+                return f"{len(names)} {kind}, one of them {min(names)!r}"
+        expected = _prints(sent, [key for key in sent.series_keys() if key in unseen])
+        for key, (count, digest) in expected.items():
+            found = _prints(held, [key]).get(key, (0, 0))
+            if found != (count, digest) and not (count > MAX_POINTS <= found[0] < count):
+                return f"{count} points of {key}, of which it has {found[0]}, or others"
+            unseen.discard(key)
+        return ""
+
+
+def _prints(experiment: Experiment, keys: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """How many points each metric has, and a sum over them that does not depend on their order."""
+    found: dict[str, tuple[int, int]] = {}
+    for metrics in experiment.points(keys, _ROWS):
+        rows = metrics.points()
+        marks = _mixed(_mixed(_mixed(rows.steps) ^ rows.times_ms) ^ value_bits(rows.values))
+        for key, part in metrics.spans():
+            count, total = found.get(key, (0, 0))
+            found[key] = (count + part.stop - part.start, (total + int(marks[part].sum())) % 2**64)
+    return found
+
+
+def _mixed(numbers: Int64s) -> Int64s:
+    """Each number in another 64-bit number, so that sums of them tell sets apart."""
+    bits = numbers.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    bits ^= bits >> np.uint64(29)
+    return (bits * np.uint64(0xBF58476D1CE4E5B9)).view(np.int64)

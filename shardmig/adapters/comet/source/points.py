@@ -1,0 +1,195 @@
+"""Points of a system that logs them interleaved and typed loosely, as chunks."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from shardmig import steps as exact_steps
+from shardmig.adapters.comet.source import native
+from shardmig.errors import StepConflict
+from shardmig.records import NO_TIME, Finding, FloatPoints, Int64s, Steps, StringPoints, Texts
+from shardmig.selection import Matcher
+
+_MOST_ROWS: Final = 50_000
+"""Rows held as Python objects."""
+_INT64: Final = range(-(2**63), 2**63)
+
+
+class Row(NamedTuple):
+    """One point. `name` has its context already."""
+
+    name: str
+    value: float | str | None
+    step: int | float | None
+    epoch: int | float | None
+    time_ms: int | None
+
+
+class _Column(NamedTuple):
+    path: str
+    step: int | float
+    time_ms: int
+    value: float | str
+
+
+class PointChunks:
+    """Collects points and gives chunks of them, each series in the order in which it was logged. Memory: one chunk."""
+
+    def __init__(self, matcher: Matcher, chunk_points: int, *, system_metrics: bool) -> None:
+        self._matcher = matcher
+        self._most = min(chunk_points, _MOST_ROWS)
+        self._system_metrics = system_metrics
+        self._floats: list[_Column] = []
+        self._texts: list[_Column] = []
+        self._places: Counter[str] = Counter()
+        self._paths: dict[str, tuple[str, str, bool]] = {}
+        self._without_step: Counter[str] = Counter()
+        self._lost: Counter[tuple[str, str]] = Counter()
+
+    def add(self, rows: Iterable[Row]) -> Iterator[FloatPoints | StringPoints]:
+        """Points of metrics."""
+        for row in rows:
+            path, epoch_path, is_wanted = self._paths.get(row.name) or self._path_of(row.name)
+            if not is_wanted or (step := self._step_of(path, row.step)) is None:
+                continue
+            time_ms = NO_TIME if row.time_ms is None else row.time_ms
+            self._add_value(path, step, time_ms, row.value)
+            if row.epoch is not None and self._matcher.wants_field(epoch_path, "float_series"):
+                self._floats.append(_Column(epoch_path, step, time_ms, float(row.epoch)))
+            if len(self._floats) >= self._most or len(self._texts) >= self._most:
+                yield from self._full()
+
+    def wants(self, name: str) -> bool:
+        """Is anything of this metric wanted?"""
+        return (self._paths.get(name) or self._path_of(name))[2]
+
+    def add_text(self, path: str, text: str, time_ms: int | None) -> Iterator[FloatPoints | StringPoints]:
+        """The next text of a series."""
+        if self._matcher.wants_field(path, "string_series"):
+            self._texts.append(_Column(path, self._places[path], NO_TIME if time_ms is None else time_ms, text))
+            self._places[path] += 1
+            if len(self._texts) >= self._most:
+                yield from self._full()
+
+    def rest(self) -> Iterator[FloatPoints | StringPoints]:
+        """What is left."""
+        while self._floats or self._texts:
+            yield from self._full()
+
+    def findings(self) -> list[Finding]:
+        """What could not be kept as it was."""
+        detail = "points without step have their place in the series as step"
+        return [
+            *(
+                Finding("note", "step-missing", path, count, detail)
+                for path, count in sorted(self._without_step.items())
+            ),
+            *(Finding("loss", code, path, count) for (code, path), count in sorted(self._lost.items())),
+        ]
+
+    def _path_of(self, name: str) -> tuple[str, str, bool]:
+        is_system = name.startswith("sys.")
+        path = (native.SYSTEM_METRICS if is_system else native.METRICS) + name
+        is_wanted = (self._system_metrics or not is_system) and (
+            self._matcher.wants_field(path, "float_series")
+            or self._matcher.wants_field(path, "string_series")
+            or self._matcher.wants_field(native.EPOCHS + name, "float_series")
+        )
+        self._paths[name] = (path, native.EPOCHS + name, is_wanted)
+        return self._paths[name]
+
+    def _step_of(self, path: str, step: int | float | None) -> int | float | None:
+        place = self._places[path]
+        self._places[path] += 1
+        if step is None:
+            self._without_step[path] += 1
+            return place
+        if (isinstance(step, float) and _can_be_kept(step)) or step in _INT64:
+            return step
+        self._lost["step-unreadable", path] += 1
+        return None
+
+    def _add_value(self, path: str, step: int | float, time_ms: int, value: float | str | None) -> None:
+        if value is None:
+            self._lost["value-missing", path] += 1
+        elif (number := _number_of(value)) is None:
+            if self._matcher.wants_field(path, "string_series"):
+                self._texts.append(_Column(path, step, time_ms, str(value)))
+        elif self._matcher.wants_field(path, "float_series"):
+            self._floats.append(_Column(path, step, time_ms, number))
+
+    def _full(self) -> Iterator[FloatPoints | StringPoints]:
+        """At most one chunk of each."""
+        floats, self._floats = self._floats[: self._most], self._floats[self._most :]
+        texts, self._texts = self._texts[: self._most], self._texts[self._most :]
+        if floats:
+            yield from map(_float_points, _of_one_scale(floats))
+        if texts:
+            yield from map(_string_points, _of_one_scale(texts))
+
+
+def _number_of(value: float | str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _can_be_kept(step: float) -> bool:
+    try:
+        exact_steps.from_decimals([Decimal(repr(step))] if math.isfinite(step) else [])
+    except StepConflict:
+        return False
+    return math.isfinite(step)
+
+
+def _of_one_scale(rows: list[_Column]) -> Iterator[list[_Column]]:
+    """The rows in as few parts as one column of steps each allows."""
+    if all(type(row.step) is int for row in rows):
+        yield rows
+        return
+    try:
+        exact_steps.from_decimals([Decimal(repr(row.step)) for row in rows])
+        yield rows
+    except StepConflict:
+        half = len(rows) // 2
+        yield from _of_one_scale(rows[:half])
+        yield from _of_one_scale(rows[half:])
+
+
+def _float_points(rows: list[_Column]) -> FloatPoints:
+    paths, lengths, order = _grouped(rows)
+    values = np.array([row.value for row in rows], dtype=np.float64)[order]
+    return FloatPoints(paths, lengths, _steps_of(rows, order), _times_of(rows, order), values)
+
+
+def _string_points(rows: list[_Column]) -> StringPoints:
+    paths, lengths, order = _grouped(rows)
+    texts = Texts.from_list([str(rows[row].value) for row in order.tolist()])
+    return StringPoints(paths, lengths, _steps_of(rows, order), _times_of(rows, order), texts)
+
+
+def _grouped(rows: list[_Column]) -> tuple[list[str], Int64s, Int64s]:
+    """The series of some rows, how many rows each has, and the order that brings them together."""
+    codes: dict[str, int] = {}
+    owner = np.array([codes.setdefault(row.path, len(codes)) for row in rows], dtype=np.int64)
+    order = np.argsort(owner, kind="stable").astype(np.int64)
+    return list(codes), np.bincount(owner, minlength=len(codes)).astype(np.int64), order
+
+
+def _steps_of(rows: list[_Column], order: Int64s) -> Steps:
+    steps = [row.step for row in rows]
+    if all(type(step) is int for step in steps):
+        return Steps(np.array(steps, dtype=np.int64)[order])
+    exact = exact_steps.from_decimals([Decimal(repr(step)) for step in steps])
+    return Steps(exact.units[order], exact.scale)
+
+
+def _times_of(rows: list[_Column], order: Int64s) -> Int64s:
+    return np.array([row.time_ms for row in rows], dtype=np.int64)[order]

@@ -1,0 +1,79 @@
+"""The read side over offline archives: an experiment is a run, `<workspace>/<project>` its project.
+
+A run that shardmig itself wrote is given as what it was before: under its original project and id, its fields restored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+from shardmig.adapters.base import FileSink, Want
+from shardmig.adapters.comet.fit import CometRules
+from shardmig.adapters.comet.naming import Naming
+from shardmig.adapters.comet.offline import ArchivedExperiment
+from shardmig.adapters.comet.reader import read_experiment
+from shardmig.adapters.comet.source.archives import ArchiveReading
+from shardmig.adapters.comet.source.listing import at, experiments_in
+from shardmig.adapters.comet.source.options import SourceOptions
+from shardmig.adapters.sidecar.reading import RunReader
+from shardmig.errors import AdapterError, BadInput
+from shardmig.records import Header, LoadOptions, Piece, ProjectId, RunRef, Selection
+from shardmig.selection import Matcher
+
+RULES = CometRules(LoadOptions(), Naming())
+"""For reading: neither names nor steps are fitted."""
+
+
+class ArchiveSource:
+    """Read side of offline archives."""
+
+    def __init__(self, options: SourceOptions) -> None:
+        self._options = options
+
+    def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
+        """As ReadSide."""
+        matcher = Matcher(selection)
+        yield from sorted({run.project for run in self._found if matcher.wants_project(run.project)})
+
+    def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
+        """As ReadSide."""
+        matcher = Matcher(selection)
+        yield from (run for run in self._found if run.project == project and matcher.wants_run(run))
+
+    def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
+        """As ReadSide; none can be resumed inside."""
+        for run in runs:
+            try:
+                yield from self._read_run(run, want, files)
+            except AdapterError as error:
+                error.run = error.run or run.label
+                raise
+
+    def close(self) -> None:
+        """As ReadSide: nothing is open."""
+
+    @cached_property
+    def _found(self) -> list[RunRef]:
+        return experiments_in(self._options.paths)
+
+    def _read_run(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
+        paths, file = at(run.locator)
+        if not file.shardmig:
+            reading = ArchiveReading(run, paths, file, want, system_metrics=self._options.system_metrics == "yes")
+            yield from (Piece(run, chunk) for chunk in reading.chunks(files))
+            return
+        if not file.shardmig.is_whole:
+            raise BadInput("shardmig did not write this run to its end", hint="load it again")
+        if (found := sum(not read_experiment(path).shardmig for path in paths)) != file.shardmig.numbered:
+            raise BadInput(f"{found} of {file.shardmig.numbered} numbered archives of this run are there")
+        experiment = ArchivedExperiment(file.offline_id, paths, paths[-1])
+        with closing(experiment), TemporaryDirectory(prefix="shardmig-") as staging:
+            for piece in RunReader(experiment, experiment, want, Path(staging), RULES).pieces(files):
+                chunk = piece.chunk
+                yield Piece(run, msgspec.structs.replace(chunk, run=run) if isinstance(chunk, Header) else chunk)

@@ -1,0 +1,151 @@
+"""The read side over a server: an experiment is a run, `<workspace>/<project>` its project.
+
+A run that shardmig itself wrote is told by its key, and given as what it was before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+
+from shardmig.adapters.base import FileSink, Want
+from shardmig.adapters.comet import facts
+from shardmig.adapters.comet.experiment import KEY_PREFIX
+from shardmig.adapters.comet.remote import Metadata, RemoteExperiment
+from shardmig.adapters.comet.rest import RestClient
+from shardmig.adapters.comet.sampled import WholeExperiment
+from shardmig.adapters.comet.source.options import SourceOptions
+from shardmig.adapters.comet.source.reader import RULES
+from shardmig.adapters.comet.source.remote import RemoteReading
+from shardmig.adapters.sidecar.reading import RunReader
+from shardmig.errors import AdapterError, BadInput
+from shardmig.records import Header, Piece, ProjectId, RunId, RunRef, Selection
+from shardmig.selection import Matcher
+
+_PAGE: Final = 1000
+
+
+class _Workspaces(msgspec.Struct, rename="camel"):
+    workspace_names: list[str] = []
+
+
+class _Project(msgspec.Struct, rename="camel"):
+    project_name: str
+
+
+class _Projects(msgspec.Struct):
+    projects: list[_Project] = []
+
+
+class _Experiments(msgspec.Struct):
+    experiments: list[Metadata] = []
+
+
+class ServerSource:
+    """Read side of a server."""
+
+    def __init__(self, options: SourceOptions) -> None:
+        self._options = options
+        self._client = RestClient(options)
+
+    def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
+        """As ReadSide: Comet's own projects, and those of the runs that were brought here."""
+        matcher = Matcher(selection)
+        names = {*self._projects, *(run.project for run in self._brought)}
+        yield from (name for name in sorted(names) if matcher.wants_project(name))
+
+    def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
+        """As ReadSide."""
+        matcher = Matcher(selection)
+        if project in self._projects:
+            own = (run for run in self._experiments(project) if not run.id.startswith(KEY_PREFIX))
+            yield from filter(matcher.wants_run, own)
+        yield from (run for run in self._brought if run.project == project and matcher.wants_run(run))
+
+    def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
+        """As ReadSide; none can be resumed inside."""
+        for run in runs:
+            try:
+                yield from self._read_run(run, want, files)
+            except AdapterError as error:
+                error.run = error.run or run.label
+                raise
+
+    def close(self) -> None:
+        """As ReadSide."""
+        self._client.close()
+
+    @cached_property
+    def _projects(self) -> list[ProjectId]:
+        named = self._options.workspace
+        workspaces = [named] if named else self._client.get("workspaces", _Workspaces).workspace_names
+        return [
+            ProjectId(f"{workspace}/{project.project_name}")
+            for workspace in sorted(workspaces)
+            for project in self._client.get("projects", _Projects, workspaceName=workspace).projects
+        ]
+
+    @cached_property
+    def _brought(self) -> list[RunRef]:
+        """The runs that shardmig wrote, under their original projects and ids."""
+        return [
+            self._as_it_was(run)
+            for project in self._projects
+            for run in self._experiments(project)
+            if run.id.startswith(KEY_PREFIX)
+        ]
+
+    def _as_it_was(self, run: RunRef) -> RunRef:
+        others = RemoteExperiment(self._client, run.id).others
+        if "shardmig.project" not in others or "shardmig.run_id" not in others:
+            return run
+        return msgspec.structs.replace(
+            run, project=ProjectId(others["shardmig.project"]), id=RunId(others["shardmig.run_id"])
+        )
+
+    def _experiments(self, project: ProjectId) -> Iterator[RunRef]:
+        """Every experiment of a project of Comet's, archived ones too; the earliest first."""
+        workspace, _, name = project.rpartition("/")
+        found: dict[str, Metadata] = {}
+        for archived in (False, True):
+            page = 0
+            while page := page + 1:
+                where = {"workspaceName": workspace, "projectName": name, "archived": archived}
+                answer = self._client.get("experiments", _Experiments, **where, page=page, size=_PAGE)
+                new = {one.experiment_key: one for one in answer.experiments if one.experiment_key not in found}
+                for one in new.values():
+                    one.archived = archived
+                found |= new
+                if not new or len(answer.experiments) < _PAGE:  # older servers give all of them at once
+                    break
+        for one in sorted(found.values(), key=lambda one: (one.start_time_millis or 0, one.experiment_key)):
+            yield RunRef(
+                project=project,
+                id=RunId(one.experiment_key),
+                created_ms=one.start_time_millis,
+                archived=one.archived,
+                locator=one.experiment_key,
+                fingerprint=f"{one.end_time_millis}:{one.running}",
+            )
+
+    def _read_run(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
+        experiment = RemoteExperiment(self._client, run.locator or run.id)
+        experiment.look_up()
+        with TemporaryDirectory(prefix="shardmig-") as folder:
+            staging = Path(folder)
+            if not experiment.id.startswith(KEY_PREFIX):
+                is_wanted = self._options.system_metrics == "yes"
+                reading = RemoteReading(run, experiment, want, staging, system_metrics=is_wanted)
+                yield from (Piece(run, chunk) for chunk in reading.chunks(files))
+                return
+            if experiment.others.get(facts.STATE) != facts.COMPLETE:
+                raise BadInput(f"experiment {experiment.id} was never loaded to its end", hint="load it again")
+            whole = WholeExperiment(experiment, staging)
+            for piece in RunReader(whole, experiment, want, staging, RULES).pieces(files):
+                chunk = piece.chunk
+                yield Piece(run, msgspec.structs.replace(chunk, run=run) if isinstance(chunk, Header) else chunk)

@@ -1,0 +1,296 @@
+"""The Comet target: finding, writing, discarding and reading runs, in offline archives or on a server."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Protocol
+
+import msgspec
+
+from shardmig import __version__
+from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written
+from shardmig.adapters.comet import facts
+from shardmig.adapters.comet.experiment import KEY_PREFIX, Experiment, Mark
+from shardmig.adapters.comet.facts import RunFacts, other_value
+from shardmig.adapters.comet.fit import CometRules
+from shardmig.adapters.comet.messages import Brought, ExperimentFile
+from shardmig.adapters.comet.naming import MAX_KEY, Naming
+from shardmig.adapters.comet.options import CometOptions
+from shardmig.adapters.comet.run import AssetsOfRun, FilesOfRun, RunInArchives, looking_ahead
+from shardmig.adapters.comet.writer import ArchiveWriter
+from shardmig.adapters.sidecar.reading import HeldRun, RunReader
+from shardmig.adapters.sidecar.uploads import Uploads
+from shardmig.adapters.sidecar.writing import RunContent, leading_fields
+from shardmig.errors import ShardmigError, TargetConflict
+from shardmig.records import (
+    Chunk,
+    Field,
+    Fields,
+    Finding,
+    Header,
+    LoadOptions,
+    MigrationKey,
+    Piece,
+    RunRef,
+    TargetRun,
+    TargetRunId,
+)
+
+CAPABILITIES: Final = Capabilities(
+    name="comet",
+    step_type="int64",
+    holds_nan=True,
+    holds_infinity=True,
+    keeps_point_times=True,
+    keeps_run_times=True,
+    replay_is_idempotent=False,
+    max_key_length=MAX_KEY,
+)
+_DIGITS: Final = 32
+_UPLOADERS: Final = 1
+"""Into an archive goes one file after the other."""
+
+
+class Place(Protocol):
+    """Where runs are kept: a folder of offline archives, or a server.
+
+    `marks_afterwards`: what is kept there may be less than what was given, so a run is marked complete only once it was
+    read back.
+    """
+
+    marks_afterwards: bool
+
+    def staging(self, key: str) -> AbstractContextManager[Path]:
+        """An empty folder for the archives of one run, gone at the end."""
+        ...
+
+    def find(self, key: str) -> Mark | None:
+        """What shardmig noted with the experiment of that key; None: it is not there, or not of shardmig."""
+        ...
+
+    def open(self, key: str) -> Experiment:
+        """The experiment of that key. Raises NotFound."""
+        ...
+
+    def whole(self, experiment: Experiment, staging: Path) -> HeldRun:
+        """The experiment with all of its points, where the place shows fewer. `staging`: a folder."""
+        ...
+
+    def keep(self, key: str, archives: Sequence[Path]) -> None:
+        """Bring finished archives there. A run that is there already is replaced."""
+        ...
+
+    def add_others(self, key: str, others: Mapping[str, str]) -> None:
+        """Set facts of an experiment that is there."""
+        ...
+
+    def discard(self, key: str) -> None:
+        """Remove an experiment; idempotent."""
+        ...
+
+    def url(self, key: str) -> str:
+        """Where people find it."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; idempotent."""
+        ...
+
+
+class CometTarget:
+    """WriteSide of Comet, over any place."""
+
+    caps = CAPABILITIES
+
+    def __init__(self, open_place: Callable[[], Place], options: CometOptions, load: LoadOptions) -> None:
+        self._open_place = open_place
+        self._options = options
+        self._load = load
+        self._rules = CometRules(load, Naming())
+
+    @cached_property
+    def _place(self) -> Place:
+        return self._open_place()
+
+    def fit(self, chunk: Chunk) -> Fitted:
+        """As WriteSide; see `fit`."""
+        if isinstance(chunk, Header):
+            self._rules = CometRules(self._load, Naming())
+        return self._rules.fit(chunk)
+
+    def find_run(self, key: MigrationKey) -> TargetRun | None:
+        """As WriteSide."""
+        if not key.isalnum() or not key.isascii():
+            return None
+        held = TargetRunId(experiment_key(key))
+        mark = self._place.find(held)
+        if mark is None or mark.key != key:
+            return None
+        return TargetRun(held, key, "complete" if mark.is_complete else "partial", mark.digest, self._place.url(held))
+
+    def write_run(
+        self, key: MigrationKey, digest: str, chunks: Iterator[Chunk], files: FileStore, parent: TargetRunId | None
+    ) -> Written:
+        """As WriteSide. A partial run is replaced as a whole."""
+        header, fields, rest = leading_fields(chunks)
+        run_facts = RunFacts(header.run, self._options)
+        run_facts.learn(fields)
+        try:
+            found = self.find_run(key)
+            if found is not None and found.state == "complete":
+                if found.digest == digest:
+                    self._link(found, parent)
+                    return Written(found.id, [], url=found.url)
+                if self._load.on_existing != "replace":
+                    raise TargetConflict(
+                        f"Comet holds this run as {found.id}, whole but with other content",
+                        hint="--on-existing replace writes it anew",
+                    )
+            content = itertools.chain([Fields(fields)] if fields else [], rest)
+            return self._write(key, digest, header, content, run_facts, files, parent)
+        except ShardmigError as error:
+            error.run = error.run or header.run.label
+            raise
+
+    def discard_run(self, run: TargetRun) -> None:
+        """As WriteSide."""
+        self._place.discard(run.id)
+
+    def read_run(self, run: TargetRun, want: Want, files: FileSink) -> Iterator[Piece]:
+        """As WriteSide."""
+        experiment = self._place.open(run.id)
+        with closing(experiment), TemporaryDirectory(prefix="shardmig-") as staging:
+            whole = self._place.whole(experiment, Path(staging))
+            yield from RunReader(whole, experiment, want, Path(staging), self._rules).pieces(files)
+
+    def expected_facts(
+        self, run: RunRef, fields: Iterable[Field], parent: TargetRunId | None, last_point_ms: int | None
+    ) -> dict[str, str]:
+        """As WriteSide."""
+        run_facts = RunFacts(run, self._options)
+        run_facts.learn(fields)
+        return facts.expected_facts(run_facts, parent, last_point_ms)
+
+    def read_facts(self, run: TargetRun) -> dict[str, str]:
+        """As WriteSide."""
+        experiment = self._place.open(run.id)
+        with closing(experiment):
+            return facts.held_facts(experiment.about(), names_workspace=bool(self._options.workspace))
+
+    def close(self) -> None:
+        """As WriteSide."""
+        if "_place" in self.__dict__:
+            self._place.close()
+
+    def _write(
+        self,
+        key: MigrationKey,
+        digest: str,
+        header: Header,
+        chunks: Iterator[Chunk],
+        run_facts: RunFacts,
+        files: FileStore,
+        parent: TargetRunId | None,
+    ) -> Written:
+        held = TargetRunId(experiment_key(key))
+        file = ExperimentFile(
+            offline_id=held,
+            workspace=run_facts.workspace or None,
+            project_name=run_facts.project,
+            start_time=run_facts.start_ms,
+            stop_time=run_facts.start_ms,
+            resume_strategy="get_or_create",
+            user_provided_experiment_key=True,
+        )
+        with self._place.staging(held) as staging:
+            archives = ArchiveWriter(staging, file, points_per_archive=self._options.points_per_upload)
+            with closing(archives):
+                content = self._fill(archives, file, staging, header, chunks, run_facts, files)
+                state = facts.COMPLETE if content.is_whole else facts.LOADING
+                first = facts.LOADING if self._place.marks_afterwards else state
+                file.shardmig = Brought(
+                    run=own_ref(header.run), digest=digest, is_whole=content.is_whole, numbered=archives.numbered
+                )
+                archives.add_others(run_facts.others(parent) | self._provenance(key, digest, first, header))
+                self._place.keep(held, archives.finish())
+        if first != state:
+            self._place.add_others(held, {facts.STATE: state})
+        changes = sum(finding.code == "name-changed" for finding in content.findings)
+        findings = [*content.findings, *_renamed(run_facts)]
+        return Written(held, findings, name_changes=changes, url=self._place.url(held))
+
+    def _fill(
+        self,
+        archives: ArchiveWriter,
+        file: ExperimentFile,
+        staging: Path,
+        header: Header,
+        chunks: Iterator[Chunk],
+        run_facts: RunFacts,
+        files: FileStore,
+    ) -> RunContent:
+        """Everything but the facts; those of `file` are set at the end."""
+        rules = CometRules(self._load, Naming())
+        remembered = FilesOfRun(files)
+        assets = AssetsOfRun(archives, file, remembered, step_multiplier=self._load.step_multiplier or 1)
+        uploads = Uploads(assets, _UPLOADERS)
+        own = staging / "content"
+        own.mkdir()
+        content = RunContent(RunInArchives(archives), uploads, own, rules, is_native=False)
+        try:
+            content.write(header, looking_ahead(chunks, rules), run_facts, remembered)
+        finally:
+            uploads.close()
+            content.close()
+        file.tags = run_facts.tags
+        file.stop_time = run_facts.end_ms(content.last_point_ms)
+        file.customer_error_reported = run_facts.status == "failed"
+        file.customer_error_message = (
+            f"failed in {header.source or 'its source'}" if file.customer_error_reported else None
+        )
+        return content
+
+    def _provenance(self, key: MigrationKey, digest: str, state: str, header: Header) -> dict[str, str]:
+        others = {
+            facts.KEY: key,
+            facts.STATE: state,
+            facts.DIGEST: digest,
+            "shardmig.source": " ".join(filter(None, (header.source, header.source_version))),
+            "shardmig.project": header.run.project,
+            "shardmig.run_id": header.run.id,
+            "shardmig.scope": header.run.scope,
+            "shardmig.step_multiplier": str(self._load.step_multiplier or 1),
+            "shardmig.version": __version__,
+        }
+        return {name: other_value(value) for name, value in others.items() if value}
+
+    def _link(self, run: TargetRun, parent: TargetRunId | None) -> None:
+        if parent is None:
+            return
+        experiment = self._place.open(run.id)
+        with closing(experiment):
+            held = experiment.about().others.get(facts.PARENT)
+        if held != parent:
+            self._place.add_others(run.id, {facts.PARENT: parent})
+
+
+def own_ref(run: RunRef) -> RunRef:
+    """The run without what only its source's machine knows."""
+    return msgspec.structs.replace(run, locator="", fingerprint="")
+
+
+def experiment_key(key: MigrationKey) -> str:
+    """The key of a run's experiment, always the same: of Comet's 32 to 50 letters and digits, and told from the vendor's by
+    how it begins."""
+    return KEY_PREFIX + (key if len(key) == _DIGITS else blake2b(key.encode(), digest_size=_DIGITS // 2).hexdigest())
+
+
+def _renamed(run_facts: RunFacts) -> Iterator[Finding]:
+    if run_facts.project != run_facts.wanted_project:
+        yield Finding("note", "project-name-changed", detail=f"Comet has {run_facts.project!r}")

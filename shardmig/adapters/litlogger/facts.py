@@ -1,0 +1,61 @@
+"""The facts of a run where Lightning has a place for them: phase, teamspace, name, and metadata of our own.
+
+phase: FAILED if the run failed, RUNNING if it was still active, else COMPLETED. Times of a run cannot be set: they are in
+the metadata as every other scalar, under their own field names.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shardmig.adapters.litlogger.answers import Stream
+from shardmig.adapters.run_facts import RunFacts, Status
+from shardmig.records import TargetRunId
+
+KEY: Final = "shardmig.key"
+STATE: Final = "shardmig.state"
+DIGEST: Final = "shardmig.digest"
+INTENT: Final = "shardmig.intent"
+SOURCE: Final = "shardmig.source"
+PROJECT: Final = "shardmig.project"
+RUN_ID: Final = "shardmig.run_id"
+SCOPE: Final = "shardmig.scope"
+STEP_MULTIPLIER: Final = "shardmig.step_multiplier"
+VERSION: Final = "shardmig.version"
+PARENT: Final = "shardmig.parent"
+COMPLETE: Final = "complete"
+LOADING: Final = "loading"
+OWN_TAGS: Final = frozenset(
+    {KEY, STATE, DIGEST, INTENT, SOURCE, PROJECT, RUN_ID, SCOPE, STEP_MULTIPLIER, VERSION, PARENT}
+)
+
+_PHASES: Final[dict[Status, str]] = {"RUNNING": "RUNNING", "FINISHED": "COMPLETED", "FAILED": "FAILED"}
+
+
+def phase_of(run: RunFacts) -> str:
+    """The experiment's phase."""
+    return _PHASES[run.outcome]
+
+
+def expected_facts(run: RunFacts, name: str, teamspace: str, parent: TargetRunId | None) -> dict[str, str]:
+    """`WriteSide.expected_facts`."""
+    facts = {"status": phase_of(run), "name": name, "teamspace": teamspace, "parent": parent or ""}
+    return {fact: value for fact, value in facts.items() if value}
+
+
+def held_facts(stream: Stream, teamspace: str) -> dict[str, str]:
+    """`WriteSide.read_facts`."""
+    parent = stream.metadata.get(PARENT, "")
+    facts = {"status": stream.phase, "name": stream.name, "teamspace": teamspace, "parent": parent}
+    return {fact: value for fact, value in facts.items() if value}
+
+
+def is_complete(stream: Stream) -> bool:
+    """Was it loaded to its end?"""
+    return stream.metadata.get(STATE) == COMPLETE
+
+
+def was_brought(stream: Stream) -> bool:
+    """Did shardmig write it?"""
+    held = stream.metadata
+    return all(held.get(tag) for tag in (KEY, STATE, PROJECT, RUN_ID))

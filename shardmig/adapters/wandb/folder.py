@@ -1,0 +1,181 @@
+"""Run folders on a disk: `<folder>/offline-run-<id>/run-<id>.wandb` and `files/` beside it, as `wandb sync` takes them.
+
+A run that is not whole lies in `partial-run-<id>`, and one that is being written in `.writing-…`: neither begins like a
+run that `wandb sync` sends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from shardmig.adapters.wandb.facts import Block, HeldFacts
+from shardmig.adapters.wandb.log import LogWriter
+from shardmig.adapters.wandb.naming import BLOCK
+from shardmig.adapters.wandb.runlog import RunLog, parsed, update
+from shardmig.adapters.wandb.scan import Row
+from shardmig.adapters.wandb.stored import StoredRun
+from shardmig.archive.layout import disk_errors, sync_file, sync_folder
+from shardmig.errors import BadInput, HostilePath, NotFound
+from shardmig.records import MigrationKey, TargetRunId
+
+WHOLE: Final = "offline-run-"
+PARTIAL: Final = "partial-run-"
+_WRITING: Final = ".writing-"
+
+
+class FolderRun:
+    """A run folder as StoredRun."""
+
+    def __init__(self, folder: Path, run_id: TargetRunId) -> None:
+        self.id = run_id
+        self.folder = folder
+        self.log = RunLog(log_of(folder))
+
+    @cached_property
+    def _run(self) -> Any:
+        run = self.log.run()
+        if run is None:
+            raise BadInput(f"{self.log.path} holds no run", run=self.id)
+        return run
+
+    @property
+    def block(self) -> Block | None:
+        """As StoredRun."""
+        text = next((item.value_json for item in self._run.config.update if item.key == BLOCK), None)
+        return None if text is None else block_of(parsed(text))
+
+    def config(self) -> dict[str, Any]:
+        """As StoredRun."""
+        tree: dict[str, Any] = {}
+        update(tree, self._run.config)
+        return tree
+
+    def rows(self) -> Iterator[Row]:
+        """As StoredRun."""
+        return self.log.rows()
+
+    def facts(self) -> HeldFacts:
+        """As StoredRun."""
+        code = self.log.exit_code()
+        return HeldFacts(
+            name=self._run.display_name,
+            project=self._run.project,
+            state="" if code is None else "failed" if code else "finished",
+            group=self._run.run_group,
+            notes=self._run.notes,
+            job_type=self._run.job_type,
+            tags=sorted(self._run.tags),
+        )
+
+    def get(self, path: str, file: Path) -> None:
+        """As StoredRun."""
+        with disk_errors(f"run file {path}"):
+            try:
+                shutil.copyfile(file_in(self.folder, path), file)
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+                raise NotFound(f"run file {path} does not exist") from error
+
+
+class FolderStore:
+    """Run folders below one folder, as RunStore."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def find(self, key: MigrationKey) -> StoredRun | None:
+        """As RunStore: the key is the run id."""
+        for kind in (WHOLE, PARTIAL):
+            folder = self._root / f"{kind}{key}"
+            if folder.is_dir():
+                return FolderRun(folder, TargetRunId(key))
+        return None
+
+    def get(self, run_id: TargetRunId) -> StoredRun:
+        """As RunStore."""
+        found = self.find(MigrationKey(run_id)) if run_id.isalnum() else None
+        if found is None:
+            raise NotFound(f"{self._root} holds no run {run_id}")
+        return found
+
+    def new_id(self, key: MigrationKey, entity: str, project: str) -> str:  # noqa: ARG002 (a server needs them)
+        """As RunStore."""
+        return key
+
+    def publish(self, folder: Path, run_id: str, block: Block) -> TargetRunId:
+        """As RunStore: by rename."""
+        with disk_errors(f"run folder of {run_id}"):
+            for path in folder.rglob("*"):
+                (sync_folder if path.is_dir() else sync_file)(path)
+            for kind in (WHOLE, PARTIAL):
+                shutil.rmtree(self._root / f"{kind}{run_id}", ignore_errors=True)
+            folder.rename(self._root / f"{WHOLE if block.is_complete else PARTIAL}{run_id}")
+            sync_folder(self._root)
+        return TargetRunId(run_id)
+
+    def set_parent(self, run: StoredRun, parent: TargetRunId) -> None:
+        """As RunStore: the log is written again with another block."""
+        assert isinstance(run, FolderRun)
+        path = run.log.path
+        with disk_errors(f"the log of {run.id}"), path.with_suffix(".new").open("wb") as file:
+            LogWriter(file).add_all(_with_parent(run.log, parent))
+            file.flush()
+            os.fsync(file.fileno())
+        path.with_suffix(".new").rename(path)
+
+    def discard(self, run_id: TargetRunId) -> None:
+        """As RunStore."""
+        if run_id.isalnum():
+            with disk_errors(f"run folder of {run_id}"):
+                for kind in (WHOLE, PARTIAL):
+                    shutil.rmtree(self._root / f"{kind}{run_id}", ignore_errors=True)
+
+    def staging(self, run_id: str) -> Path:
+        """As RunStore. What a killed worker left there goes."""
+        folder = self._root / f"{_WRITING}{run_id}"
+        with disk_errors("the folder for run folders"):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        return folder
+
+    def close(self) -> None:
+        """As RunStore."""
+
+
+def log_of(folder: Path) -> Path:
+    """The log in a run folder. Raises NotFound."""
+    found = sorted(folder.glob("*.wandb"))
+    if not found:
+        raise NotFound(f"{folder} holds no .wandb file")
+    return found[0]
+
+
+def file_in(folder: Path, path: str) -> Path:
+    """Where a run file lies. Raises HostilePath: a manifest lies where others may write."""
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise HostilePath(f"the path {path!r} of a run file leads out of its run")
+    return folder / "files" / path
+
+
+def block_of(value: object) -> Block | None:
+    """The block of a config; None: it is none."""
+    try:
+        return msgspec.convert(value, Block)
+    except msgspec.ValidationError:
+        return None
+
+
+def _with_parent(log: RunLog, parent: TargetRunId) -> Iterator[bytes]:
+    for record in log.records():
+        if record.WhichOneof("record_type") == "run":
+            for item in record.run.config.update:
+                block = block_of(parsed(item.value_json)) if item.key == BLOCK else None
+                if block is not None:
+                    item.value_json = msgspec.json.encode(msgspec.structs.replace(block, parent=parent)).decode()
+        yield record.SerializeToString()

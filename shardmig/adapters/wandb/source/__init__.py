@@ -1,0 +1,26 @@
+"""W&B as source: transaction logs in folders, or a server.
+
+Read from top to bottom: options → reader (the read side) → folders (the catalogue) → recorded (a run in folders) →
+reading (one run as chunks). The map between W&B's runs and fields is in `native`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shardmig.adapters.base import ReadSide
+from shardmig.adapters.wandb.source.options import parse_options
+from shardmig.errors import UsageError
+
+__all__ = ["open_source", "parse_options"]
+
+
+def open_source(options: Mapping[str, str]) -> ReadSide:
+    """The read side. Raises UsageError for its options."""
+    from shardmig.adapters.wandb.source.folders import Folders
+    from shardmig.adapters.wandb.source.reader import WandbSource
+
+    chosen = parse_options(options)
+    if not chosen.paths:
+        raise UsageError("no path")
+    return WandbSource(Folders(chosen.paths), chosen)

@@ -1,0 +1,89 @@
+"""Runs in folders, as catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from shardmig.adapters.wandb.facts import Block
+from shardmig.adapters.wandb.folder import FolderRun
+from shardmig.adapters.wandb.source.foreign import ForeignRun
+from shardmig.adapters.wandb.source.recorded import RecordedRun, recorded_runs
+from shardmig.adapters.wandb.stored import StoredRun
+from shardmig.errors import NotFound
+from shardmig.records import MigrationKey, ProjectId, RunId, RunRef, Scope
+
+
+class Folders:
+    """Every run below some paths. All heads are read once, at the first listing."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._paths = paths
+
+    def projects(self) -> Iterator[ProjectId]:
+        """As Catalogue."""
+        return iter(sorted({ref.project for ref, _ in self._runs.values()}))
+
+    def runs(self, project: ProjectId) -> Iterator[RunRef]:
+        """As Catalogue."""
+        return (ref for ref, _ in self._runs.values() if ref.project == project)
+
+    def open(self, run: RunRef) -> StoredRun | ForeignRun:
+        """As Catalogue."""
+        found = self._runs.get((run.project, run.scope, run.id))
+        if found is None:
+            raise NotFound(f"there is no run {run.id} of {run.project} below the given paths")
+        return found[1]
+
+    def close(self) -> None:
+        """As Catalogue."""
+
+    @cached_property
+    def _runs(self) -> dict[tuple[ProjectId, Scope, RunId], tuple[RunRef, FolderRun | RecordedRun]]:
+        found = list(recorded_runs(self._paths))
+        brought = {run.block.key: run.block for run, _ in found if isinstance(run, FolderRun) and run.block}
+        refs = [
+            (_brought_ref(run, brought) if isinstance(run, FolderRun) else _foreign_ref(head), run)
+            for run, head in found
+        ]
+        ordered = sorted(refs, key=lambda one: (one[0].project, one[0].scope, one[0].created_ms or 0, one[0].id))
+        return {(ref.project, ref.scope, ref.id): (ref, run) for ref, run in ordered}
+
+
+def brought_ref(block: Block, parent: Block | None, *, locator: str, fingerprint: str) -> RunRef:
+    """The original run of a block."""
+    scopes: dict[str, Scope] = {"models": "models", "model_versions": "model_versions"}
+    return RunRef(
+        project=ProjectId(block.project),
+        id=RunId(block.run_id),
+        scope=scopes.get(block.scope, "runs"),
+        created_ms=block.start_ms,
+        parent=RunId(parent.run_id) if parent else None,
+        parent_project=ProjectId(parent.project) if parent and parent.project != block.project else None,
+        locator=locator,
+        fingerprint=fingerprint,
+    )
+
+
+def project_id(entity: str, project: str) -> ProjectId:
+    """How a project of W&B is called here."""
+    return ProjectId(f"{entity}/{project}" if entity else project or "uncategorized")
+
+
+def _brought_ref(run: FolderRun, brought: dict[MigrationKey, Block]) -> RunRef:
+    block = run.block
+    assert block is not None
+    parent = brought.get(MigrationKey(block.parent.rpartition("/")[2].partition("-")[0])) if block.parent else None
+    return brought_ref(block, parent, locator=str(run.folder), fingerprint=block.digest)
+
+
+def _foreign_ref(head: Any) -> RunRef:
+    return RunRef(
+        project=project_id(head.entity, head.project),
+        id=RunId(head.run_id),
+        created_ms=head.start_time.ToMilliseconds() if head.HasField("start_time") else None,
+        parent=RunId(head.branch_point.run) if head.branch_point.run else None,
+        locator=head.run_id,
+    )

@@ -1,0 +1,98 @@
+"""What reading asks of a run that W&B's own client made, be it a folder or on a server. Knows neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
+
+from shardmig.adapters.wandb.scan import Row
+from shardmig.records import Finding
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What W&B says of a run itself. `state`: as W&B's words; "" = unknown."""
+
+    id: str
+    entity: str
+    project: str
+    name: str = ""
+    group: str = ""
+    job_type: str = ""
+    notes: str = ""
+    host: str = ""
+    user: str = ""
+    tags: list[str] = []
+    sweep: str = ""
+    state: str = ""
+    created_ms: int | None = None
+    runtime_s: float | None = None
+    parent: str = ""
+    fork_step: float | None = None
+    commit: str = ""
+    remote: str = ""
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """An artifact that the run made: its members' names and how to fetch each (a local path, or an address)."""
+
+    name: str
+    type: str
+    members: list[tuple[str, str]]
+    description: str = ""
+
+
+class Aside(Protocol):
+    """Takes what is met while the rows are read."""
+
+    def stat(self, time_ms: int, key: str, text: str) -> None:
+        """A measurement of the computer."""
+        ...
+
+    def line(self, stream: str, time_ms: int, text: str) -> None:
+        """Something printed."""
+        ...
+
+
+@runtime_checkable
+class ForeignRun(Protocol):
+    """One run."""
+
+    def info(self) -> RunInfo:
+        """The run itself."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """The whole config, nested."""
+        ...
+
+    def summary(self) -> dict[str, Any]:
+        """The whole summary, nested."""
+        ...
+
+    def rows(self, aside: Aside) -> Iterator[Row]:
+        """The history in the order in which it was written; everything else goes to `aside`, at the latest with the last
+        row."""
+        ...
+
+    def files(self) -> list[str]:
+        """The paths of all run files, sorted."""
+        ...
+
+    def get(self, path: str, file: Path) -> None:
+        """Copy a run file to a new local file. Raises NotFound."""
+        ...
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """The artifacts that the run made."""
+        ...
+
+    def member(self, address: str, file: Path) -> None:
+        """Copy an artifact's member to a new local file. Raises NotFound."""
+        ...
+
+    def findings(self) -> list[Finding]:
+        """What the source itself no longer has, once everything was read."""
+        ...

@@ -1,0 +1,88 @@
+"""The read side of W&B: listing and reading, over folders or a server.
+
+A run that shardmig itself wrote is given as what it was before: under its original project and id, restored by `held`. Any
+other is given by the map of `native`, its project as `entity/project`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+import msgspec
+
+from shardmig.adapters.base import FileSink, Want
+from shardmig.adapters.wandb.held import read_back
+from shardmig.adapters.wandb.source.foreign import ForeignRun
+from shardmig.adapters.wandb.source.options import SourceOptions
+from shardmig.adapters.wandb.source.reading import Reading
+from shardmig.adapters.wandb.stored import StoredRun
+from shardmig.errors import AdapterError
+from shardmig.records import End, Header, Piece, ProjectId, RunRef, Selection
+from shardmig.selection import Matcher
+
+
+class Catalogue(Protocol):
+    """Where runs are listed."""
+
+    def projects(self) -> Iterator[ProjectId]:
+        """Every project, sorted; projects of runs that shardmig brought are the original ones."""
+        ...
+
+    def runs(self, project: ProjectId) -> Iterator[RunRef]:
+        """Every run of a project, each once, in a stable order. `locator` finds it again."""
+        ...
+
+    def open(self, run: RunRef) -> StoredRun | ForeignRun:
+        """A listed run: as StoredRun if shardmig wrote it. Raises NotFound."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; idempotent."""
+        ...
+
+
+class WandbSource:
+    """Read side of W&B over any catalogue."""
+
+    def __init__(self, catalogue: Catalogue, options: SourceOptions) -> None:
+        self._catalogue = catalogue
+        self._options = options
+
+    def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
+        """As ReadSide."""
+        return filter(Matcher(selection).wants_project, self._catalogue.projects())
+
+    def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
+        """As ReadSide."""
+        return filter(Matcher(selection).wants_run, self._catalogue.runs(project))
+
+    def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
+        """Run after run; none can be resumed inside."""
+        for run in runs:
+            try:
+                yield from self._read(run, want, files)
+            except AdapterError as error:
+                error.run = error.run or run.label
+                raise
+
+    def close(self) -> None:
+        """As ReadSide."""
+        self._catalogue.close()
+
+    def _read(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
+        found = self._catalogue.open(run)
+        if not isinstance(found, ForeignRun):
+            for piece in read_back(found, want, files):
+                chunk = piece.chunk
+                yield Piece(run, msgspec.structs.replace(chunk, run=run) if isinstance(chunk, Header) else chunk)
+            return
+        yield Piece(run, Header(run, "wandb", version("wandb")))
+        with TemporaryDirectory(prefix="shardmig-") as staging:
+            reading = Reading(run, found, want, self._options, Path(staging))
+            for chunk in reading.chunks(files):
+                yield Piece(run, chunk)
+            yield Piece(run, End(reading.findings()))

@@ -1,0 +1,77 @@
+"""What the life of a run asks of W&B, be it a folder of run folders or a server. Knows neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from shardmig.adapters.wandb.facts import Block, HeldFacts
+from shardmig.adapters.wandb.scan import Row
+from shardmig.records import MigrationKey, TargetRunId
+
+
+class StoredRun(Protocol):
+    """One run as W&B holds it."""
+
+    @property
+    def id(self) -> TargetRunId:
+        """How the store finds it again."""
+        ...
+
+    @property
+    def block(self) -> Block | None:
+        """What shardmig wrote into its config; None: it was made by something else."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """The whole config."""
+        ...
+
+    def rows(self) -> Iterator[Row]:
+        """Its whole history, in order of steps."""
+        ...
+
+    def facts(self) -> HeldFacts:
+        """What W&B says of the run itself."""
+        ...
+
+    def get(self, path: str, file: Path) -> None:
+        """Copy a run file to a new local file. Raises NotFound."""
+        ...
+
+
+class RunStore(Protocol):
+    """The operations on runs. Raises AdapterError classes, never a vendor's exception."""
+
+    def find(self, key: MigrationKey) -> StoredRun | None:
+        """The run that carries the key. A complete one comes before partial ones."""
+        ...
+
+    def get(self, run_id: TargetRunId) -> StoredRun:
+        """A run by its id. Raises NotFound."""
+        ...
+
+    def new_id(self, key: MigrationKey, entity: str, project: str) -> str:
+        """W&B's run id for a run that is to be written: of a partial run that can be gone on with, or one not used yet."""
+        ...
+
+    def publish(self, folder: Path, run_id: str, block: Block) -> TargetRunId:
+        """Take over a whole run folder. Afterwards `find` finds the run in the block's state, and all of it arrived."""
+        ...
+
+    def set_parent(self, run: StoredRun, parent: TargetRunId) -> None:
+        """Note in the block of a complete run who its parent is."""
+        ...
+
+    def discard(self, run_id: TargetRunId) -> None:
+        """Remove a run; one that is not there is no error."""
+        ...
+
+    def staging(self, run_id: str) -> Path:
+        """An empty folder on the disk for a run folder that is being written."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; idempotent."""
+        ...

@@ -1,0 +1,149 @@
+"""Which names ZenML accepts, and what the others become.
+
+Models, model versions, artifacts and tags have at most 254 characters, none of them a tab or line break; a model version
+is called neither by a number nor by a stage, a tag not by a UUID. Metadata takes every key. Paths in an artifact store
+are held to what every store and every disk takes: short segments of plain characters, never below `shardmig/`, which is
+ours.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import PurePosixPath
+from typing import Final
+from uuid import UUID
+
+from shardmig.adapters.names import digest_of, fit_name
+from shardmig.adapters.run_facts import RunFacts
+from shardmig.adapters.sidecar.manifest import OWN_FOLDER
+from shardmig.adapters.zenml.options import TargetOptions
+from shardmig.records import Field, Finding, MigrationKey
+
+MAX_NAME: Final = 250
+MAX_KEY: Final = 1000
+"""Characters of a key in a metadata dictionary: with its value it must fit a 60 kB row."""
+MAX_PATH: Final = 480
+MAX_SEGMENT_BYTES: Final = 200
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_STAGES: Final = frozenset({"none", "staging", "production", "archived", "latest"})
+_PATH: Final = re.compile(r"[/\w.\- +=@,()\[\]~]*")
+_NOT_PATH: Final = re.compile(r"[^/\w.\- +=@,()\[\]~]")
+_MADE_PATH: Final = re.compile(r"~[0-9a-f]{16}(\.[^/]*)?$")
+_CASELESS: Final = re.compile(r"[^A-Z\x80-\U0010ffff]*")
+
+
+class Naming:
+    """The names of one target. Pure and injective: equal names only for equal fields."""
+
+    def __init__(self, *, caseless: bool = False) -> None:
+        self._caseless = caseless
+
+    def wanted_key(self, path: str) -> str:
+        """As sidecar.naming."""
+        return path
+
+    def key(self, path: str) -> str:
+        """As sidecar.naming: every path but an extremely long one."""
+        return fit_name(path, accepts=lambda name: len(name) <= MAX_KEY, clean=str, max_length=MAX_KEY)
+
+    def wanted_artifact(self, path: str) -> str:
+        """As sidecar.naming."""
+        return path
+
+    def artifact(self, path: str) -> str:
+        """As sidecar.naming."""
+        return path if self._accepts_path(path) else self.unlike_any_other(path, path)
+
+    def unlike_any_other(self, path: str, identity: str) -> str:
+        """As sidecar.naming: at the top of the run's folder."""
+        extension = _NOT_PATH.sub("_", PurePosixPath(path).suffix)[:16].lower()
+        stem = _NOT_PATH.sub("_", path.removesuffix(PurePosixPath(path).suffix)).replace("/", "_").strip(" ._")
+        short = stem.encode("utf-8", "replace")[:120].decode("utf-8", "ignore")
+        return f"{short or '_'}~{digest_of(identity)}{extension}"
+
+    def is_param(self, field: Field) -> bool:  # noqa: ARG002 (all are)
+        """As sidecar.naming."""
+        return True
+
+    def findings(self, field: Field) -> list[Finding]:  # noqa: ARG002
+        """As sidecar.naming."""
+        return []
+
+    def name(self, wanted: str) -> str:
+        """The name of a model or an artifact."""
+        return fit_name(wanted, accepts=self._accepts_name, clean=_clean, max_length=MAX_NAME)
+
+    def version(self, wanted: str) -> str:
+        """The name of a model version."""
+        return fit_name(wanted, accepts=self._accepts_version, clean=_clean, max_length=MAX_NAME)
+
+    def tag(self, wanted: str) -> str:
+        """The name of a tag."""
+        return fit_name(wanted, accepts=self._accepts_tag, clean=_clean, max_length=MAX_NAME)
+
+    def _accepts_name(self, name: str) -> bool:
+        return (
+            0 < len(name) <= MAX_NAME
+            and _CONTROL.search(name) is None
+            and name.strip() == name
+            and (not self._caseless or _CASELESS.fullmatch(name) is not None)
+        )
+
+    def _accepts_version(self, name: str) -> bool:
+        return self._accepts_name(name) and not name.isnumeric() and name.lower() not in _STAGES
+
+    def _accepts_tag(self, name: str) -> bool:
+        return self._accepts_name(name) and not _is_uuid(name)
+
+    def _accepts_path(self, path: str) -> bool:
+        segments = path.split("/")
+        return (
+            len(path) <= MAX_PATH
+            and _PATH.fullmatch(path) is not None
+            and posixpath.normpath(path) == path
+            and not path.startswith(("..", "/", "."))
+            and segments[0].lower() != OWN_FOLDER
+            and _MADE_PATH.search(path) is None
+            and all(len(segment.encode()) <= MAX_SEGMENT_BYTES for segment in segments)
+            and not any(segment[0] in " ~" or segment[-1] in " ." for segment in segments)
+            and (not self._caseless or _CASELESS.fullmatch(path) is not None)
+        )
+
+
+def wanted_model_name(options: TargetOptions, facts: RunFacts) -> str:
+    """The model of a run: prefix and template, joined with slashes; models and their versions have models of their own."""
+    project_id = facts.run.project
+    workspace, _, project = project_id.rpartition("/")
+    known = {"project_id": project_id, "workspace": workspace, "project": project, "sys_name": facts.sys_name}
+    parts = [
+        part.format_map(known)
+        for part in options.model_name_template.split("/")
+        if all(value for name, value in known.items() if f"{{{name}}}" in part)
+    ]
+    prefix = options.name_prefix.strip("/")
+    name = "/".join([prefix] * bool(prefix) + parts) or project_id
+    return name if facts.run.scope == "runs" else f"{name} ({facts.run.scope})"
+
+
+def loading_name(version: str, key: MigrationKey) -> str:
+    """The name of a model version until it is complete: nobody else's, and no reader takes it for the run."""
+    return f"{version[:200]} (loading {key})"
+
+
+def second_name(version: str, key: MigrationKey) -> str:
+    """The name of a model version where another one has its name already."""
+    return f"{version[: MAX_NAME - 17]}~{key[:16]}"
+
+
+def _clean(name: str) -> str:
+    return _CONTROL.sub("_", name).strip() or "_"
+
+
+def _is_uuid(name: str) -> bool:
+    try:
+        UUID(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,128 @@
+"""The read side: models are projects, model versions are runs.
+
+A model version that shardmig itself wrote is given as the run that it was before: under its original project and id,
+exact. Any other is given by the map of `native`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from importlib.metadata import version as installed
+from typing import Any, NamedTuple
+
+import msgspec
+
+from shardmig.adapters.base import FileSink, Want
+from shardmig.adapters.zenml import facts, native
+from shardmig.adapters.zenml.opening import Opened
+from shardmig.adapters.zenml.options import StoreOptions
+from shardmig.adapters.zenml.run import ENTRY, is_loading, read_run
+from shardmig.adapters.zenml.store import Artifact, Version, ZenmlStore
+from shardmig.errors import AdapterError, BadInput
+from shardmig.records import End, Header, Piece, ProjectId, RunId, RunRef, Selection
+from shardmig.selection import Matcher
+
+SOURCE = "zenml"
+
+
+class _Listed(NamedTuple):
+    """All that can be read: runs by project, the earliest first; and the folder of each that shardmig brought."""
+
+    runs: dict[ProjectId, list[RunRef]]
+    entries: dict[str, Artifact]
+
+
+class ZenmlSource:
+    """Read side of ZenML."""
+
+    def __init__(self, open_store: Callable[[], Opened], options: StoreOptions) -> None:
+        self._store = ZenmlStore(open_store, options.project)
+
+    def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
+        """Models by name, and the projects of the runs that were brought here."""
+        matcher = Matcher(selection)
+        yield from (project for project in sorted(self._listed.runs) if matcher.wants_project(project))
+
+    def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
+        """As ReadSide."""
+        yield from filter(Matcher(selection).wants_run, self._listed.runs.get(project, []))
+
+    def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
+        """Run after run; none can be resumed inside."""
+        for run in runs:
+            try:
+                yield from self._read_run(run, want, files)
+            except AdapterError as error:
+                error.run = error.run or run.label
+                raise
+
+    def close(self) -> None:
+        """As ReadSide."""
+        self._store.close()
+
+    @cached_property
+    def _listed(self) -> _Listed:
+        entries = {
+            str(own[facts.VERSION]): entry for entry in self._store.artifacts_named(ENTRY) if (own := _own(entry))
+        }
+        runs: dict[ProjectId, list[RunRef]] = {}
+        others: dict[ProjectId, list[Version]] = {}
+        for model_id, model in self._store.models():
+            for version in self._store.versions(model_id):
+                if version.id in entries:
+                    run = _brought(_own(entries[version.id]), version)
+                    runs.setdefault(run.project, []).append(run)
+                else:
+                    others.setdefault(ProjectId(model), []).append(version)
+        for project, versions in others.items():
+            taken = {run.id for run in runs.get(project, [])}
+            runs.setdefault(project, []).extend(_other(project, version, taken) for version in versions)
+        for held in runs.values():
+            held.sort(key=lambda run: (run.created_ms or 0, run.id))
+        return _Listed(runs, entries)
+
+    def _read_run(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
+        version = self._store.version(run.locator)
+        entry = self._listed.entries.get(version.id)
+        if entry is None:
+            yield Piece(run, Header(run, SOURCE, installed("zenml")))
+            reading = native.Reading(run, version, self._store, want)
+            yield from (Piece(run, chunk) for chunk in reading.chunks(files))
+            yield Piece(run, End(reading.findings))
+            return
+        if is_loading(version, entry.version):
+            raise BadInput(
+                f"model version {version.name} was never loaded to its end",
+                hint="finish that load, or delete the model version",
+            )
+        for piece in read_run(version, self._store.folder(entry.uri, entry.store_id), want, files):
+            chunk = piece.chunk
+            if isinstance(chunk, Header):
+                chunk = msgspec.structs.replace(chunk, run=run)
+            yield Piece(run, chunk)
+
+
+def _own(entry: Artifact) -> dict[str, Any]:
+    own = entry.metadata.get(facts.SHARDMIG)
+    return own if isinstance(own, dict) and facts.VERSION in own else {}
+
+
+def _brought(own: dict[str, Any], version: Version) -> RunRef:
+    return RunRef(
+        project=ProjectId(own["project"]),
+        id=RunId(own["run_id"]),
+        scope=own["scope"],
+        created_ms=own["created_ms"],
+        archived=own["archived"],
+        parent=own["parent"],
+        parent_project=own["parent_project"],
+        locator=version.id,
+        fingerprint=own[facts.DIGEST],
+    )
+
+
+def _other(project: ProjectId, version: Version, taken: set[RunId]) -> RunRef:
+    name = RunId(version.name)
+    run_id = name if name not in taken else RunId(f"{name} (version {version.number})")
+    return RunRef(project=project, id=run_id, created_ms=version.created_ms, locator=version.id)

@@ -1,0 +1,152 @@
+"""Experiments of Lightning as a source: those that litlogger logged, and those that shardmig brought there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from shardmig.adapters.base import ReadSide, Want, migration_key
+from shardmig.adapters.conformance import SourceSuite, plain_run, rich_run
+from shardmig.adapters.conformance.runs import MULTIPLIER
+from shardmig.adapters.litlogger import open_source, open_target
+from shardmig.adapters.litlogger.source import LightningSource
+from shardmig.archive.files import ArchiveFiles, DigestSink
+from shardmig.records import (
+    ArchivePaths,
+    End,
+    Field,
+    Fields,
+    FileRef,
+    Files,
+    FloatPoints,
+    Header,
+    LoadOptions,
+    ProjectId,
+    Selection,
+)
+from tests.contract.litlogger.experiments import TEAMSPACE, log_experiments
+from tests.servers.lightning.server import Lightning, lightning_server
+
+pytestmark = pytest.mark.xdist_group("lightning")
+
+BARE = {"requests-per-s": "0"}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lightning]:
+    """A server with experiments of litlogger's and of shardmig's. Not to be changed."""
+    folder = tmp_path_factory.mktemp("logged")
+    with lightning_server() as running, pytest.MonkeyPatch.context() as patch:
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        log_experiments(running, folder)
+        target = open_target(BARE, LoadOptions(step_multiplier=MULTIPLIER))
+        files = ArchiveFiles(ArchivePaths(str(folder / "data"), str(folder / "files")), ProjectId("ws/rich"))
+        parent = None
+        for chunks in (rich_run(files), plain_run(), plain_run(run_id="RUN-2", parent="RUN-1")):
+            header = chunks[0]
+            assert isinstance(header, Header)
+            own = parent if header.run.parent else None
+            parent = target.write_run(migration_key(header.run), "d" * 32, iter(chunks), files, own).id
+        target.close()
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _credentials(filled: Lightning, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in filled.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+class TestSource(SourceSuite):
+    @pytest.fixture(autouse=True)
+    def _server(self, filled: Lightning) -> None:
+        self.lightning = filled
+
+    def open_source(self, folder: Path) -> ReadSide:
+        return open_source(BARE)
+
+    def snapshot(self, folder: Path) -> object:
+        return self.lightning.store.dump()
+
+
+@pytest.fixture
+def source() -> Iterator[LightningSource]:
+    opened = open_source(BARE)
+    assert isinstance(opened, LightningSource)
+    yield opened
+    opened.close()
+
+
+class Read:
+    """One run as it was read."""
+
+    def __init__(self, source: ReadSide, project: str, name: str, want: Want | None = None) -> None:
+        runs = {run.id: run for run in source.list_runs(ProjectId(project), Selection())}
+        self.run = next(run for run_id, run in runs.items() if run_id == name)
+        self.fields: dict[str, Field] = {}
+        self.files: list[FileRef] = []
+        self.points: dict[str, list[tuple[Decimal, int, float]]] = {}
+        for piece in source.read_runs([self.run], want or Want(), DigestSink()):
+            match piece.chunk:
+                case Fields(fields):
+                    self.fields |= {field.path: field for field in fields}
+                case Files(refs):
+                    self.files += refs
+                case FloatPoints() as points:
+                    for path, one in points.series():
+                        rows = zip(one.steps.to_decimals(), one.times_ms.tolist(), one.values.tolist(), strict=True)
+                        self.points.setdefault(path, []).extend(rows)
+                case End(findings):
+                    self.findings = findings
+
+
+def test_teamspaces_are_projects_beside_the_projects_of_what_was_brought(source: LightningSource) -> None:
+    found = list(source.list_projects(Selection()))
+    assert {TEAMSPACE, "unused", "ws/plain", "ws/rich"} <= set(found)
+    assert [run.id for run in source.list_runs(ProjectId(TEAMSPACE), Selection())] == ["first", "second"]
+
+
+def test_an_experiment_of_litlogger_is_read_whole(source: LightningSource, filled: Lightning) -> None:
+    first = Read(source, TEAMSPACE, "first")
+    held = filled.store.dump()[f"{TEAMSPACE}/first"]
+    assert first.findings == []
+    texts = {path: field.value for path, field in first.fields.items() if path.startswith("metadata/")}
+    assert texts == {f"metadata/{name}": value for name, value in held["tags"].items()}
+    assert texts["metadata/note"] == "two\nlines"
+    assert (first.fields["sys/name"].value, first.fields["sys/state"].value) == ("first", "inactive")
+    assert first.fields["sys/creation_time"].type == "datetime"
+    for name, rows in held["series"].items():
+        found = first.points[f"metrics/{name}"]
+        assert [(int(step), repr(value)) for step, _, value in found] == [
+            (step, repr(value)) for step, _, value in rows
+        ]
+        assert all(time_ms > 1_700_000_000_000 for _, time_ms, _ in found)
+    assert len(first.points["metrics/train/loss"]) == 120
+
+
+def test_its_files_and_media_keep_their_paths_steps_and_bytes(source: LightningSource) -> None:
+    first = Read(source, TEAMSPACE, "first")
+    refs = {(ref.path, ref.type, ref.step): ref.sha256 for ref in first.files}
+    hello = sha256(b"hello").hexdigest()
+    assert refs[("artifacts/notes", "file", None)] == hello
+    assert refs[("artifacts/reports/0", "file", None)] == refs[("artifacts/reports/1", "file", None)] == hello
+    assert refs[("media/remark", "file", None)] == sha256(b"static").hexdigest()
+    assert refs[("media/remarks", "file_series", Decimal(10))] == sha256(b"at 10").hexdigest()
+
+
+def test_points_without_stored_times_have_none(source: LightningSource) -> None:
+    second = Read(source, TEAMSPACE, "second")
+    [(step, time_ms, value)] = second.points["metrics/only"]
+    assert (int(step), value) == (0, 1.5)
+    assert time_ms < 0
+
+
+def test_a_fork_that_was_brought_names_its_parent_again(source: LightningSource) -> None:
+    forked = Read(source, "ws/plain", "RUN-2")
+    assert forked.run.parent == "RUN-1"
+    assert forked.fields["sys/forking/parent"].value == "RUN-1"
