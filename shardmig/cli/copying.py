@@ -229,7 +229,7 @@ def _shown(copied: Copied) -> Any:
     if copied.went_on:
         yield Text("went on where an earlier execution stopped")
     if copied.experiments:
-        pairs = ", ".join(f"{old} is {new}" for old, new in sorted(copied.experiments.items()))
+        pairs = ", ".join(f"{old} is {new}" for old, new in copied.experiments)
         yield Text(f"experiment ids that were taken: {pairs}")
     if copied.shares_default:
         yield Text("the default experiment of both is one: the target's own tags and location are kept")

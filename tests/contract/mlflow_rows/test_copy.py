@@ -121,7 +121,7 @@ def test_into_a_database_in_use_experiments_get_free_ids_and_every_reference_fol
         connection.execute("UPDATE runs SET experiment_id = 0 WHERE experiment_id = 9")
     copied = copy(sqlite(source), sqlite(target))
     assert copied.is_equal
-    assert copied.experiments == {7: 10, 8: 11}
+    assert copied.experiments == [(7, 10), (8, 11)]
     assert copied.shares_default
     assert ours.get_experiment("10").name == MlflowClient(sqlite(source)).get_experiment("7").name
     found = held(sqlite(target))

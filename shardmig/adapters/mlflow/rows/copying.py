@@ -32,11 +32,11 @@ class TableCopy(msgspec.Struct, frozen=True):
 
 
 class Copied(msgspec.Struct, frozen=True, kw_only=True):
-    """What a copy did. `experiments`: ids that changed. `shares_default`: the target kept its own default experiment,
+    """What a copy did. `experiments`: (id there, id here) of those that changed. `shares_default`: the target kept its own default experiment,
     with the source's runs in it. `left_out`: rows of tables that are not copied."""
 
     tables: list[TableCopy]
-    experiments: dict[int, int]
+    experiments: list[tuple[int, int]]
     shares_default: bool
     left_out: dict[str, int]
     went_on: bool
@@ -96,7 +96,7 @@ class _Copy:
                 ledger.end(connection)
         return Copied(
             tables=[table for table in compared if table.rows or not table.is_equal],
-            experiments=begun.experiments,
+            experiments=sorted(begun.experiments.items()),
             shares_default=begun.shares_default,
             left_out=plan.left_out(self._source.database),
             went_on=went_on,
@@ -127,7 +127,7 @@ class _Copy:
         progress = progress or Progress()
         while not progress.is_done:
             with self._source.database.reading() as connection:
-                rows, place = self._source.page(connection, table, progress.place or None, plan.PAGE_ROWS)
+                rows, place = self._source.page(connection, table, progress.place or None)
             is_done = not rows
             rows = rewriting.rows(table, list(filter(is_wanted, rows)))
             progress = Progress(place, progress.content.with_rows(rows), is_done)
@@ -140,7 +140,7 @@ class _Copy:
 
     def _compared(self, table: Table, copied: Content, begun: Begun) -> TableCopy:
         held = self._content(table).without(begun.before.get(table.name, Content()))
-        return TableCopy(table.name, copied.rows, held == copied)
+        return TableCopy(str(table.name), copied.rows, held == copied)
 
     def _content(self, table: Table) -> Content:
         return plan.content_of(self._target, table)

@@ -15,7 +15,6 @@ from shardmig.adapters.mlflow.rows.sides import Row, Side
 from shardmig.errors import TargetConflict, UsageError
 
 ALEMBIC_VERSION: Final = "alembic_version"
-PAGE_ROWS: Final = 20_000
 DEFAULT_EXPERIMENT: Final = 0
 """MLflow gives every new database one experiment, with this id."""
 
@@ -45,7 +44,7 @@ def all_rows(side: Side, table: Table) -> Iterator[list[Row]]:
     place = None
     while True:
         with side.database.reading() as connection:
-            rows, place = side.page(connection, table, place, PAGE_ROWS)
+            rows, place = side.page(connection, table, place)
         if not rows:
             return
         yield rows

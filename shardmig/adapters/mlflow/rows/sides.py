@@ -26,7 +26,7 @@ class Side(Protocol):
     database: Database
     max_experiment_id: int
 
-    def page(self, connection: Connection, table: Table, after: Place | None, rows: int) -> tuple[list[Row], Place]:
+    def page(self, connection: Connection, table: Table, after: Place | None) -> tuple[list[Row], Place]:
         """The next rows behind a place (None: the first ones), and the place behind them. No rows: that was all."""
         ...
 
@@ -50,13 +50,14 @@ class _Sqlite:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def page(self, connection: Connection, table: Table, after: Place | None, rows: int) -> tuple[list[Row], Place]:
+    def page(self, connection: Connection, table: Table, after: Place | None) -> tuple[list[Row], Place]:
         names = ", ".join(f'"{name}"' for name in tables.columns(table))
-        last = after[0] if after else -(2**63)
-        found = connection.exec_driver_sql(
-            f'SELECT {names}, rowid FROM "{table.name}" WHERE rowid > ? ORDER BY rowid LIMIT ?', (last, rows)
-        ).fetchall()
-        return [tuple(row[:-1]) for row in found], [found[-1][-1] if found else last]
+        behind = f'FROM "{table.name}" WHERE rowid > ? ORDER BY rowid LIMIT ?'
+        bound = (after[0] if after else -(2**63), tables.page_rows(table))
+        cursor = connection.connection.cursor()
+        rows = cursor.execute(f"SELECT {names} {behind}", bound).fetchall()
+        last = cursor.execute(f"SELECT max(rowid) FROM (SELECT rowid {behind})", bound).fetchone()
+        return rows, [last[0]]
 
     def insert(self, connection: Connection, table: Table, rows: list[Row]) -> None:
         names = tables.columns(table)
@@ -74,13 +75,14 @@ class _Postgres:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def page(self, connection: Connection, table: Table, after: Place | None, rows: int) -> tuple[list[Row], Place]:
+    def page(self, connection: Connection, table: Table, after: Place | None) -> tuple[list[Row], Place]:
         names, key = tables.columns(table), tables.key(table)
         listed = ", ".join(f'"{name}"::text' if name in tables.texts(table) else f'"{name}"' for name in names)
         keys = ", ".join(f'"{name}"' for name in key)
         behind = f"WHERE ({keys}) > ({', '.join(['%s'] * len(key))})" if after else ""
         found = connection.exec_driver_sql(
-            f'SELECT {listed}, {keys} FROM "{table.name}" {behind} ORDER BY {keys} LIMIT %s', (*(after or ()), rows)
+            f'SELECT {listed}, {keys} FROM "{table.name}" {behind} ORDER BY {keys} LIMIT %s',
+            (*(after or ()), tables.page_rows(table)),
         ).fetchall()
         width, flags = len(names), tables.flags(table)
         place = list(found[-1][width:]) if found else list(after or ())

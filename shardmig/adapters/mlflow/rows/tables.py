@@ -11,7 +11,10 @@ import mlflow.store.workspace.dbmodels.models  # noqa: F401 (all three fill the 
 from mlflow.prompt.constants import PROMPT_EXPERIMENT_IDS_TAG_KEY
 from mlflow.store.db.base_sql_model import Base
 from mlflow.utils.mlflow_tags import MLFLOW_ARTIFACT_LOCATION
-from sqlalchemy import JSON, Boolean, Date, Table
+from sqlalchemy import JSON, Boolean, Date, LargeBinary, Table, Text
+
+MAX_KEY: Final = 256
+"""Texts up to this length are small."""
 
 VOLATILE: Final = frozenset({"jobs", "job_locks", "scheduler_leases", "sql_trace_rollup_rebuild_queue"})
 """What a running server is doing: of no use in another one."""
@@ -50,6 +53,16 @@ def columns(table: Table) -> tuple[str, ...]:
     """The columns that are copied: all but those that the database computes."""
     counters = {"id"} if table.name in COUNTED else set()
     return tuple(column.name for column in table.columns if column.computed is None and column.name not in counters)
+
+
+@cache
+def page_rows(table: Table) -> int:
+    """Rows that are held at a time: few where a row may be large."""
+    longest = [getattr(table.columns[name].type, "length", 0) or 0 for name in columns(table)]
+    kinds = [table.columns[name].type for name in columns(table)]
+    if any(isinstance(kind, Text | JSON | LargeBinary) for kind in kinds):
+        return 500
+    return 50_000 if max(longest) <= MAX_KEY else 5_000
 
 
 @cache
