@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from shardmig.adapters.registry import SOURCES, TARGETS, check_target
 from shardmig.archive.layout import archive_paths
 from shardmig.cli.flags import ArchiveFlags, LoadFlags, SelectionFlags, SourceFlags, TargetFlags
+from shardmig.cli.spellings import target_options
 from shardmig.errors import UnknownAdapter, UsageError
 from shardmig.records import FIELD_CLASSES, AdapterSpec, ArchivePaths, FieldClass, LoadOptions, Selection
 
@@ -95,13 +96,12 @@ def target_of(flags: TargetFlags) -> AdapterSpec:
     if flags.target is None:
         raise UsageError("no target", hint=f"give --target: {', '.join(sorted(TARGETS))}")
     _known("target", flags.target, sorted(TARGETS))
-    options: dict[str, str] = {}
-    if flags.target == "mlflow" and (uri := flags.mlflow_tracking_uri or _without_password("MLFLOW_TRACKING_URI")):
+    options = target_options(flags)
+    for path in ("experiment-rename-file", "offline-dir"):
+        if path in options:
+            options[path] = str(Path(options[path]).absolute())
+    if flags.target == "mlflow" and (uri := options.get("tracking-uri") or _without_password("MLFLOW_TRACKING_URI")):
         options["tracking-uri"] = _anchored(uri)
-    if flags.name_prefix:
-        options["name-prefix"] = flags.name_prefix
-    if flags.experiment_name_template:
-        options["experiment-name-template"] = flags.experiment_name_template
     if flags.no_bulk:
         options["bulk"] = "no"
     options |= _pairs("--target-option", flags.target_option)
@@ -126,7 +126,7 @@ def check_not_onto_itself(source: AdapterSpec, target: AdapterSpec) -> None:
     """Raises UsageError for a copy that would put every run beside itself; under other names it is a copy."""
     uri = source.options.get("tracking-uri")
     if source.name == target.name and uri and uri.rstrip("/") == target.options.get("tracking-uri", "").rstrip("/"):
-        if target.options.keys() & {"name-prefix", "experiment-name-template"}:
+        if target.options.keys() & {"name-prefix", "experiment-name-template", "experiment-rename-file"}:
             return
         raise UsageError(f"{uri} is the source and the target", hint="--name-prefix copies within one MLflow")
 

@@ -40,6 +40,9 @@ class CopyFlags:
         Path | None, Option(metavar="FILE", help="TOML file: who writes. Default: MLflow's environment variables.")
     ] = None
     name_prefix: Annotated[str | None, Option(help="Put before the name of every experiment.")] = None
+    experiment_rename_file: Annotated[
+        Path | None, Option(metavar="FILE", help="CSV of old,new: what experiments are called in the copy.")
+    ] = None
     include_deleted: Annotated[bool, Option("--include-deleted", help="Also deleted runs; they are deleted again.")] = (
         False
     )
@@ -159,6 +162,7 @@ def _copy(selection: Selection, copy: CopyFlags, execution: ExecutionFlags, watc
         target="mlflow",
         mlflow_tracking_uri=copy.to_uri,
         name_prefix=copy.name_prefix,
+        experiment_rename_file=copy.experiment_rename_file,
         target_option=_credentials(copy.to_credentials),
     )
     source, target = asked.source_of(reading, (), paths), asked.target_of(writing)
@@ -183,7 +187,7 @@ def _copy(selection: Selection, copy: CopyFlags, execution: ExecutionFlags, watc
 
 def _home(selection: Selection, copy: CopyFlags) -> Path:
     """Where the archive in between lies: the same folder for the same command, so that it goes on after a crash."""
-    text = repr((selection, copy.from_uri, copy.to_uri, copy.name_prefix))
+    text = repr((selection, copy.from_uri, copy.to_uri, copy.name_prefix, copy.experiment_rename_file))
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return Path(tempfile.gettempdir()) / f"shardmig-copy-{os.getuid()}-{digest}"
 

@@ -133,7 +133,9 @@ class ModelFlags:
 class TargetFlags:
     """Where to write."""
 
-    target: Annotated[str | None, Option("--target", "--loader", help="System to write: mlflow.")] = None
+    target: Annotated[
+        str | None, Option("--target", "--loader", help="System to write: comet, litlogger, mlflow, wandb or zenml.")
+    ] = None
     mlflow_tracking_uri: Annotated[
         str | None,
         Option(metavar="URI", help="MLflow server or database. Default: $MLFLOW_TRACKING_URI."),
@@ -142,13 +144,26 @@ class TargetFlags:
     experiment_name_template: Annotated[
         str | None, Option(metavar="TEMPLATE", help="Name of the experiment, e.g. '{project_id}/{sys_name}'.")
     ] = None
+    experiment_rename_file: Annotated[
+        Path | None, Option(metavar="FILE", help="CSV of old,new: how experiments of the source are called (mlflow).")
+    ] = None
+    offline_dir: Annotated[
+        Path | None, Option(metavar="FOLDER", help="Leave runs there for the vendor's own upload (comet, wandb).")
+    ] = None
+    wandb_entity: Annotated[str | None, Option(metavar="NAME", help="Whose projects (wandb).")] = None
+    comet_workspace: Annotated[str | None, Option(metavar="NAME", help="Whose projects (comet).")] = None
+    litlogger_owner: Annotated[str | None, Option(metavar="ID", help="Organization of new teamspaces (litlogger).")] = (
+        None
+    )
     no_bulk: Annotated[bool, Option("--no-bulk", help="Write databases through the ordinary API.")] = False
     target_option: Annotated[
         list[str] | None,
         Option("--target-option", "--option", metavar="KEY=VALUE", help="Any other option of the target. Repeatable."),
     ] = None
-    wandb_entity: Annotated[str | None, Option(hidden=True)] = None
     wandb_api_key: Annotated[str | None, Option(hidden=True)] = None
+    comet_api_key: Annotated[str | None, Option(hidden=True)] = None
+    litlogger_api_key: Annotated[str | None, Option(hidden=True)] = None
+    litlogger_user_id: Annotated[str | None, Option(hidden=True)] = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from shardmig.cli.flags import (
     WatchFlags,
 )
 from shardmig.cli.speech import Speech
+from shardmig.cli.spellings import take_secrets
 from shardmig.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def plan(
     from shardmig.cli import asked
     from shardmig.report import estimate
 
+    take_secrets(target, speech)
     if source.source is None and target.target is None:
         raise UsageError("nothing to plan", hint="give --source (export), --target (load) or both (migrate)")
     take_token(source.api_token, speech)
@@ -127,6 +129,7 @@ def load(
     from shardmig import planner
     from shardmig.cli import asked
 
+    take_secrets(target, speech)
     wanted = asked.target_of(target)
     paths = asked.existing_archive_of(archive)
     request = planner.Request(
@@ -163,6 +166,7 @@ def migrate(
 
     take_token(source.api_token, speech)
     paths, chosen = asked.archive_of(archive), asked.selection_of(selection)
+    take_secrets(target, speech)
     read, written = asked.source_of(source, chosen.projects, paths), asked.target_of(target)
     asked.check_not_onto_itself(read, written)
     request = planner.Request(
@@ -199,6 +203,7 @@ def verify(
     from shardmig import planner
     from shardmig.cli import asked
 
+    take_secrets(target, speech)
     wanted = asked.target_of(target)
     paths = asked.existing_archive_of(archive)
     request = planner.Request(

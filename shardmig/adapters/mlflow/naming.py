@@ -13,7 +13,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Final
 
-from shardmig.adapters.mlflow.options import MlflowOptions
+from shardmig.adapters.mlflow.options import MlflowOptions, renames
 from shardmig.adapters.names import digest_of, fit_name
 from shardmig.adapters.sidecar.manifest import OWN_FOLDER
 from shardmig.records import Field, Finding
@@ -110,7 +110,9 @@ def experiment_name(wanted: str) -> str:
 
 
 def wanted_experiment_name(options: MlflowOptions, project_id: str, sys_name: str) -> str:
-    """The experiment of a run: prefix and template, joined with slashes."""
+    """The experiment of a run: prefix and template, joined with slashes. A project that is renamed counts as the new one."""
+    if options.experiment_rename_file:
+        project_id = renames(options.experiment_rename_file).get(project_id, project_id)
     workspace, _, project = project_id.rpartition("/")
     facts = {"project_id": project_id, "workspace": workspace, "project": project, "sys_name": sys_name}
     parts = [

@@ -16,7 +16,7 @@ from shardmig import __version__
 from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written, scope_of
 from shardmig.adapters.mlflow import facts
 from shardmig.adapters.mlflow.artifacts import artifacts_of
-from shardmig.adapters.mlflow.database.uri import driver_uri
+from shardmig.adapters.mlflow.database import prepare_database
 from shardmig.adapters.mlflow.facts import RunFacts
 from shardmig.adapters.mlflow.fit import MlflowRules
 from shardmig.adapters.mlflow.http import HttpClient
@@ -102,9 +102,8 @@ class MlflowTarget:
 
     @cached_property
     def _objects(self) -> ObjectTarget:
-        stores = Stores(
-            self._options.tracking_uri if self._http else driver_uri(self._options.tracking_uri), self._http
-        )
+        uri = self._options.tracking_uri
+        stores = Stores(uri if self._http else prepare_database(uri), self._http)
         here = Here(
             find=lambda key: found.id if (found := self.find_run(key)) is not None else None,
             experiment=lambda project: self._store.experiment_id(self._experiment_of(project)),

@@ -48,7 +48,7 @@ def test_an_archive_is_never_repacked_into_itself(tmp_path: Path) -> None:
         source_of(SourceFlags(paths=[str(tmp_path / "link")], source="archive"), (), into)
 
 
-@pytest.mark.parametrize("name", ["wandb", "MLflow"])
+@pytest.mark.parametrize("name", ["neptune", "MLflow"])
 def test_an_unknown_target_lists_those_that_exist(name: str) -> None:
     with pytest.raises(UnknownAdapter) as caught:
         target_of(TargetFlags(target=name))

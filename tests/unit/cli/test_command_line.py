@@ -18,7 +18,21 @@ from shardmig.cli.exits import MEANINGS, ExitCode
 from shardmig.cli.flags import SpeechFlags
 from shardmig.cli.speech import Speech, spoken
 
-COMMANDS = ("plan", "export", "load", "migrate", "verify", "status", "retry", "summary", "ls", "show")
+COMMANDS = (
+    "plan",
+    "export",
+    "export-models",
+    "load",
+    "migrate",
+    "verify",
+    "audit",
+    "status",
+    "retry",
+    "summary",
+    "ls",
+    "show",
+    "copy",
+)
 HEAVY = (
     "numpy",
     "pyarrow",
@@ -46,7 +60,7 @@ def test_help_imports_no_vendor_and_nothing_heavy(arguments: list[str]) -> None:
 def test_help_names_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["--help"]) == 0
     told = capsys.readouterr().out
-    assert re.findall(r"^  ([a-z]+)  ", told, flags=re.MULTILINE) == list(COMMANDS)
+    assert re.findall(r"^  ([a-z][a-z-]*)  ", told, flags=re.MULTILINE) == list(COMMANDS)
     for code, meaning in MEANINGS.items():
         assert f"{int(code)}: {meaning}" in told
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from shardmig.adapters.mlflow.naming import wanted_experiment_name
 from shardmig.adapters.mlflow.options import parse_options
 from shardmig.errors import UsageError
+
+URI = {"tracking-uri": "http://h"}
 
 
 def test_texts_become_typed_options() -> None:
@@ -69,3 +74,23 @@ def test_the_password_of_a_uri_in_the_environment_is_used_though_the_plan_lacks_
     assert (
         parse_options({"tracking-uri": "postgresql://me@other/mlflow"}).tracking_uri == "postgresql://me@other/mlflow"
     )
+
+
+def test_experiments_are_renamed_by_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "names.csv"
+    file.write_text('ws/one,new/one\n"ws/t,wo",two\n')
+    options = parse_options(URI | {"experiment-rename-file": str(file)})
+    assert wanted_experiment_name(options, "ws/one", "") == "new/one"
+    assert wanted_experiment_name(options, "ws/t,wo", "") == "two"
+    assert wanted_experiment_name(options, "ws/three", "") == "ws/three"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("one\n", "row 1"), ("a,b\na,c\n", "'a' is there twice"), ("a,c\nb,c\n", "'c' is there twice"), (",b\n", "row 1")],
+)
+def test_a_file_of_names_that_would_merge_or_lose_experiments_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "names.csv"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=told):
+        parse_options(URI | {"experiment-rename-file": str(file)})

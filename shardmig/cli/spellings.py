@@ -1,0 +1,54 @@
+"""Flags of targets, and what each target calls them. Those of neptune-exporter are among them."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from shardmig.cli.flags import TargetFlags
+from shardmig.cli.speech import Speech
+from shardmig.errors import UsageError
+
+_OPTIONS: Final[dict[str, dict[str, str]]] = {
+    "mlflow_tracking_uri": {"mlflow": "tracking-uri"},
+    "name_prefix": {"mlflow": "name-prefix", "wandb": "project-prefix", "zenml": "name-prefix"},
+    "experiment_name_template": {"mlflow": "experiment-name-template"},
+    "experiment_rename_file": {"mlflow": "experiment-rename-file"},
+    "offline_dir": {"comet": "offline-dir", "wandb": "offline-dir"},
+    "wandb_entity": {"wandb": "entity"},
+    "comet_workspace": {"comet": "workspace"},
+    "litlogger_owner": {"litlogger": "organization"},
+}
+"""By flag: the option of each target that has it."""
+
+_SECRETS: Final = {
+    "wandb_api_key": "WANDB_API_KEY",
+    "comet_api_key": "COMET_API_KEY",
+    "litlogger_api_key": "LIGHTNING_API_KEY",
+    "litlogger_user_id": "LIGHTNING_USER_ID",
+}
+"""By flag: the variable that keeps it out of the process list."""
+
+
+def target_options(flags: TargetFlags) -> dict[str, str]:
+    """The options that the flags stand for. Raises UsageError for a flag that means nothing to the target."""
+    options = {}
+    for name, targets in _OPTIONS.items():
+        value = getattr(flags, name)
+        if not value:
+            continue
+        if flags.target not in targets:
+            raise UsageError(
+                f"--{name.replace('_', '-')} means nothing to target {flags.target}",
+                hint=f"it is for: {', '.join(sorted(targets))}",
+            )
+        options[targets[flags.target]] = str(value)
+    return options
+
+
+def take_secrets(flags: TargetFlags, speech: Speech) -> None:
+    """Use keys of the command line, for scripts of neptune-exporter, and say what is wrong with them."""
+    for name, variable in _SECRETS.items():
+        if value := getattr(flags, name):
+            speech.say(f"shardmig: ps and the shell's history show --{name.replace('_', '-')}; set {variable} instead")
+            os.environ[variable] = value
