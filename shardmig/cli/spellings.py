@@ -11,7 +11,7 @@ from shardmig.errors import UsageError
 
 _OPTIONS: Final[dict[str, dict[str, str]]] = {
     "mlflow_tracking_uri": {"mlflow": "tracking-uri"},
-    "name_prefix": {"mlflow": "name-prefix", "wandb": "project-prefix", "zenml": "name-prefix"},
+    "name_prefix": {"comet": "name-prefix", "mlflow": "name-prefix", "wandb": "project-prefix", "zenml": "name-prefix"},
     "experiment_name_template": {"mlflow": "experiment-name-template"},
     "experiment_rename_file": {"mlflow": "experiment-rename-file"},
     "offline_dir": {"comet": "offline-dir", "wandb": "offline-dir"},
@@ -43,6 +43,9 @@ def target_options(flags: TargetFlags) -> dict[str, str]:
                 hint=f"it is for: {', '.join(sorted(targets))}",
             )
         options[targets[flags.target]] = str(value)
+    if flags.target == "comet" and "name-prefix" in options:
+        prefix = options.pop("name-prefix").replace("{", "{{").replace("}", "}}")
+        options["project"] = prefix + "{project}"  # a template
     return options
 
 

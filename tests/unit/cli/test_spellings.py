@@ -20,6 +20,8 @@ def test_each_target_is_given_its_own_option(tmp_path: Path, monkeypatch: pytest
     assert target_of(wandb).options == {"entity": "me", "project-prefix": "old-", "offline-dir": str(tmp_path / "runs")}
     comet = TargetFlags(target="comet", comet_workspace="us", offline_dir=Path("runs"))
     assert target_of(comet).options == {"workspace": "us", "offline-dir": str(tmp_path / "runs")}
+    comet = TargetFlags(target="comet", name_prefix="{old}-", comet_workspace="us", offline_dir=Path("runs"))
+    assert target_of(comet).options["project"] == "{{old}}-{project}"
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,7 @@ def test_each_target_is_given_its_own_option(tmp_path: Path, monkeypatch: pytest
         (TargetFlags(target="wandb", mlflow_tracking_uri="http://h"), "--mlflow-tracking-uri means nothing"),
         (TargetFlags(target="mlflow", wandb_entity="me"), "--wandb-entity means nothing to target mlflow"),
         (TargetFlags(target="zenml", offline_dir=Path("x")), "--offline-dir means nothing"),
-        (TargetFlags(target="comet", name_prefix="x"), "--name-prefix means nothing"),
+        (TargetFlags(target="litlogger", name_prefix="x"), "--name-prefix means nothing"),
     ],
 )
 def test_a_flag_of_another_target_is_refused_and_not_ignored(flags: TargetFlags, told: str) -> None:
