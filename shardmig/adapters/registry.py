@@ -23,9 +23,11 @@ SOURCES: dict[str, _Entry] = {
     "litlogger": _Entry("shardmig.adapters.litlogger", "litlogger"),
     "comet": _Entry("shardmig.adapters.comet.source", "comet"),
     "mlflow": _Entry("shardmig.adapters.mlflow.source", "mlflow"),
+    "mlflow-export-import": _Entry("shardmig.adapters.mlflow.exported", ""),
     "neptune-local": _Entry("shardmig.adapters.neptune_local", "neptune"),
     "neptune3": _Entry("shardmig.adapters.neptune3", "neptune"),
     "neptune2": _Entry("shardmig.adapters.neptune2", "neptune"),
+    "wandb": _Entry("shardmig.adapters.wandb.source", "wandb"),
     "zenml": _Entry("shardmig.adapters.zenml", "zenml"),
 }
 TARGETS: dict[str, _Entry] = {

@@ -65,7 +65,7 @@ class SourceFlags:
     ] = None
     source: Annotated[
         str | None,
-        Option("--source", "--exporter", help="System to read: archive, mlflow, neptune-local, neptune2 or neptune3."),
+        Option("--source", "--exporter", help="System to read; `shardmig export` without it lists them."),
     ] = None
     path_map: Annotated[
         list[str] | None,

@@ -83,6 +83,7 @@ def workplace(tmp_path: Path, neptune_project: Path, free_port: int) -> Path:
         shutil.copytree(neptune_project / name, folder / name)
     for part in ("data", "files"):
         shutil.copytree(_SAMPLES / "exporter-3x" / part, folder / "exporter-archive" / part)
+    shutil.copytree(_SAMPLES / "mlflow-export-import" / "all", folder / "old-export")
     (folder / "scripts").symlink_to(_ROOT / "scripts")
     os.environ["DOCS_PORT"] = str(free_port)
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -1,0 +1,248 @@
+"""What a source asks of a run store, over a folder of mlflow-export-import, in any of its layouts.
+
+`experiment.json` and `run.json` are looked for at any depth: the layouts of its commands and versions differ in nothing
+else that matters here. A run that lies there twice (below `experiments/` and beside a model) counts once. A run that is
+listed and has no file, because its export failed or was cut, is listed and fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from shardmig.adapters.mlflow.exported.document import Document, opened
+from shardmig.adapters.mlflow.facts import KEY, RUN_NAME
+from shardmig.adapters.mlflow.histories import History
+from shardmig.adapters.mlflow.store import Dataset, Experiment, LatestPoint, StoredRun
+from shardmig.adapters.sidecar.fitting import Metrics
+from shardmig.errors import BadInput, NotFound
+from shardmig.records import Finding, TargetRunId
+
+RUN: Final = "run.json"
+EXPERIMENT: Final = "experiment.json"
+_POINTS_AT_ONCE: Final = 10_000
+_OTHER: Final = ("model_id", "dataset_name", "dataset_digest")
+_INT64: Final = range(-(2**63), 2**63)
+
+
+class ExportedStore:
+    """`lost` collects what cannot be read of the run at hand. Memory: the list of runs, and 100,000 points a series."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.lost: list[Finding] = []
+
+    def experiments(self) -> Iterator[Experiment]:
+        """As ReadStore. An experiment that was not exported itself is called by its id."""
+        for number in sorted(set(self._experiments) | set(self._runs_of), key=_in_order):
+            given = self._experiments.get(number, {})
+            yield Experiment(
+                id=number,
+                name=str(given.get("name") or f"experiment {number}"),
+                is_deleted=given.get("lifecycle_stage") == "deleted",
+                artifact_location=str(given.get("artifact_location") or ""),
+                created_ms=given.get("creation_time"),
+                tags=_texts(given.get("tags")),
+            )
+
+    def search_runs(self, experiments: Sequence[str], *, only_migrated: bool) -> Iterator[StoredRun]:
+        """As ReadStore. The runs of one experiment are held while they are sorted."""
+        for number in experiments:
+            runs = [self._listed(number, run_id) for run_id in self._runs_of.get(number, {})]
+            runs.sort(key=lambda run: (run.start_ms or 0, run.id))
+            yield from (run for run in runs if not only_migrated or KEY in run.tags)
+
+    def get_run(self, run_id: TargetRunId) -> StoredRun:
+        """As ReadStore. Raises BadInput for a run whose export failed or was cut."""
+        for number, runs in self._runs_of.items():
+            if run_id in runs:
+                return self._run(number, run_id)
+        raise NotFound(f"{self._root} has no run {run_id}")
+
+    def history(self, run: StoredRun, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
+        """As ReadStore, but points that were logged twice come twice."""
+        histories = {key: History(key, may_repeat=True) for key in keys}
+        try:
+            with opened(self._file(run.experiment_id, run.id)) as document:
+                for key in _metrics(document, {}):
+                    if key in histories:
+                        self._add(key, document.items(), histories[key])
+                    else:
+                        document.value()
+            for key in keys:
+                yield from histories[key].in_order(rows)
+        finally:
+            for history in histories.values():
+                history.close()
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    @cached_property
+    def _experiments(self) -> dict[str, dict[str, Any]]:
+        """What each `experiment.json` says, by id."""
+        found = {}
+        for path in sorted(self._root.rglob(EXPERIMENT)):
+            with opened(path) as document:
+                whole = document.value()
+            told = whole.get("mlflow") or {}
+            experiment = told.get("experiment") or {}
+            runs = [*(told.get("runs") or ()), *((whole.get("info") or {}).get("failed_runs") or ())]
+            found[str(experiment.get("experiment_id") or path.parent.name)] = experiment | {"runs": runs}
+        return found
+
+    @cached_property
+    def _runs_of(self) -> dict[str, dict[str, Path | None]]:
+        """The file of each run, by experiment and run; None: it was listed and is not there."""
+        found: dict[str, dict[str, Path | None]] = {}
+        held: set[str] = set()
+        for path in sorted(self._root.rglob(RUN), key=lambda path: ("experiments" not in path.parts, path)):
+            info = _info(path)
+            run_id = str(info.get("run_id") or path.parent.name)
+            if run_id not in held:
+                found.setdefault(str(info.get("experiment_id") or ""), {})[run_id] = path
+                held.add(run_id)
+        for number, experiment in self._experiments.items():
+            for run_id in experiment["runs"]:
+                if run_id not in held:
+                    found.setdefault(number, {})[str(run_id)] = None
+        return found
+
+    def _file(self, number: str, run_id: str) -> Path:
+        path = self._runs_of[number][run_id]
+        if path is None:
+            raise BadInput(
+                f"{self._root} lists run {run_id} and does not have it",
+                run=run_id,
+                hint="its export failed or was cut; if its MLflow still exists, read that: --source mlflow URI",
+            )
+        return path
+
+    def _listed(self, number: str, run_id: str) -> StoredRun:
+        try:
+            return self._run(number, run_id)
+        except BadInput:
+            return StoredRun(
+                id=TargetRunId(run_id),
+                experiment_id=number,
+                name="",
+                user="",
+                status="",
+                start_ms=None,
+                end_ms=None,
+                artifact_uri="",
+                tags={},
+            )
+
+    def _run(self, number: str, run_id: str) -> StoredRun:
+        path = self._file(number, run_id)
+        keys: list[str] = []
+        told: dict[str, Any] = {}
+        with opened(path) as document:
+            for key in _metrics(document, told):
+                keys.append(key)
+                document.value()
+        info, tags = told.get("info") or {}, _texts(told.get("tags"))
+        inputs, outputs = told.get("inputs") or {}, told.get("outputs") or {}
+        return StoredRun(
+            id=TargetRunId(run_id),
+            experiment_id=number,
+            name=str(info.get("run_name") or tags.get(RUN_NAME, "")),
+            user=str(info.get("user_id") or ""),
+            status=str(info.get("status") or ""),
+            start_ms=info.get("start_time"),
+            end_ms=info.get("end_time"),
+            artifact_uri=str(path.parent / "artifacts"),
+            tags=tags,
+            params=_texts(told.get("params")),
+            metric_keys=sorted(keys),
+            is_deleted=info.get("lifecycle_stage") == "deleted",
+            datasets=[_dataset(one) for one in inputs.get("dataset_inputs") or ()],
+            model_inputs=[str(one.get("model_id")) for one in inputs.get("model_inputs") or ()],
+            model_outputs=[
+                (str(one.get("model_id")), int(one.get("step") or 0)) for one in outputs.get("model_outputs") or ()
+            ],
+            latest=[LatestPoint(key) for key in sorted(keys)],
+        )
+
+    def _add(self, key: str, points: Iterator[Any], history: History) -> None:
+        bad = named = 0
+        waiting: list[tuple[int, int, float]] = []
+        for point in points:
+            try:
+                waiting.append(_point(point))
+            except (TypeError, ValueError, KeyError):
+                bad += 1
+                continue
+            named += any(point.get(name) for name in _OTHER)
+            if len(waiting) == _POINTS_AT_ONCE:
+                history.add(*zip(*waiting, strict=True))
+                waiting = []
+        if waiting:
+            history.add(*zip(*waiting, strict=True))
+        if bad:
+            self.lost.append(Finding("loss", "bad-point", f"metrics/{key}", bad, "not value, timestamp and step"))
+        if named:
+            detail = "the model or dataset that a point was computed on: no field holds it"
+            self.lost.append(Finding("approximation", "point-dataset", f"metrics/{key}", named, detail))
+
+
+def _metrics(document: Document, told: dict[str, Any]) -> Iterator[str]:
+    """Walk through a document's part `mlflow`: yields the keys of `metrics`, whose values are to be taken or entered;
+    everything else goes to `told`."""
+    for part in document.members():
+        if part != "mlflow":
+            document.value()
+            continue
+        for name in document.members():
+            if name == "metrics":
+                yield from document.members()
+            else:
+                told[name] = document.value()
+
+
+def _info(path: Path) -> dict[str, Any]:
+    """What a run's file says of the run itself, which stands before its metrics; nothing for a file that is damaged."""
+    try:
+        with opened(path) as document:
+            for part in document.members():
+                if part != "mlflow":
+                    document.value()
+                    continue
+                for name in document.members():
+                    told = document.value()
+                    if name == "info":
+                        return dict(told)
+    except BadInput:
+        return {"experiment_id": _folder_of_experiment(path)}
+    return {}
+
+
+def _folder_of_experiment(path: Path) -> str:
+    """`<experiment>/<run>/run.json`, or `<experiment>/runs/<run>/run.json`."""
+    folder = path.parent.parent
+    return folder.parent.name if folder.name == "runs" else folder.name
+
+
+def _point(point: Mapping[str, Any]) -> tuple[int, int, float]:
+    step, time_ms = int(point["step"] or 0), int(point["timestamp"])
+    if step not in _INT64 or time_ms not in _INT64:
+        raise ValueError(point)
+    return step, time_ms, float(point["value"])
+
+
+def _dataset(given: Mapping[str, Any]) -> Dataset:
+    dataset = given.get("dataset") or {}
+    texts = {name: str(dataset.get(name) or "") for name in ("source_type", "source", "schema", "profile")}
+    tags = {str(tag["key"]): str(tag["value"]) for tag in given.get("tags") or ()}
+    return Dataset(name=str(dataset.get("name") or ""), digest=str(dataset.get("digest") or ""), tags=tags, **texts)
+
+
+def _texts(given: Any) -> dict[str, str]:
+    return {str(key): str(text) for key, text in (given or {}).items()}
+
+
+def _in_order(number: str) -> tuple[int, str]:
+    return (int(number), "") if number.isdecimal() else (2**63, number)
