@@ -14,7 +14,18 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 _LOOPBACK_ONLY = Path(__file__).parent / "loopback_only"
-_FOREIGN_SETTINGS = ("MLFLOW_", "NEPTUNE_", "SHARDMIG_", "XDG_", "WANDB_", "COMET_", "AWS_", "PG", "HYPOTHESIS_")
+_FOREIGN_SETTINGS = (
+    "MLFLOW_",
+    "NEPTUNE_",
+    "SHARDMIG_",
+    "XDG_",
+    "WANDB_",
+    "COMET_",
+    "LIGHTNING_",
+    "AWS_",
+    "PG",
+    "HYPOTHESIS_",
+)
 _TIME_ZONES = ("UTC", "Asia/Tokyo", "America/St_Johns", "Asia/Kathmandu", "Pacific/Apia")
 
 # The same examples in every execution: a failure seen in CI is a failure seen at the desk.

@@ -24,6 +24,9 @@ from shardmig.records import ProjectId, Selection
 OUTLAST_A_MINUTE: Final = RetryPolicy(attempts=14, longest_pause_s=15.0)
 """14 attempts pause for 68 to 136 s in all: an outage of a minute costs nothing but time."""
 
+BRIEF: Final = RetryPolicy(attempts=4)
+"""For the fields of a run at one of which a server that is well has failed time after time already."""
+
 TOKEN_HINT: Final = "set $NEPTUNE_API_TOKEN, or name a file that holds the token: --api-token-file"  # noqa: S105
 TLS_HINT: Final = "name its certificate authority: --source-option ca-file=PEM; or verify-tls=no"
 _HTTP_HINT: Final = "--source-option allow-http=yes if its network is safe"

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
-from shardmig.adapters.wrappers import RateLimit
+from shardmig.adapters.wrappers import PATIENT, RateLimit
 
 _TIME: Final = struct.Struct("d")
 _LONGEST_S: Final = 3600.0
@@ -40,8 +40,9 @@ class SharedPace(RateLimit):
             time.sleep(wait_s)
 
     def pause(self, seconds: float) -> None:
-        """Nobody's turn comes for this long."""
-        self._moved(lambda next_s: max(next_s, time.monotonic() + min(seconds, _LONGEST_S)), 0.0)
+        """Nobody's turn comes for this long; at most for as long as a caller waits who is asked to."""
+        pause_s = min(seconds, PATIENT.longest_wait_s)
+        self._moved(lambda next_s: max(next_s, time.monotonic() + pause_s), 0.0)
 
     def _moved(self, turn_of: Callable[[float], float], then_s: float) -> float:
         """The turn made of the next one; the one after it comes `then_s` later."""

@@ -65,7 +65,11 @@ class SourceFlags:
     ] = None
     source: Annotated[
         str | None,
-        Option("--source", "--exporter", help="System to read; `shardmig export` without it lists them."),
+        Option(
+            "--source",
+            "--exporter",
+            help="System to read: archive, comet, litlogger, mlflow, mlflow-export-import, neptune-local, neptune2, neptune3, wandb or zenml.",
+        ),
     ] = None
     path_map: Annotated[
         list[str] | None,

@@ -1,4 +1,5 @@
-"""The answer of `audit`: what the server counts itself, against what the archive holds.
+"""The answer of `audit`: what is known to be missing in an archive, by the server's own counts or by the archive's own
+receipts and neptune-exporter's report of errors.
 
 An audit looks for what is missing. That the archive holds more than a server counts proves nothing: fields may have been
 removed there since, and not all that servers count is documented.
@@ -20,28 +21,41 @@ from rich.text import Text
 from shardmig.adapters.counts import Counting, ServerCounts
 from shardmig.adapters.registry import open_counting
 from shardmig.archive.reader import ArchiveReader
-from shardmig.errors import NotFound, Permanent
+from shardmig.errors import NotFound, Permanent, UsageError
 from shardmig.listing import Listing
 from shardmig.planner import Request
-from shardmig.records import SERIES_TYPES, Failure, FieldType, ProjectId, Receipt, RunRef, Selection
+from shardmig.records import (
+    SCOPES,
+    SERIES_TYPES,
+    ArchivePaths,
+    Failure,
+    FieldType,
+    ProjectId,
+    Receipt,
+    RunRef,
+    Selection,
+)
 from shardmig.report import refused, terminal, words
 from shardmig.selection import Matcher
 
-Standing = Literal["agrees", "explained", "incomplete", "not in the archive", "changed since", "failed"]
+Standing = Literal[
+    "agrees", "explained", "whole", "unknown", "incomplete", "changed since", "not in the archive", "failed"
+]
 
 _THREADS: Final = 8
 _RUNS_AT_ONCE: Final = 64
 _MOST_RUNS_SHOWN: Final = 20
 _MOST_FIELDS_SHOWN: Final = 5
+_GOOD: Final[tuple[Standing, ...]] = ("agrees", "whole")
 _STYLES: Final[dict[Standing, str]] = {"incomplete": "red", "not in the archive": "red", "failed": "red"}
 
 
 class Lacking(msgspec.Struct, frozen=True):
-    """A field of which the server has more rows than the archive. server: None = some, it does not say how many.
-    explained: the reason code that the export gave for it."""
+    """A field of which there are more rows than the archive holds. server: None = it is not said how many.
+    explained: the reason that the export gave for it."""
 
     path: str
-    type: FieldType
+    type: str
     server: int | None
     archive: int
     explained: str = ""
@@ -55,14 +69,17 @@ class Total(msgspec.Struct, frozen=True):
 
 
 class RunAudit(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. fields, rows: that the server counts. only_in_archive: fields that the server does not list.
+    """One run. fields, rows: that the server counts, or that the archive holds if no server is asked. only_in_archive:
+    fields that the server does not list.
 
-    agrees              nothing is missing
+    agrees              nothing is missing that the server has
     explained           what is missing, the export said: a gap or a loss of that field
-    incomplete          something else is missing
+    whole               no server is asked; the receipt says that nothing is missing
+    unknown             no server is asked, and there is no receipt: neptune-exporter wrote it
+    incomplete          something is missing
     changed since       something is missing, and the run was written to after its export: --update brings it
     not in the archive  it was never exported
-    failed              it could not be compared
+    failed              it could not be compared, or is damaged
     """
 
     run: str
@@ -76,7 +93,7 @@ class RunAudit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
-    """All selected runs of the server. refused: projects that could not be listed."""
+    """All selected runs: of the server, or of the archive if source is "". refused: projects that could not be listed."""
 
     source: str
     runs: list[RunAudit]
@@ -103,6 +120,67 @@ def audit_of(request: Request, observe: Callable[[int], None] = lambda _: None) 
     finally:
         source.close()
     return Audit(source=request.source.name, runs=found, refused=listing.refused)
+
+
+class ExporterError(msgspec.Struct, frozen=True):
+    """A line of neptune-exporter's report of errors: what it left out, of a run that it then took for whole."""
+
+    project_id: str | None = None
+    run_id: str | None = None
+    attribute_path: str | None = None
+    attribute_type: str | None = None
+    exception: str | None = None
+
+
+def errors_in(report: bytes) -> list[ExporterError]:
+    """The lines of a report. Raises UsageError for one that is none."""
+    try:
+        return msgspec.json.Decoder(ExporterError).decode_lines(report)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"this is no report of errors of neptune-exporter: {error}") from error
+
+
+def audit_of_archive(archive: ArchivePaths, selection: Selection, errors: Iterable[ExporterError] = ()) -> Audit:
+    """What the archive itself, and `errors`, say of every selected run. Contents are not read: `verify` does."""
+    reader = ArchiveReader(archive)
+    matcher = Matcher(selection)
+    told: dict[tuple[str, str], list[ExporterError]] = {}
+    for error in errors:
+        told.setdefault((error.project_id or "", error.run_id or ""), []).append(error)
+    runs = (run for project in reader.projects() for scope in SCOPES for run in reader.runs(project, scope))
+    found = [_by_itself(reader, run, told.get((run.project, run.id), [])) for run in runs if matcher.wants_run(run)]
+    return Audit(source="", runs=found, refused={})
+
+
+def _by_itself(reader: ArchiveReader, run: RunRef, errors: Iterable[ExporterError]) -> RunAudit:
+    try:
+        receipt = reader.receipt(run)
+        held = reader.fields(run)
+    except Permanent as error:
+        return RunAudit(run=run.label, standing="failed", message=error.message)
+    standing: Standing = "unknown" if receipt is None else "whole"
+    if receipt is None:
+        lacking = [_left_out(one, held) for one in errors]
+    else:
+        losses = [one for one in receipt.findings if one.kind == "loss"]
+        lacking = [Lacking(one.field, "", None, _rows(held, one.field), one.code) for one in losses]
+    return RunAudit(
+        run=run.label,
+        standing="incomplete" if lacking else standing,
+        fields=len(held),
+        rows=sum(held.values()),
+        lacking=lacking,
+        message="" if receipt is not None else "no receipt: whether it is whole, only the server can say",
+    )
+
+
+def _left_out(error: ExporterError, held: Mapping[tuple[str, FieldType], int]) -> Lacking:
+    path = error.attribute_path or ""
+    return Lacking(path, error.attribute_type or "", None, _rows(held, path), error.exception or "")
+
+
+def _rows(held: Mapping[tuple[str, FieldType], int], path: str) -> int:
+    return sum(rows for (found, _), rows in held.items() if found == path)
 
 
 def _audited(reader: ArchiveReader, source: Counting, selection: Selection, run: RunRef) -> RunAudit:
@@ -157,7 +235,7 @@ def _totals(told: ServerCounts, held: Mapping[tuple[str, FieldType], int]) -> di
 
 def shown(audit: Audit, *, verbose: bool = False) -> Iterator[RenderableType]:
     """For people: how many runs stand how, and what is missing; with `verbose` every run and the server's sums."""
-    totals = terminal.table("runs", ">count", ">fields on the server", ">rows")
+    totals = terminal.table("runs", ">count", ">fields", ">rows")
     for standing, number in Counter(run.standing for run in audit.runs).items():
         runs = audit.all(standing)
         terminal.row(
@@ -168,7 +246,7 @@ def shown(audit: Audit, *, verbose: bool = False) -> Iterator[RenderableType]:
             words.count(sum(run.rows for run in runs)),
         )
     yield totals
-    chosen = audit.runs if verbose else [run for run in audit.runs if run.standing != "agrees"]
+    chosen = audit.runs if verbose else [run for run in audit.runs if run.standing not in _GOOD]
     for run in chosen if verbose else chosen[:_MOST_RUNS_SHOWN]:
         yield from _run_shown(run, verbose=verbose)
     if not verbose and (more := len(chosen) - _MOST_RUNS_SHOWN) > 0:
@@ -180,9 +258,10 @@ def _run_shown(run: RunAudit, *, verbose: bool) -> Iterator[RenderableType]:
     why = f": {run.message}" if run.message else ""
     yield terminal.name(f"{run.run}: {run.standing}{why}", style=_STYLES.get(run.standing, ""))
     for one in run.lacking if verbose else run.lacking[:_MOST_FIELDS_SHOWN]:
+        field = " ".join(filter(None, [one.path or "the run", f"({one.type})" if one.type else ""]))
         server = "some" if one.server is None else words.count(one.server)
         explained = f" ({one.explained})" if one.explained else ""
-        yield terminal.name(f"  {one.path} ({one.type}): {server} there, {words.count(one.archive)} here{explained}")
+        yield terminal.name(f"  {field}: {server} there, {words.count(one.archive)} here{explained}")
     if not verbose and (more := len(run.lacking) - _MOST_FIELDS_SHOWN) > 0:
         yield Text(f"  and {words.plural(more, 'more field')}")
     if verbose and run.only_in_archive:

@@ -1,15 +1,22 @@
-"""Stores of ZenML for tests: real SQLite databases, copied from one that ZenML made (which takes ten seconds)."""
+"""Stores of ZenML for tests: real SQLite databases, copied from one that ZenML made (which takes ten seconds), and a server."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
 DATABASE = Path("local_stores/default_zen_store/zenml.db")
 """Where it lies in ZenML's configuration folder."""
+_START_TIMEOUT_S = 120.0
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +63,57 @@ def use_zenml(folder: Path) -> None:
     from zenml.config.global_config import GlobalConfiguration
 
     GlobalConfiguration._reset_instance()
+
+
+@pytest.fixture(scope="session")
+def zenml_server(zenml_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real ZenML server, for the whole session. It needs `zenml[server]`: in this environment, or in that of
+    the interpreter that $ZENML_SERVER_PYTHON names."""
+    python = os.environ.get("ZENML_SERVER_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import secure, multipart, tldextract"], capture_output=True).returncode:
+        pytest.skip("zenml[server] is not installed; $ZENML_SERVER_PYTHON may name an interpreter that has it")
+    folder = tmp_path_factory.mktemp("zenml-server")
+    copy_store(zenml_template, folder)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    command = [python, "-m", "uvicorn", "zenml.zen_server.zen_server_api:app", "--host", "127.0.0.1"]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], stdout=log, stderr=log, cwd=folder, env=_server_environment(folder)
+        )
+        try:
+            _wait_until_healthy(port, process, folder / "server.log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _server_environment(folder: Path) -> dict[str, str]:
+    return os.environ | {
+        "HOME": str(folder),
+        "ZENML_CONFIG_PATH": str(folder),
+        "ZENML_STORE_URL": f"sqlite:///{folder / DATABASE}",
+        "ZENML_SERVER": "true",
+        "ZENML_SERVER_AUTH_SCHEME": "NO_AUTH",
+        "ZENML_SERVER_DEPLOYMENT_TYPE": "local",
+        "ZENML_ANALYTICS_OPT_IN": "false",
+    }
+
+
+def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the ZenML server ended with {process.returncode}:\n{log.read_text()[-2000:]}")
+        connection = HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/health")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            time.sleep(0.2)
+        finally:
+            connection.close()
+    raise RuntimeError(f"the ZenML server is not healthy after {_START_TIMEOUT_S} s:\n{log.read_text()[-2000:]}")

@@ -134,8 +134,15 @@ def _catches_everything(handler: ast.ExceptHandler) -> bool:
 def _commands() -> Iterator[tuple[str, TyperCommand]]:
     from shardmig.cli.app import app
 
-    group = typer.main.get_command(app)
+    yield from _commands_of(typer.main.get_command(app), "")
+
+
+def _commands_of(group: object, before: str) -> Iterator[tuple[str, TyperCommand]]:
+    """Those of a group of commands, and of the groups in it."""
     assert isinstance(group, TyperGroup)
     for name, command in sorted(group.commands.items()):
-        assert isinstance(command, TyperCommand)
-        yield name, command
+        if isinstance(command, TyperGroup):
+            yield from _commands_of(command, f"{before}{name} ")
+        else:
+            assert isinstance(command, TyperCommand)
+            yield f"{before}{name}", command

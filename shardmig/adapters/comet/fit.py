@@ -26,6 +26,8 @@ from shardmig.records import NO_TIME, Field, FieldType, Finding, Float64s, Float
 MAX_TEXT: Final = 1000
 MAX_POINTS: Final = 15_000
 """Values of one metric that Comet keeps as they are."""
+LEAST_SHOWN: Final = 10_000
+"""Of a longer series Comet is believed to show at least so many."""
 _CUT: Final = " [truncated]"
 
 

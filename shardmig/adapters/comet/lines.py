@@ -7,6 +7,7 @@ infinities. (One invalid metric makes the vendor's uploader drop all metrics aft
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
@@ -21,22 +22,31 @@ from shardmig.records import Float64s
 IMAGE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp"})
 """Files that Comet shows as images."""
 
+HISTOGRAM: Final = "histogram3d"
+"""The type of an asset that Comet draws as one histogram of a series."""
+
 _WORDS: Final = ('"NaN"', '"Infinity"', '"-Infinity"', "-0.0")
 _ROWS_AT_ONCE: Final = 100_000
 
 
 class Asset(NamedTuple):
-    """A file as Comet shows it. `id`: 32 letters and digits that it is known by."""
+    """A file as Comet shows it. `id`: 32 letters and digits that it is known by. `type`: Comet's name for what it is."""
 
     name: str
     id: str
     step: int | None
     time_ms: int
+    type: str = "asset"
 
     @property
     def is_image(self) -> bool:
         """Is it shown among the graphics?"""
-        return PurePosixPath(self.name).suffix.lower() in IMAGE_SUFFIXES
+        return self.type == "asset" and PurePosixPath(self.name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def identity_of(experiment: str, name: str) -> str:
+    """The id of an asset: always the same, so that an asset that is sent twice is one."""
+    return blake2b(f"{experiment}\0{name}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 Plain = int | float | str | bool
@@ -68,13 +78,15 @@ def file_line(asset: Asset, member: str) -> bytes:
         params |= {"figName": asset.name, "figCounter": 0, "imageId": asset.id}
     else:
         params |= {"fileName": asset.name, "assetId": asset.id}
+    if asset.type != "asset":
+        params["type"] = asset.type
     payload = {
         "additional_params": params,
         "clean": True,
         "file_path": member,
         "local_timestamp": asset.time_ms,
         "metadata": {},
-        "upload_type": "visualization" if asset.is_image else "asset",
+        "upload_type": "visualization" if asset.is_image else asset.type,
     }
     return _line("file_upload", payload)
 

@@ -36,7 +36,7 @@ class Naming:
 
     def key(self, path: str) -> str:
         """The name of a param or metric."""
-        return fit_name(path, accepts=_accepts_key, clean=lambda text: _REFUSED.sub("_", text), max_length=MAX_KEY)
+        return fit_name(path, accepts=_accepts_key, clean=_clean_key, max_length=MAX_KEY)
 
     def wanted_artifact(self, path: str) -> str:
         """The asset's own path."""
@@ -79,6 +79,10 @@ def utf8(text: str) -> str:
 
 def _accepts_key(name: str) -> bool:
     return 0 < len(name) <= MAX_KEY and name.strip() == name and _REFUSED.search(name) is None
+
+
+def _clean_key(name: str) -> str:
+    return _REFUSED.sub("_", name).strip() or "_"
 
 
 def _accepts_project(name: str) -> bool:

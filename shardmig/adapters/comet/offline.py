@@ -8,21 +8,30 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 
 from shardmig.adapters.base import migration_key
 from shardmig.adapters.comet.experiment import About, Experiment, Mark, batched, whole_steps
+from shardmig.adapters.comet.lines import HISTOGRAM, Asset
 from shardmig.adapters.comet.messages import (
     ExperimentFile,
     FileMessage,
+    FilePayload,
     MetricMessage,
     MetricPayload,
     OtherMessage,
     ParamMessage,
 )
-from shardmig.adapters.comet.reader import all_messages, copy_member, member_sizes, read_experiment, read_messages
+from shardmig.adapters.comet.reader import (
+    all_messages,
+    copy_member,
+    member_sizes,
+    opened_member,
+    read_experiment,
+    read_messages,
+)
 from shardmig.adapters.comet.writer import ArchiveWriter
 from shardmig.adapters.sidecar.fitting import Metrics, NativePoints
 from shardmig.adapters.sidecar.manifest import Manifest
@@ -43,7 +52,15 @@ class _Contents(NamedTuple):
     params: dict[str, Value]
     others: dict[str, str]
     metrics: list[str]
-    assets: dict[str, tuple[Path, str]]
+    assets: dict[str, _Stored]
+
+
+class _Stored(NamedTuple):
+    """An asset, and where its content lies."""
+
+    archive: Path
+    member: str
+    asset: Asset
 
 
 class ArchivedExperiment:
@@ -91,18 +108,29 @@ class ArchivedExperiment:
 
     def get(self, path: str, file: Path) -> None:
         """As Experiment."""
-        if path not in self._contents.assets:
-            raise NotFound(f"experiment {self.id} has no asset {path}")
-        copy_member(*self._contents.assets[path], file)
+        stored = self._stored(path)
+        copy_member(stored.archive, stored.member, file)
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[tuple[Asset, BinaryIO]]:
+        """An asset and its content. Raises NotFound."""
+        stored = self._stored(path)
+        with opened_member(stored.archive, stored.member) as content:
+            yield stored.asset, content
 
     def asset_sizes(self) -> dict[str, int]:
         """The size of each asset in bytes, by its name."""
         sizes = {path: member_sizes(path) for path in self._paths}
-        return {name: sizes[path].get(member, -1) for name, (path, member) in self._contents.assets.items()}
+        return {name: sizes[one.archive].get(one.member, -1) for name, one in self._contents.assets.items()}
 
     def close(self) -> None:
         """As Experiment."""
         self._stream.close()
+
+    def _stored(self, path: str) -> _Stored:
+        if path not in self._contents.assets:
+            raise NotFound(f"experiment {self.id} has no asset {path}")
+        return self._contents.assets[path]
 
     @cached_property
     def _contents(self) -> _Contents:
@@ -116,10 +144,11 @@ class ArchivedExperiment:
                     found.params[payload.param.paramName] = _plain(payload.param.paramValue)
                 case OtherMessage(payload=payload):
                     found.others[payload.key] = str(payload.value)
+                case FileMessage(payload=payload) if payload.upload_type == HISTOGRAM:
+                    pass  # drawn; the exact ones are files
                 case FileMessage(payload=payload):
-                    named = payload.additional_params or {}
-                    name = named.get("fileName") or named.get("figName") or payload.file_path
-                    found.assets[str(name)] = (path, payload.file_path)
+                    asset = _asset_of(payload)
+                    found.assets[asset.name] = _Stored(path, payload.file_path, asset)
                 case None:
                     raise BadInput(f"{path.name}: a line of its messages is damaged")
                 case _:
@@ -176,6 +205,13 @@ def _as_points(key: str, rows: list[MetricPayload], path: Path) -> NativePoints:
         return NativePoints(steps, np.array([row.local_timestamp for row in rows], dtype=np.int64), values)
     except (TypeError, ValueError) as error:
         raise BadInput(f"{path.name}: a point of {key} is none that shardmig wrote", field=key) from error
+
+
+def _asset_of(payload: FilePayload) -> Asset:
+    named = payload.additional_params or {}
+    name = named.get("fileName") or named.get("figName") or payload.file_path
+    identity = named.get("assetId") or named.get("imageId") or ""
+    return Asset(str(name), str(identity), named.get("step"), payload.local_timestamp or 0)
 
 
 def _plain(value: object) -> Value:

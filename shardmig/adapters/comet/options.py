@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from configparser import ConfigParser
 from configparser import Error as ConfigParserError
+from contextlib import suppress
 from pathlib import Path
 from string import Formatter
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,6 +18,7 @@ import msgspec
 from shardmig.errors import AuthFailed, UsageError
 
 TEMPLATE_FIELDS: Final = ("project_id", "workspace", "project", "sys_name")
+REQUESTS_PER_S: Final = 10.0
 HOSTED: Final = "https://www.comet.com/clientlib/"
 
 T = TypeVar("T", bound="ServerOptions")
@@ -28,13 +31,16 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", f
                     configuration file, then the hosted service)
     key-file        a file whose only content is the API key (default: $COMET_API_KEY, then the configuration file)
     timeout-s       of one HTTP request
-    requests-per-s  at most so many requests of shardmig's own a second and worker; 0 = as they come
+    requests-per-s  requests of shardmig's own, of all workers of this computer together; 0 = as they come. What the
+                    vendor's uploader sends is not counted: Comet has no rate limit for offline experiments
+    allow-http      send the key unencrypted to a server that is not this computer
     """
 
     url: str = ""
     key_file: str = ""
     timeout_s: float = 120.0
-    requests_per_s: float = 0.0
+    requests_per_s: float = REQUESTS_PER_S
+    allow_http: Literal["yes", "no"] = "no"
 
     @property
     def root(self) -> str:
@@ -103,6 +109,11 @@ def server_options(texts: Mapping[str, str], kind: type[T]) -> T:
             "comet: url must be http(s)://host…, without a password",
             hint="for example https://comet.example.com/clientlib/",
         )
+    if parts.scheme == "http" and options.allow_http == "no" and not _is_this_computer(parts.hostname):
+        raise UsageError(
+            f"comet: the API key would go to {parts.hostname} unencrypted",
+            hint="use https, or allow-http=yes if its network is safe",
+        )
     if options.timeout_s <= 0 or options.requests_per_s < 0:
         raise UsageError("comet: timeout-s must be positive and requests-per-s not negative")
     return options
@@ -123,6 +134,12 @@ def configured(name: str) -> str:
         if file is not None and (value := _in_file(file / ".comet.config" if file.is_dir() else file, name)):
             return value
     return ""
+
+
+def _is_this_computer(host: str) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _in_file(file: Path, name: str) -> str:

@@ -18,7 +18,7 @@ from shardmig.errors import BadInput, NotFound
 
 _BLOCK_BYTES: Final = 1 << 20
 _LONGEST_LINE: Final = 256 << 20
-_HARMLESS_BYTES: Final = 1 << 30
+_HARMLESS_BYTES: Final = 64 << 20
 _MOST_RATIO: Final = 500
 _LONGEST_EXPERIMENT: Final = 16 << 20
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
 
 from shardmig.adapters.comet.experiment import About, batched, in_order
+from shardmig.adapters.comet.lines import HISTOGRAM, identity_of
 from shardmig.adapters.comet.rest import RestClient
 from shardmig.adapters.sidecar.fitting import Metrics, NativePoints
 from shardmig.adapters.sidecar.manifest import Manifest
 from shardmig.adapters.sidecar.rules import Value
-from shardmig.errors import BadInput, NotFound
+from shardmig.errors import BadInput, Denied, NotFound
 from shardmig.records import Field
+
+NOT_THERE: Final = (NotFound, BadInput, Denied)
+"""How a server may answer when it is asked for an experiment that does not exist."""
 
 Number = int | float
 T = TypeVar("T")
@@ -108,7 +112,7 @@ class RemoteExperiment:
         """Raises NotFound when it is not there."""
         try:
             self.__dict__["metadata"] = self._get("experiment/metadata", Metadata)
-        except BadInput as error:
+        except NOT_THERE as error:
             raise NotFound(error.message) from error
 
     def about(self) -> About:
@@ -164,9 +168,18 @@ class RemoteExperiment:
         """All its files."""
         return self._get("experiment/asset/list", _Assets, type="all").assets
 
+    def find_asset(self, name: str) -> Asset | None:
+        """The asset that shardmig sent under this name: told by its id, else by its name."""
+        found = self._assets_by_id.get(identity_of(self.id, name))
+        return found or next((one for one in self.assets if one.file_name == name and one.type != HISTOGRAM), None)
+
+    @cached_property
+    def _assets_by_id(self) -> dict[str, Asset]:
+        return {asset.asset_id: asset for asset in self.assets}
+
     def get(self, path: str, file: Path) -> None:
         """As Experiment."""
-        found = next((asset for asset in self.assets if asset.file_name == path), None)
+        found = self.find_asset(path)
         if found is None:
             raise NotFound(f"experiment {self.id} has no asset {path}")
         self.download(found, file)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
 from shardmig.adapters.base import FileStore
 from shardmig.adapters.comet.fit import MAX_POINTS, CometRules
-from shardmig.adapters.comet.lines import Asset
+from shardmig.adapters.comet.histograms import drawn
+from shardmig.adapters.comet.lines import HISTOGRAM, Asset, identity_of
 from shardmig.adapters.comet.messages import ExperimentFile
+from shardmig.adapters.comet.naming import Naming
 from shardmig.adapters.comet.writer import ArchiveWriter
 from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.adapters.sidecar.rules import Value
-from shardmig.records import Chunk, FileRef, FloatPoints
+from shardmig.adapters.sidecar.uploads import Uploads
+from shardmig.archive.layout import disk_errors
+from shardmig.records import Chunk, FileRef, FloatPoints, HistogramPoints, Steps
 
 _MOST_STEP: Final = 2**53
 """Comet's uploader takes a file's step through a double."""
@@ -69,19 +73,44 @@ class AssetsOfRun:
         self._experiment = experiment
         self._files = files
         self._step_multiplier = step_multiplier
+        self._drawn: dict[Path, Asset] = {}
 
     def put(self, file: Path, path: str) -> None:
         """As ArtifactSink."""
+        drawing = self._drawn.pop(file, None)
+        self._archives.add_file(file, self._asset(file, path) if drawing is None else drawing)
+
+    def drawing(self, chunks: Iterator[Chunk], naming: Naming, uploads: Uploads, staging: Path) -> Iterator[Chunk]:
+        """The same chunks; histograms are drawn as they go by, into files in `staging` that `uploads` brings here."""
+        seen: Counter[str] = Counter()
+        for chunk in chunks:
+            if isinstance(chunk, HistogramPoints):
+                for path, series in chunk.series():
+                    for row, content in drawn(series, seen[path]):
+                        index = row - seen[path]
+                        file = staging / f"drawn-{len(seen)}-{row}"
+                        with disk_errors("a drawn histogram"):
+                            file.write_bytes(content)
+                        self._drawn[file] = self._drawing(naming.key(path), row, series.steps[index : index + 1])
+                        uploads.add(file, path, then_delete=True)
+                    seen[path] += len(series.values)
+            yield chunk
+
+    def _asset(self, file: Path, path: str) -> Asset:
         ref = self._files.ref_of.get(file)
         step = None if ref is None or ref.step is None else self._step_number(ref.step)
         time_ms = ref.time_ms if ref is not None and ref.time_ms is not None else self._experiment.start_time
-        identity = blake2b(
-            f"{self._experiment.offline_id}\0{path}".encode("utf-8", "surrogatepass"), digest_size=16
-        ).hexdigest()
-        self._archives.add_file(file, Asset(path, identity, step, time_ms))
+        return Asset(path, self._identity(path), step, time_ms)
+
+    def _drawing(self, name: str, row: int, step: Steps) -> Asset:
+        number = self._step_number(step.to_decimals()[0])
+        return Asset(name, self._identity(f"{name}\0{row}"), number, self._experiment.start_time, HISTOGRAM)
+
+    def _identity(self, name: str) -> str:
+        return identity_of(self._experiment.offline_id, name)
 
     def _step_number(self, step: Decimal) -> int | None:
-        """Where Comet shows the file: the nearest whole step; the exact one is in the manifest."""
+        """Where Comet shows it: the nearest whole step; the exact one is in the manifest."""
         number = int((step * self._step_multiplier).quantize(Decimal(1), ROUND_HALF_EVEN))
         return number if abs(number) <= _MOST_STEP else None
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardmig.adapters.comet.experiment import Experiment, batched, whole_steps
-from shardmig.adapters.comet.fit import MAX_POINTS
+from shardmig.adapters.comet.fit import LEAST_SHOWN, MAX_POINTS
 from shardmig.adapters.sidecar.exact import Sidecar
 from shardmig.adapters.sidecar.fitting import Metrics, NativePoints, value_bits
 from shardmig.adapters.sidecar.manifest import MANIFEST, SIDECAR, Manifest, decode_manifest
@@ -22,8 +22,8 @@ _ALL: Final = 10**9
 
 
 class WholeExperiment:
-    """`HeldRun` that gives, of a metric with at least 15,000 points of which all are in the sidecar, those of the sidecar.
-    A metric with any other point is given as the server has it, so that a change there is seen. `staging`: a folder."""
+    """`HeldRun` that gives of a long metric all points, from the sidecar, when the server shows a sample of them. A metric with
+    any other point is given as the server has it, so that a change there is seen. `staging`: a folder."""
 
     def __init__(self, held: Experiment, staging: Path) -> None:
         self._held = held
@@ -48,7 +48,7 @@ class WholeExperiment:
 
     def _parts(self, key: str) -> Iterator[NativePoints]:
         held = [metrics.points() for metrics in self._held.points([key], _ALL)]
-        if sum(len(part.steps) for part in held) >= MAX_POINTS and all(self._has_all(key, part) for part in held):
+        if sum(len(part.steps) for part in held) >= LEAST_SHOWN and all(self._are_a_sample(key, part) for part in held):
             yield from whole_steps(key, self._given(key))
         else:
             yield from held
@@ -58,12 +58,14 @@ class WholeExperiment:
         path = self._manifest.metrics.get(key, key)
         return (part.native for part in self._sidecar.points(path))
 
-    def _has_all(self, key: str, held: NativePoints) -> bool:
+    def _are_a_sample(self, key: str, held: NativePoints) -> bool:
         marks = _marks(held)
         found = np.zeros(len(marks), dtype=np.bool_)
+        given = 0
         for part in self._given(key):
             found |= np.isin(marks, _marks(part))
-        return bool(found.all())
+            given += len(part.steps)
+        return given > MAX_POINTS and bool(found.all())
 
     @cached_property
     def _manifest(self) -> Manifest:

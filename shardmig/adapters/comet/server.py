@@ -13,20 +13,23 @@ import numpy as np
 
 from shardmig.adapters.comet import facts
 from shardmig.adapters.comet.experiment import Experiment, Mark
-from shardmig.adapters.comet.fit import MAX_POINTS
+from shardmig.adapters.comet.fit import LEAST_SHOWN, MAX_POINTS
 from shardmig.adapters.comet.offline import ArchivedExperiment
 from shardmig.adapters.comet.options import CometOptions
-from shardmig.adapters.comet.remote import RemoteExperiment
+from shardmig.adapters.comet.remote import NOT_THERE, Asset, RemoteExperiment
+from shardmig.adapters.comet.resending import Lacks, resent
 from shardmig.adapters.comet.rest import RestClient
 from shardmig.adapters.comet.sampled import WholeExperiment
 from shardmig.adapters.comet.upload import upload
 from shardmig.adapters.sidecar.fitting import value_bits
 from shardmig.adapters.sidecar.reading import HeldRun
-from shardmig.errors import BadInput, NotFound, Unavailable
+from shardmig.errors import NotFound, Unavailable
 from shardmig.records import Int64s
 
 _FIRST_LOOK_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
+_MOST_ROUNDS: Final = 4
+_MOST_COMPLAINTS: Final = 5
 _ROWS: Final = 100_000
 
 
@@ -65,21 +68,22 @@ class CometServer:
         return WholeExperiment(experiment, staging)
 
     def keep(self, key: str, archives: Sequence[Path]) -> None:
-        """As Place: send, then read back until everything is there. Raises Unavailable when something stays away: the
-        experiment is not marked complete, and the next attempt begins anew."""
+        """As Place: send, then read back until everything is there; what stays away and is not doubled by sending it again
+        is sent again. Raises Unavailable when that does not help: the experiment is not marked complete, and the next
+        attempt begins anew."""
         self.discard(key)
         sent = ArchivedExperiment(key, archives, archives[-1])
-        complaints: list[str] = []
         with closing(sent):
-            for archive in archives:
-                complaints += upload(
-                    archive,
-                    api_key=self._api_key,
-                    url=self._options.url,
-                    workspace=sent.file.workspace,
-                    project=sent.file.project_name or "",
-                )
-            self._await(sent, complaints)
+            complaints = [complaint for archive in archives for complaint in self._send(archive, sent)]
+            for _ in range(_MOST_ROUNDS):
+                lacks = self._settled(sent)
+                if lacks is None:
+                    return
+                if lacks.points:  # what of them arrived cannot be taken back
+                    break
+                complaints += self._send(resent(sent, lacks, archives[-1].parent), sent)
+        said = f"; the vendor's uploader said: {' | '.join(complaints[:_MOST_COMPLAINTS])}" if complaints else ""
+        raise Unavailable(f"Comet does not show what was sent: {lacks}{said}")
 
     def add_others(self, key: str, others: Mapping[str, str]) -> None:
         """As Place."""
@@ -105,44 +109,54 @@ class CometServer:
     def _others(self, key: str) -> Mapping[str, str]:
         try:
             return RemoteExperiment(self._client, key).others
-        except (NotFound, BadInput):
+        except NOT_THERE:
             return {}
 
-    def _await(self, sent: ArchivedExperiment, complaints: list[str]) -> None:
+    def _send(self, archive: Path, sent: ArchivedExperiment) -> list[str]:
+        workspace, project = sent.file.workspace, sent.file.project_name or ""
+        return upload(archive, api_key=self._api_key, url=self._options.url, workspace=workspace, project=project)
+
+    def _settled(self, sent: ArchivedExperiment) -> Lacks | None:
+        """What the server does not show when it had time to; None = nothing."""
         deadline_s = time.monotonic() + self._options.settle_s
         pause_s = _FIRST_LOOK_S
         unseen = set(sent.series_keys())
-        while missing := self._missing(sent, unseen):
+        while lacks := self._lacks(sent, unseen):
             if time.monotonic() >= deadline_s:
-                said = f"; the vendor's uploader said: {' | '.join(complaints)}" if complaints else ""
-                raise Unavailable(f"Comet does not show what was sent: {missing}{said}")
+                return lacks
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return None
 
-    def _missing(self, sent: ArchivedExperiment, unseen: set[str]) -> str:
-        """What the server does not show of what was sent; "" = nothing. Metrics found equal leave `unseen`."""
+    def _lacks(self, sent: ArchivedExperiment, unseen: set[str]) -> Lacks | None:
+        """What the server does not show of what was sent; None = nothing. Metrics found equal leave `unseen`."""
         held = RemoteExperiment(self._client, sent.id)
         try:
             about, wanted = held.about(), sent.about()
-            values, sizes = held.values(), {asset.file_name: asset.file_size for asset in held.assets}
-        except (NotFound, BadInput) as error:
-            return error.message
-        lacks = {
-            "parameters": sent.values().keys() - values.keys(),
-            "facts": {key for key, value in wanted.others.items() if about.others.get(key) != value},
-            "tags": set(wanted.tags) - set(about.tags),
-            "assets": {name for name, size in sent.asset_sizes().items() if sizes.get(name) != size},
-        }
-        for kind, names in lacks.items():
-            if names:
-                return f"{len(names)} {kind}, one of them {min(names)!r}"
+            values, assets = held.values(), {name: held.find_asset(name) for name in sent.asset_sizes()}
+        except NOT_THERE as error:
+            return Lacks(points=error.message)
+        lacks = Lacks(
+            params=sent.values().keys() - values.keys(),
+            others={key for key, value in wanted.others.items() if about.others.get(key) != value},
+            tags=set(wanted.tags) - set(about.tags),
+            assets={name for name, size in sent.asset_sizes().items() if _size_of(assets[name]) != size},
+            points=self._missing_points(sent, held, unseen),
+        )
+        return lacks if any(lacks) else None
+
+    def _missing_points(self, sent: ArchivedExperiment, held: RemoteExperiment, unseen: set[str]) -> str:
         expected = _prints(sent, [key for key in sent.series_keys() if key in unseen])
         for key, (count, digest) in expected.items():
             found = _prints(held, [key]).get(key, (0, 0))
-            if found != (count, digest) and not (count > MAX_POINTS <= found[0] < count):
+            if found != (count, digest) and not (count > MAX_POINTS and LEAST_SHOWN <= found[0] < count):
                 return f"{count} points of {key}, of which it has {found[0]}, or others"
             unseen.discard(key)
         return ""
+
+
+def _size_of(asset: Asset | None) -> int | None:
+    return None if asset is None else asset.file_size
 
 
 def _prints(experiment: Experiment, keys: Sequence[str]) -> dict[str, tuple[int, int]]:

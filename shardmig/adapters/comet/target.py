@@ -21,7 +21,7 @@ from shardmig.adapters.comet.facts import RunFacts, other_value
 from shardmig.adapters.comet.fit import CometRules
 from shardmig.adapters.comet.messages import Brought, ExperimentFile
 from shardmig.adapters.comet.naming import MAX_KEY, Naming
-from shardmig.adapters.comet.options import CometOptions
+from shardmig.adapters.comet.options import REQUESTS_PER_S, CometOptions
 from shardmig.adapters.comet.run import AssetsOfRun, FilesOfRun, RunInArchives, looking_ahead
 from shardmig.adapters.comet.writer import ArchiveWriter
 from shardmig.adapters.sidecar.reading import HeldRun, RunReader
@@ -51,6 +51,7 @@ CAPABILITIES: Final = Capabilities(
     keeps_run_times=True,
     replay_is_idempotent=False,
     max_key_length=MAX_KEY,
+    requests_per_s=REQUESTS_PER_S,
 )
 _DIGITS: Final = 32
 _UPLOADERS: Final = 1
@@ -244,7 +245,8 @@ class CometTarget:
         own.mkdir()
         content = RunContent(RunInArchives(archives), uploads, own, rules, is_native=False)
         try:
-            content.write(header, looking_ahead(chunks, rules), run_facts, remembered)
+            shown = assets.drawing(looking_ahead(chunks, rules), Naming(), uploads, staging)
+            content.write(header, shown, run_facts, remembered)
         finally:
             uploads.close()
             content.close()

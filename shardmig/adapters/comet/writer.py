@@ -11,7 +11,7 @@ import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, BinaryIO, Final
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import msgspec
@@ -75,14 +75,16 @@ class ArchiveWriter:
                 points = points.part(slice(len(some.steps), None))
 
     def add_file(self, file: Path, asset: Asset) -> None:
-        """A file. Raises NotFound when it is not there."""
+        """A file."""
+        with disk_errors(f"asset {asset.name}"), file.open("rb") as content:
+            self.add_content(content, asset)
+
+    def add_content(self, content: BinaryIO, asset: Asset) -> None:
+        """A file from what it holds."""
         with self._lock, disk_errors(f"asset {asset.name}"):
             self._files += 1
             member = f"{self._files:07}{_plain_suffix(asset.name)}"
-            with (
-                file.open("rb") as content,
-                self._zip.open(_member(member, ZIP_STORED), "w", force_zip64=True) as target,
-            ):
+            with self._zip.open(_member(member, ZIP_STORED), "w", force_zip64=True) as target:
                 shutil.copyfileobj(content, target, _BLOCK_BYTES)
             self._messages.write(file_line(asset, member))
 

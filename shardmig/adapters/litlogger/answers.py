@@ -1,4 +1,5 @@
-"""What of Lightning's answers is looked at. What is zero may be left out of them; 64-bit integers come as texts."""
+"""What of Lightning's answers is looked at. What is zero may be left out of them, a time that is not set
+may be null, and 64-bit integers come as texts."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ class Stream(Answer, frozen=True):
     cluster_id: str = ""
     phase: str = "RUNNING"
     tags: list[Tag] = []
-    created_at: str = ""
-    updated_at: str = ""
+    created_at: str | None = None
+    updated_at: str | None = None
     updates_counter: int | str = 0
     light_color: str = ""
     dark_color: str = ""
@@ -55,6 +56,7 @@ class Teamspace(Answer, frozen=True):
     name: str = ""
     display_name: str = ""
     owner_id: str = ""
+    owner_type: str = ""
     project_settings: Settings | None = None
 
 
@@ -73,7 +75,7 @@ class Value(Answer, frozen=True, gc=False):
 
     value: float | str = 0.0
     step: int | str = 0
-    created_at: str = ""
+    created_at: str | None = None
 
 
 class Media(Answer, frozen=True):
@@ -85,7 +87,28 @@ class Media(Answer, frozen=True):
     cluster_id: str = ""
     mime_type: str = ""
     step: int | str | None = None
-    created_at: str = ""
+    created_at: str | None = None
+
+
+class Owner(Answer, frozen=True):
+    """A user or an organization."""
+
+    id: str = ""
+    name: str = ""
+    display_name: str = ""
+    username: str = ""
+
+
+class Users(Answer, frozen=True):
+    """Users that a search found."""
+
+    users: list[Owner] = []
+
+
+class Organizations(Answer, frozen=True):
+    """The organizations of a user."""
+
+    organizations: list[Owner] = []
 
 
 class Memberships(Answer, frozen=True):

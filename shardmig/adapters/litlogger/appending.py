@@ -57,6 +57,7 @@ class RunInLightning:
         self._cloud = cloud
         self._stream = stream
         self._policy = policy
+        self.is_new = is_new
         self._there: dict[str, Summary] = {} if is_new else cloud.summaries(stream)
         self._come: Counter[str] = Counter()
         self._acknowledged = Counter({key: held.num_values for key, held in self._there.items()})

@@ -8,6 +8,7 @@ runs may be missing then; its own a worker always asks for by name too, before i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from shardmig import logs
 from shardmig.adapters.litlogger import facts
@@ -26,6 +27,7 @@ class Catalog:
         self._cloud = cloud
         self._options = options
         self._teamspaces: list[Teamspace] | None = None
+        self._owners: dict[str, str] = {}
         self._places: dict[str, list[TargetRunId]] | None = None
 
     def home(self, project: ProjectId) -> Teamspace:
@@ -33,11 +35,11 @@ class Catalog:
         wanted = self._options.teamspace or teamspace_name(project)
         if (found := self._find(wanted)) is None:
             shown = self._options.teamspace or project
-            self._cloud.create_teamspace(wanted, shown, self._options.organization)
-            self._teamspaces = None
-            found = self._find(wanted)
-        if found is None:
-            raise NotFound(f"teamspace {wanted} was made, but is not among those of this user")
+            made = self._cloud.create_teamspace(wanted, shown, self._options.organization)
+            self._teamspaces = self._cloud.teamspaces()  # another worker may have made it too: both take the same one
+            if (found := self._find(wanted)) is None:
+                self._teamspaces.append(made)
+                found = made
         return found
 
     def teamspace(self, teamspace_id: str) -> Teamspace:
@@ -51,6 +53,14 @@ class Catalog:
         """Where its drive lies, for experiments that do not say so."""
         settings = self._cloud.teamspace(teamspace_id).project_settings
         return "" if settings is None else settings.preferred_cluster
+
+    def url(self, stream: Stream) -> str:
+        """Where people look at an experiment, as litlogger builds it; "" where the teamspace's owner is not known."""
+        teamspace = self.teamspace(stream.project_id)
+        if teamspace.owner_id not in self._owners:
+            self._owners[teamspace.owner_id] = self._cloud.owner_name(teamspace)
+        owner = self._owners[teamspace.owner_id]
+        return f"{self._cloud.url}/{owner}/{teamspace.name}/experiments/{quote(stream.name)}" if owner else ""
 
     def find(self, key: MigrationKey) -> list[Stream]:
         """The experiments of this key, as they are now."""
@@ -76,7 +86,9 @@ class Catalog:
 
     def enter(self, key: MigrationKey, stream: Stream) -> None:
         """An experiment was found or made."""
-        places = (self._places if self._places is not None else {}).setdefault(key, [])
+        if self._places is None:  # the listing to come will have it
+            return
+        places = self._places.setdefault(key, [])
         if id_of(stream) not in places:
             places.append(id_of(stream))
 

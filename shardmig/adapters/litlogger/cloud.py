@@ -23,23 +23,27 @@ from shardmig.adapters.litlogger.answers import (
     MediaPage,
     Memberships,
     MetricsAnswer,
+    Organizations,
+    Owner,
     Stream,
     StreamPage,
     Summary,
     SummaryAnswer,
+    Tag,
     Teamspace,
+    Users,
     Value,
 )
 from shardmig.adapters.litlogger.options import CloudOptions, authorization
 from shardmig.adapters.litlogger.refusals import lightning_errors, status_error
 from shardmig.adapters.pace import shared_pace
 from shardmig.adapters.wrappers import retrying
-from shardmig.errors import BadInput, NotFound, TargetConflict
+from shardmig.errors import BadInput, NotFound, Permanent, TargetConflict
 
 T = TypeVar("T")
 Query = Mapping[str, str | int]
 
-STREAMS_PER_PAGE: Final = 100
+PER_PAGE: Final = 500
 _CONNECT_S: Final = 10.0
 _REFUSAL_BYTES: Final = 1 << 16
 
@@ -66,7 +70,7 @@ class Cloud:
         self.url = options.cloud_url
         self.headers = {"Authorization": header, "User-Agent": "shardmig"}
         self._timeout = Timeout(connect=_CONNECT_S, read=options.timeout_s)
-        self.pace = shared_pace(f"lightning {self.url} {header}", options.requests_per_s or None)
+        self.pace = shared_pace(f"lightning {self.url}", options.requests_per_s or None)
         self._api: Any = GridRestClient(api_client=client)
         self._metrics: Any = MetricsApi(client=self._api)
 
@@ -78,23 +82,53 @@ class Cloud:
         """One by its id. Raises NotFound, Denied."""
         return self.get(f"/v1/projects/{teamspace_id}", {}, Teamspace)
 
-    def create_teamspace(self, name: str, display_name: str, organization: str) -> None:
-        """A new one; that it is there already is no error."""
+    def owner_name(self, teamspace: Teamspace) -> str:
+        """The name of the user or organization that owns it; "" = not known."""
+        owner_id = teamspace.owner_id
+        try:
+            if "org" in teamspace.owner_type.lower():
+                return self.get(f"/v1/orgs/{owner_id}", {}, Owner).name
+            users = self.get("/v1/users/search", {"query": owner_id}, Users).users
+        except Permanent:
+            return ""
+        return next((user.username for user in users if user.id == owner_id), "")
+
+    def organization_id(self, wanted: str) -> str:
+        """The id of an organization of this user, named by its id or its name; "" = the user's own account, named by the user
+        name or by "". Raises BadInput."""
+        if not wanted:
+            return ""
+        known = self.get("/v1/orgs", {}, Organizations).organizations
+        for owner in known:
+            if wanted in (owner.id, owner.name, owner.display_name):
+                return owner.id
+        if wanted == self.get("/v1/auth/user", {}, Owner).username:
+            return ""
+        names = ", ".join(sorted(owner.name for owner in known)) or "none"
+        raise BadInput(f"{wanted!r} is no organization of this user", hint=f"known: {names}")
+
+    def create_teamspace(self, name: str, display_name: str, organization: str) -> Teamspace:
+        """A new one, or the one that is there already. Raises Denied."""
         from lightning_sdk.lightning_cloud.openapi import V1CreateProjectRequest
 
-        body = V1CreateProjectRequest(name=name, display_name=display_name, organization_id=organization or None)
+        owner = self.organization_id(organization) or None
+        body = V1CreateProjectRequest(name=name, display_name=display_name, organization_id=owner)
+        create = self._api.projects_service_create_project
         try:
-            self.patiently(f"teamspace {name}", lambda: self._api.projects_service_create_project(body=body))
+            made = self.patiently(f"teamspace {name}", lambda: create(body=body))
         except (TargetConflict, BadInput):
-            if not any(one.name == name for one in self.teamspaces()):
+            held = next((one for one in self.teamspaces() if one.name == name), None)
+            if held is None:
                 raise
+            return held
+        return Teamspace(project_id=made.id, name=made.name, owner_id=made.owner_id or "")
 
     def streams(self, teamspace_id: str) -> Iterator[Stream]:
         """Every stream of a teamspace, each once. Offsets move when streams come: whatever comes twice is left out."""
         seen: set[str] = set()
         offset = 0
         while True:
-            query: Query = {"limit": STREAMS_PER_PAGE, "offset": offset}
+            query: Query = {"limit": PER_PAGE, "offset": offset}
             page = self.get(f"/v1/projects/{teamspace_id}/metrics-stream/list", query, StreamPage).metrics_streams
             new = [stream for stream in page if stream.id not in seen]
             if not new:
@@ -129,14 +163,18 @@ class Cloud:
             store_step=True,
             store_created_at=True,
         )
+        create = self._api.lit_logger_service_create_metrics_stream
+        is_first = True
 
         def attempt() -> Stream:
-            if (held := self.stream_named(teamspace_id, name)) is not None:
+            nonlocal is_first
+            if not is_first and (held := self.stream_named(teamspace_id, name)) is not None:
                 return held
-            create = self._api.lit_logger_service_create_metrics_stream
+            is_first = False
             with lightning_errors(f"experiment {name}"):
-                create(project_id=teamspace_id, body=body)
-            return self.stream_named(teamspace_id, name) or _vanished(name)
+                made = create(project_id=teamspace_id, body=body)
+            tags = [Tag(key, text, from_code=True) for key, text in metadata.items()]
+            return Stream(id=made.id, name=name, project_id=teamspace_id, cluster_id=made.cluster_id or "", tags=tags)
 
         return retrying(attempt, limit=self.pace)
 
@@ -223,7 +261,7 @@ class Cloud:
         place = f"/v1/projects/{stream.project_id}/metrics-streams/{stream.id}/media"
         seen: set[str] = set()
         while True:
-            page = self.get(place, {"limit": STREAMS_PER_PAGE, "offset": len(seen)}, MediaPage).media
+            page = self.get(place, {"limit": PER_PAGE, "offset": len(seen)}, MediaPage).media
             new = [media for media in page if media.id not in seen]
             if not new:
                 return
@@ -286,7 +324,3 @@ def _decoded(place: str, content: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(content, type=kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{place}: the answer cannot be read: {error}") from error
-
-
-def _vanished(name: str) -> Stream:
-    raise NotFound(f"experiment {name} is gone as soon as it was made")

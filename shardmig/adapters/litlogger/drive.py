@@ -18,7 +18,7 @@ from shardmig.adapters.litlogger.answers import Signed, Stream, Upload, Uploads
 from shardmig.adapters.litlogger.cloud import Cloud
 from shardmig.adapters.wrappers import retrying
 from shardmig.archive.layout import disk_errors
-from shardmig.errors import AuthFailed, BadInput, Denied, Unavailable
+from shardmig.errors import AuthFailed, BadInput, Denied, HostilePath, Unavailable
 
 PART_BYTES: Final = 100 * 1024 * 1024
 MOST_PARTS: Final = 10_000
@@ -28,16 +28,18 @@ _BLOCK_BYTES: Final = 1 << 20
 class Drive:
     """Artifacts of one experiment, by their path in it. Safe to use from several threads.
 
-    `part_bytes`: files longer than this go up in parts of this size.
+    `is_new`: nothing is listed yet. `part_bytes`: files longer than this go up in parts of this size.
     """
 
-    def __init__(self, cloud: Cloud, stream: Stream, cluster: str, *, part_bytes: int = PART_BYTES) -> None:
+    def __init__(
+        self, cloud: Cloud, stream: Stream, cluster: str, *, is_new: bool = False, part_bytes: int = PART_BYTES
+    ) -> None:
         self._cloud = cloud
         self._stream = stream
         self._cluster = stream.cluster_id or cluster
         self._blobs = f"/v1/projects/{stream.project_id}/artifacts/blobs"
         self._part_bytes = part_bytes
-        self._shown: set[str] | None = None
+        self._shown: set[str] | None = set() if is_new else None
 
     def put(self, file: Path, path: str) -> None:
         """Store a file, in place of one that is there, and list it."""
@@ -57,7 +59,10 @@ class Drive:
         return f"experiments/{self._stream.name}/{path}"
 
     def get_from_drive(self, place: str, file: Path, cluster: str) -> None:
-        """Copy any file of the drive to a new local file. Raises NotFound."""
+        """Copy any file of the drive to a new local file. Raises NotFound, and HostilePath for an address that would lead
+        to another part of the API: whoever may write to an experiment names its files."""
+        if {"", ".", ".."} & set(place.split("/")):
+            raise HostilePath(f"{place!r} is no path of a file on a drive")
         query = f"?clusterId={quote(cluster)}" if cluster else ""
         url = f"{self._cloud.url}{self._blobs}/{quote(place)}{query}"
 

@@ -148,8 +148,8 @@ def _count(answer: Answer) -> int:
     return sum(map(len, answer.values()))
 
 
-def times_of(texts: list[str]) -> Int64s:
-    """Times of the API in ms; an empty text is no time."""
+def times_of(texts: Sequence[str | None]) -> Int64s:
+    """Times of the API in ms; None and an empty text are no time."""
     column = pa.array([text or None for text in texts], pa.string())
     try:
         unit, parsed = 1_000, column.cast(pa.timestamp("us", "UTC"))

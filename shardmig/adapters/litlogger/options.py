@@ -39,7 +39,7 @@ class TargetOptions(CloudOptions, frozen=True, kw_only=True):
     """Where to write.
 
     teamspace     name or id of one teamspace for the runs of all projects; default: one a project, named after it
-    organization  id of the organization in which teamspaces are made; default: the user's own
+    organization  id or name of the organization in which teamspaces are made; default: the user's own account
     artifact_workers  files of one run that go up at the same time
     """
 

@@ -154,7 +154,7 @@ class Reading:
         local.unlink(missing_ok=True)
 
 
-def time_of(text: str) -> int | None:
+def time_of(text: str | None) -> int | None:
     """A time of the API in ms, None where there is none."""
     time_ms = int(times_of([text])[0])
     return None if time_ms == NO_TIME else time_ms

@@ -20,7 +20,7 @@ from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.adapters.sidecar.manifest import Manifest
 from shardmig.adapters.sidecar.reading import RunReader
 from shardmig.adapters.sidecar.rules import Value
-from shardmig.errors import Unavailable
+from shardmig.errors import BadInput
 from shardmig.records import Field, LoadOptions, Piece
 
 _RULES: Final = LightningRules(LoadOptions(), LightningNaming())
@@ -28,7 +28,7 @@ _RULES: Final = LightningRules(LoadOptions(), LightningNaming())
 
 
 def read_run(cloud: Cloud, stream: Stream, drive: Drive, want: Want, files: FileSink) -> Iterator[Piece]:
-    """The pieces of one run in canonical order. Raises NotFound when its manifest is gone, Unavailable when Lightning does
+    """The pieces of one run in canonical order. Raises NotFound when its manifest is gone, BadInput when Lightning does
     not give all points that it counts."""
     held = _Held(cloud, stream)
     try:
@@ -63,7 +63,7 @@ class _Held:
     def points(self, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
         yield from self._histories.points(keys, rows)
         for key, count in self._histories.short.items():
-            raise Unavailable(f"{self.id}: Lightning does not give {count} points of {key} that it counts")
+            raise BadInput(f"{self.id}: Lightning does not give {count} points of {key} that it counts")
 
     def held_fields(self, manifest: Manifest) -> Iterable[Field]:  # noqa: ARG002 (every scalar is in the metadata)
         return ()

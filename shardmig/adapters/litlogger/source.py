@@ -98,7 +98,7 @@ class LightningSource:
             except (Denied, NotFound) as error:
                 logs.get_logger().info(logs.Event.PROJECT_SKIPPED, project=name, reason=error.message)
                 streams = []
-            found[teamspace_id] = sorted(streams, key=lambda stream: (stream.created_at, stream.id))
+            found[teamspace_id] = sorted(streams, key=lambda stream: (stream.created_at or "", stream.id))
         return found
 
     @cached_property

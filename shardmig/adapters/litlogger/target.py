@@ -80,7 +80,7 @@ class LightningTarget:
 
     def find_run(self, key: MigrationKey) -> TargetRun | None:
         """As WriteSide. A complete run comes before partial ones."""
-        runs = [_target_run(stream, key) for stream in self._catalog.find(key)]
+        runs = [self._target_run(stream, key) for stream in self._catalog.find(key)]
         return min(runs, key=lambda run: run.state != "complete", default=None)
 
     def write_run(
@@ -98,7 +98,7 @@ class LightningTarget:
             self._catalog.enter(key, stream)
             if facts.is_complete(stream):
                 self._link(stream, parent)
-                return Written(id_of(stream), [])
+                return Written(id_of(stream), [], url=self._catalog.url(stream))
             sink = RunInLightning(self._cloud, stream, is_new=is_new)
             return self._fill(stream, sink, header, content, run_facts, files)
         except ShardmigError as error:
@@ -182,7 +182,7 @@ class LightningTarget:
         files: FileStore,
     ) -> Written:
         with TemporaryDirectory(prefix="shardmig-") as staging:
-            uploads = Uploads(self._drive(stream), self._options.artifact_workers)
+            uploads = Uploads(self._drive(stream, is_new=sink.is_new), self._options.artifact_workers)
             content = RunContent(sink, uploads, Path(staging), self._rules, is_native=False)
             try:
                 content.write(header, chunks, run_facts, files)
@@ -194,11 +194,11 @@ class LightningTarget:
         phase = facts.phase_of(run_facts) if content.is_whole else "RUNNING"
         self._cloud.update_stream(stream, phase, own | sink.values)
         changes = sum(finding.code == "name-changed" for finding in content.findings)
-        return Written(id_of(stream), content.findings, name_changes=changes)
+        return Written(id_of(stream), content.findings, name_changes=changes, url=self._catalog.url(stream))
 
-    def _drive(self, stream: Stream) -> Drive:
+    def _drive(self, stream: Stream, *, is_new: bool = False) -> Drive:
         cluster = stream.cluster_id or self._catalog.cluster(stream.project_id)
-        return Drive(self._cloud, stream, cluster)
+        return Drive(self._cloud, stream, cluster, is_new=is_new)
 
     def _intent(self, digest: str, home: Teamspace) -> str:
         """Two loads of equal intent leave the same run behind, so one may go on where the other stopped."""
@@ -228,7 +228,7 @@ class LightningTarget:
         if parent is not None and stream.metadata.get(facts.PARENT) != parent:
             self._cloud.update_stream(stream, stream.phase, stream.metadata | {facts.PARENT: parent})
 
-
-def _target_run(stream: Stream, key: MigrationKey) -> TargetRun:
-    state: Literal["complete", "partial"] = "complete" if facts.is_complete(stream) else "partial"
-    return TargetRun(id_of(stream), key, state, stream.metadata.get(facts.DIGEST, ""))
+    def _target_run(self, stream: Stream, key: MigrationKey) -> TargetRun:
+        state: Literal["complete", "partial"] = "complete" if facts.is_complete(stream) else "partial"
+        digest = stream.metadata.get(facts.DIGEST, "")
+        return TargetRun(id_of(stream), key, state, digest, self._catalog.url(stream))

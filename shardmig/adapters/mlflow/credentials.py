@@ -74,32 +74,32 @@ class Login:
     def __init__(self, credentials: Credentials, url: str = "") -> None:
         """`url` may hold user name and password, which count where the credentials have none."""
         parts = urlsplit(url)
-        self._credentials = credentials
+        self.credentials = credentials
         self._fixed = _headers(credentials, unquote(parts.username or ""), unquote(parts.password or ""))
         self._printed: tuple[float, dict[str, str]] = (float("-inf"), {})
         self._lock = threading.Lock()
 
     def headers(self) -> dict[str, str]:
         """What each request says of its caller. Raises AuthFailed where the command for headers fails."""
-        if not self._credentials.header_command:
+        if not self.credentials.header_command:
             return self._fixed
         with self._lock:
             since, printed = self._printed
             if time.monotonic() - since > HEADERS_S:
-                printed = _printed_headers(self._credentials.header_command)
+                printed = _printed_headers(self.credentials.header_command)
                 self._printed = (time.monotonic(), printed)
         return self._fixed | printed
 
     def tls(self) -> ssl.SSLContext:
         """The TLS of https. Raises UsageError for a certificate that cannot be read."""
-        authorities = self._credentials.certificate_authority or os.environ.get("REQUESTS_CA_BUNDLE")
+        authorities = self.credentials.certificate_authority or os.environ.get("REQUESTS_CA_BUNDLE")
         try:
             context = ssl.create_default_context(cafile=authorities)
-            if self._credentials.client_certificate:
-                context.load_cert_chain(self._credentials.client_certificate)
+            if self.credentials.client_certificate:
+                context.load_cert_chain(self.credentials.client_certificate)
         except OSError as error:
             raise UsageError(f"a TLS certificate cannot be read: {error}") from error
-        if self._credentials.insecure_tls:
+        if self.credentials.insecure_tls:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context

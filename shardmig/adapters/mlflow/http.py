@@ -42,7 +42,7 @@ class HttpClient:
         parts = urlsplit(url)
         self._host, self._port, self._prefix = parts.hostname or "", parts.port, parts.path.rstrip("/")
         self._tls = login.tls() if parts.scheme == "https" else None
-        self._login = login
+        self.login = login
         self._timeout_s = timeout_s
         self._idle: queue.LifoQueue[tuple[_Connection, float]] = queue.LifoQueue()
         self._slots = threading.BoundedSemaphore(connections)
@@ -90,7 +90,7 @@ class HttpClient:
     ) -> Iterator[http.client.HTTPResponse]:
         with self._slots, network_errors(f"{method} {target.partition('?')[0]}"):
             connection, response = self._send(
-                method, self._prefix + target, body, self._login.headers() | _AGENT | headers, once
+                method, self._prefix + target, body, self.login.headers() | _AGENT | headers, once
             )
             try:
                 if response.status >= 400:

@@ -55,14 +55,16 @@ class Connection:
         self._renewal = threading.Lock()
         self._operations: dict[str, _Operation] = {}
 
-    def ask(self, operation: str, reply: type[T], *, body: Any = None, **query: Any) -> T:
+    def ask(
+        self, operation: str, reply: type[T], *, body: Any = None, patience: RetryPolicy | None = None, **query: Any
+    ) -> T:
         """The decoded answer of an operation. Raises AdapterError; Unsupported if the answer is not what it should be."""
 
         def fetch() -> bytes:
             with self._response(self._find(operation), operation, query, body) as response:
                 return response.content
 
-        content = self.patiently(fetch)
+        content = self.patiently(fetch, patience)
         try:
             return msgspec.json.decode(content, type=reply)
         except msgspec.ValidationError as error:
@@ -70,9 +72,9 @@ class Connection:
         except msgspec.DecodeError as error:
             raise Unavailable(f"{operation}: the answer is no JSON: {error}") from error
 
-    def patiently(self, call: Callable[[], T]) -> T:
+    def patiently(self, call: Callable[[], T], patience: RetryPolicy | None = None) -> T:
         """The result of an idempotent call, tried again after Transient errors."""
-        return retrying(call, policy=self._patience, limit=self._limit)
+        return retrying(call, policy=patience or self._patience, limit=self._limit)
 
     @contextmanager
     def download(self, operation: str, **query: Any) -> Iterator[Body]:

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import PurePosixPath
-from typing import BinaryIO, Final, NamedTuple, cast
+from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 import msgspec
 
@@ -50,7 +50,7 @@ class _ArtifactFiles(msgspec.Struct):
 
 def count_images(connection: Connection, entity: str, path: str) -> int:
     """How many images a series has."""
-    query = {"experimentId": entity, "attribute": path, "limit": 1, "offset": 0}
+    query: dict[str, Any] = {"experimentId": entity, "attribute": path, "limit": 1, "offset": 0}
     reply: _Count = connection.ask("getImageSeriesValues", _Count, **query)
     return reply.total_item_count
 
@@ -97,7 +97,7 @@ class RunFiles(NamedTuple):
     def _artifact(self, path: str, hash_: str) -> FileRef:
         if not hash_:
             raise NotFound("the artifact has no hash", field=path)
-        query = {"projectIdentifier": self.at.project, "hash": hash_}
+        query: dict[str, Any] = {"projectIdentifier": self.at.project, "hash": hash_}
         listed: _ArtifactFiles = self.connection.ask("listArtifactFiles", _ArtifactFiles, **query)
         content = io.BytesIO(msgspec.json.encode(listed.files))
         return self.sink.put(self.run, path, "artifact", content, name="files_list.json")
@@ -115,7 +115,7 @@ class RunFiles(NamedTuple):
 
     def _zip_url(self, path: str) -> str:
         """Where the zip lies, once the server has made it."""
-        query = {"experimentId": self.at.entity, "attribute": path}
+        query: dict[str, Any] = {"experimentId": self.at.entity, "attribute": path}
         download: _Download = self.connection.ask("prepareForDownloadFileSetAttributeZip", _Download, **query)
         deadline = time.monotonic() + _ZIP_DEADLINE_S
         pause_s = 0.05

@@ -15,7 +15,8 @@ from shardmig.adapters.neptune2.attributes import FILES, FLOATS, Contents, Read,
 from shardmig.adapters.neptune2.files import RunFiles, count_images
 from shardmig.adapters.neptune2.prefetch import in_order
 from shardmig.adapters.neptune2.series import ChunkBuilder, Page, Series
-from shardmig.adapters.neptune_server import ServerError
+from shardmig.adapters.neptune_server import BRIEF, ServerError
+from shardmig.adapters.wrappers import RetryPolicy
 from shardmig.errors import HostilePath, Permanent, Transient, Unsupported
 from shardmig.records import Chunk, End, Field, Fields, FileRef, Files, Finding, Header, Piece, Points, RunRef
 
@@ -61,6 +62,7 @@ class RunReading:
         self._stored: list[FileRef] = []
         self._builder = ChunkBuilder(is_float=True, most=most)
         self._building = FLOATS
+        self._patience: RetryPolicy | None = None
 
     def calls(self) -> Iterator[Callable[[], Any]]:
         """The first request of each read."""
@@ -98,7 +100,7 @@ class RunReading:
         return partial(self._series(read).page, self._start_of(read))
 
     def _series(self, read: Read) -> Series:
-        return Series(self._files.connection, self._files.at.entity, read.path, read.stage == FLOATS)
+        return Series(self._files.connection, self._files.at.entity, read.path, read.stage == FLOATS, self._patience)
 
     def _start_of(self, read: Read) -> int:
         return self._start if read[:3] == self._reached else 0
@@ -119,6 +121,7 @@ class RunReading:
         except Transient:
             error.run, error.field = self.run.label, read.path
             raise error from None
+        self._patience = BRIEF
         return Unsupported(error.message, field=read.path)
 
     def _field_chunks(self) -> Iterator[Piece]:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from decimal import Decimal
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from shardmig.adapters.neptune2.connection import Connection
 from shardmig.adapters.neptune2.prefetch import in_order
+from shardmig.adapters.wrappers import RetryPolicy
 from shardmig.errors import BadInput, StepConflict
 from shardmig.records import MAX_STEP_SCALE, Float64s, FloatPoints, Int64s, Points, Steps, StringPoints, Texts
 from shardmig.steps import from_floats
@@ -72,16 +73,17 @@ class Series(NamedTuple):
     entity: str
     path: str
     is_float: bool
+    patience: RetryPolicy | None = None
 
     def page(self, offset: int, limit: int = PAGE) -> Page:
         """Rows from `offset` on: `limit`, or as many as the server gives at once."""
         operation = "getFloatSeriesValues" if self.is_float else "getStringSeriesValues"
-        query = {"experimentId": self.entity, "attribute": self.path, "limit": limit, "offset": offset}
+        query: dict[str, Any] = {"experimentId": self.entity, "attribute": self.path, "limit": limit, "offset": offset}
         reply: _FloatReply | _TextReply
         if self.is_float:
-            reply = self.connection.ask(operation, _FloatReply, **query)
+            reply = self.connection.ask(operation, _FloatReply, patience=self.patience, **query)
         else:
-            reply = self.connection.ask(operation, _TextReply, **query)
+            reply = self.connection.ask(operation, _TextReply, patience=self.patience, **query)
         points, count = reply.values, len(reply.values)
         steps, rounded = _held(np.fromiter((point.step for point in points), dtype=np.float64, count=count))
         times_ms = np.fromiter((point.timestamp_millis for point in points), dtype=np.int64, count=count)

@@ -21,7 +21,7 @@ from shardmig.adapters.neptune3.client import Client
 from shardmig.adapters.neptune3.protocol import body, parsed
 from shardmig.adapters.neptune3.survey import FileFacts, SeriesFacts, is_answered_for
 from shardmig.adapters.neptune3.wire import FloatColumns, float_series
-from shardmig.adapters.neptune_server import ServerError
+from shardmig.adapters.neptune_server import BRIEF, ServerError
 from shardmig.adapters.wrappers import RetryPolicy
 from shardmig.errors import BadInput, NotFound, StepConflict
 from shardmig.records import FieldType, Finding, FloatPoints, HistogramPoints, Histograms, RunRef, StringPoints, Texts
@@ -36,7 +36,6 @@ _SERIES_PER_REQUEST: Final = 500
 _PATH_BYTES_PER_REQUEST: Final = 100_000
 _POINTS_PER_REQUEST: Final = 50_000
 _FILES_PER_CHUNK: Final = 50
-_BRIEF: Final = RetryPolicy(attempts=4)
 _ALL_STEPS: Final = {"from": None, "to": None}
 
 
@@ -99,7 +98,7 @@ class SeriesReader(Generic[C]):
             if isinstance(error, ServerError):
                 if not self._is_server_well():
                     raise
-                self._patience = _BRIEF  # it fails at some series of this run: nothing to wait for
+                self._patience = BRIEF  # it fails at some series of this run: nothing to wait for
             if len(left) == 1:
                 return Page([], {}, [Finding("loss", "field-refused", next(iter(left)), 1, error.message)])
             first = dict(islice(left.items(), len(left) // 2))

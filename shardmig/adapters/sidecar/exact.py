@@ -128,7 +128,7 @@ class SidecarWriter:
             self._writer = pq.ParquetWriter(self.path, SCHEMA, compression="zstd")
         table = pa.concat_tables(self._waiting)
         self._writer.write_table(table, row_group_size=len(table))
-        for path in self._paths:
+        for path in sorted(self._paths):
             self._groups.series.setdefault(path, []).append(self._written)
         if self._has_scalars:
             self._groups.scalars.append(self._written)

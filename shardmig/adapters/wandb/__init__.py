@@ -16,7 +16,6 @@ from pathlib import Path
 from shardmig.adapters.base import WriteSide
 from shardmig.adapters.wandb.options import WandbOptions, parse_options
 from shardmig.adapters.wandb.stored import RunStore
-from shardmig.errors import UsageError
 from shardmig.records import LoadOptions
 
 __all__ = ["open_target", "parse_options"]
@@ -35,4 +34,6 @@ def _store(options: WandbOptions) -> RunStore:
 
     if options.offline_dir:
         return FolderStore(Path(options.offline_dir).absolute())
-    raise UsageError("offline-dir is missing")
+    from shardmig.adapters.wandb.server import ServerStore
+
+    return ServerStore(options)

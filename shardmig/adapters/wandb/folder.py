@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -20,7 +20,7 @@ from shardmig.adapters.wandb.log import LogWriter
 from shardmig.adapters.wandb.naming import BLOCK
 from shardmig.adapters.wandb.runlog import RunLog, parsed, update
 from shardmig.adapters.wandb.scan import Row
-from shardmig.adapters.wandb.stored import StoredRun
+from shardmig.adapters.wandb.stored import Staged, StoredRun
 from shardmig.archive.layout import disk_errors, sync_file, sync_folder
 from shardmig.errors import BadInput, HostilePath, NotFound
 from shardmig.records import MigrationKey, TargetRunId
@@ -86,6 +86,8 @@ class FolderRun:
 class FolderStore:
     """Run folders below one folder, as RunStore."""
 
+    marks_later: ClassVar[bool] = False
+
     def __init__(self, root: Path) -> None:
         self._root = root
 
@@ -104,12 +106,13 @@ class FolderStore:
             raise NotFound(f"{self._root} holds no run {run_id}")
         return found
 
-    def new_id(self, key: MigrationKey, entity: str, project: str) -> str:  # noqa: ARG002 (a server needs them)
+    def new_id(self, block: Block, entity: str, project: str) -> str:  # noqa: ARG002 (a server needs them)
         """As RunStore."""
-        return key
+        return block.key
 
-    def publish(self, folder: Path, run_id: str, block: Block) -> TargetRunId:
+    def publish(self, staged: Staged, block: Block) -> TargetRunId:
         """As RunStore: by rename."""
+        folder, run_id = staged.folder, staged.run_id
         with disk_errors(f"run folder of {run_id}"):
             for path in folder.rglob("*"):
                 (sync_folder if path.is_dir() else sync_file)(path)
@@ -135,6 +138,10 @@ class FolderStore:
             with disk_errors(f"run folder of {run_id}"):
                 for kind in (WHOLE, PARTIAL):
                     shutil.rmtree(self._root / f"{kind}{run_id}", ignore_errors=True)
+
+    def url(self, run_id: TargetRunId) -> str:  # noqa: ARG002 (it is nowhere to be seen)
+        """As RunStore."""
+        return ""
 
     def staging(self, run_id: str) -> Path:
         """As RunStore. What a killed worker left there goes."""

@@ -93,5 +93,5 @@ def _head(key_size: int, length: int) -> bytes:
 
 
 def _record(step: int, items: bytes) -> bytes:
-    history = items + sized(_STEP, _NUM + varint(step))
-    return sized(_HISTORY, history)
+    number = _NUM + varint(step)
+    return sized(_HISTORY, items + _STEP + varint(len(number)) + number)

@@ -33,7 +33,7 @@ class _Window(NamedTuple):
 
 
 class History:
-    """Writes the rows of one run. One use. `rows`: how many there are. `left_out`: items that no row had room for, by key."""
+    """Writes the rows of one run. One use. `rows`, `values`: how many rows and numbers. `left_out`: items that no row had room for, by key."""
 
     def __init__(self, log: LogWriter, times: TimesWriter, keys: list[str], start_ms: int) -> None:
         self._log = log
@@ -45,6 +45,7 @@ class History:
         self._values = np.zeros(len(keys), dtype=np.float64)
         self._texts: dict[str, bytes] = {}
         self.rows = 0
+        self.values = 0
         self.step = 0
         self.left_out: Counter[str] = Counter()
 
@@ -72,7 +73,9 @@ class History:
     def _write_window(self, window: _Window) -> None:
         points = window.points
         item_steps = np.fromiter((item.step for item in window.items), np.int64, len(window.items))
-        steps = np.union1d(points.steps, item_steps)
+        steps = _distinct(points.steps)
+        if len(item_steps):
+            steps = np.union1d(steps, item_steps)
         row_of = np.searchsorted(steps, points.steps)
         times_ms = self._row_times(
             len(steps), row_of, points.times_ms, np.searchsorted(steps, item_steps), window.items
@@ -85,6 +88,7 @@ class History:
         self._values[points.keys] = points.values  # of equal keys the last one stays
         self._texts |= {self._keys[item.key]: item.text for item in window.items}
         self.rows += len(steps)
+        self.values += len(points)
         self.step = int(steps[-1])
 
     def _bounded(self, rows: Rows, extra: dict[int, bytes]) -> list[bytes]:
@@ -121,6 +125,13 @@ class History:
         filled = np.where(known >= 0, rows[np.maximum(known, 0)], self._time_ms)
         self._time_ms = int(filled[-1])
         return filled
+
+
+def _distinct(ascending: Int64s) -> Int64s:
+    """Each value once; without the sorting or hashing of `np.unique`."""
+    first = np.ones(len(ascending), dtype=np.bool_)
+    first[1:] = ascending[1:] != ascending[:-1]
+    return ascending[first]
 
 
 class _Ahead:

@@ -15,6 +15,9 @@ from shardmig.errors import AuthFailed, UsageError
 
 DEFAULT_SERVER: Final = "https://api.wandb.ai"
 MOST_JOB_TYPE: Final = 64
+REQUESTS_PER_S: Final = 20.0
+"""W&B publishes no number for its GraphQL API, only that it counts by user. `wandb sync` paces itself by the server's
+headers."""
 TEMPLATE_FIELDS: Final = ("project_id", "workspace", "project")
 
 
@@ -24,11 +27,13 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", f
     base_url   of the server; default: $WANDB_BASE_URL, else the hosted one
     key_file   a file that holds the API key; default: $WANDB_API_KEY
     timeout_s  of one request
+    requests_per_s  of all workers of one computer together; 0 = as many as they like
     """
 
     base_url: str = ""
     key_file: str = ""
     timeout_s: float = 60.0
+    requests_per_s: float = REQUESTS_PER_S
 
     def api_key(self) -> str:
         """The API key, read where it is used: it is stored nowhere. Raises AuthFailed."""
@@ -57,6 +62,7 @@ class WandbOptions(ServerOptions, frozen=True, kw_only=True):
     project_prefix  what every project's name begins with
     job_type        of every run
     sync_deadline_s after which sending one run is given up
+    values_per_minute of all workers of one computer together; W&B advises 100,000 on its hosted service; 0 = no limit
     """
 
     offline_dir: str = ""
@@ -65,6 +71,7 @@ class WandbOptions(ServerOptions, frozen=True, kw_only=True):
     project_prefix: str = ""
     job_type: str = ""
     sync_deadline_s: float = 3600.0
+    values_per_minute: int = 0
 
 
 def parse_options(texts: Mapping[str, str]) -> WandbOptions:
@@ -79,6 +86,8 @@ def parse_options(texts: Mapping[str, str]) -> WandbOptions:
             raise UsageError(f"{name}: unknown field {unknown[0]!r}", hint=f"known: {', '.join(TEMPLATE_FIELDS)}")
     if not options.project:
         raise UsageError("project: the template is empty")
+    if options.sync_deadline_s <= 0 or options.values_per_minute < 0:
+        raise UsageError("sync-deadline-s must be positive, and values-per-minute not negative")
     if len(options.job_type) > MOST_JOB_TYPE:
         raise UsageError(f"job-type: W&B takes {MOST_JOB_TYPE} characters")
     return options
@@ -92,6 +101,8 @@ def converted(texts: Mapping[str, str], kind: type[Options], what: str) -> Optio
         names = ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
         raise UsageError(f"{what}: {error}", hint=f"known options: {names}") from error
     url = options.base_url or os.environ.get("WANDB_BASE_URL", "") or DEFAULT_SERVER
+    if options.timeout_s <= 0 or options.requests_per_s < 0:
+        raise UsageError("timeout-s must be positive, and requests-per-s not negative")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"base-url: {url!r} is no http or https address")

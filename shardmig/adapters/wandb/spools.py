@@ -1,6 +1,6 @@
 """Points of a run put into another order on disk: series after series becomes step after step, and back.
 
-Memory: about a million points, however long the run is.
+Memory: about half a million points, however long the run is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 from shardmig.adapters.wandb.columns import Points, Stored, joined
 from shardmig.records import Int64s
 
-MOST_IN_MEMORY: Final = 1_000_000
+MOST_IN_MEMORY: Final = 500_000
+_WINDOW: Final = 200_000
+"""About so many points are given back at a time: their texts take twenty times the room of the numbers."""
 
 
 class StepSpool:
@@ -36,20 +38,21 @@ class StepSpool:
 
     def by_step(self) -> Iterator[Points]:
         """All points in order of (step, key), whole steps at a time. Sorted parts are merged: of each, one window is in
-        memory, all windows together about `most` points."""
+        memory."""
         self._store()
-        window = self._most // max(1, len(self._sorted))
+        window = max(1, min(self._most, _WINDOW) // max(1, len(self._sorted)))
         places = [0] * len(self._sorted)
-        columns = [part.column("steps") for part in self._sorted]
-        while ends := [
-            int(column[min(place + window, len(column)) - 1])
-            for place, column in zip(places, columns, strict=True)
-            if place < len(column)
-        ]:
-            stops = [int(np.searchsorted(column, min(ends), side="right")) for column in columns]
+        while stops := self._stops(places, window):
             rows = zip(self._sorted, places, stops, strict=True)
             yield _in_order(joined([part.part(start, stop) for part, start, stop in rows if stop > start]))
             places = stops
+
+    def _stops(self, places: list[int], window: int) -> list[int]:
+        """Where the next window of each part ends; none when all are at their end."""
+        blocks = [part.some_steps(place, window) for part, place in zip(self._sorted, places, strict=True)]
+        ends = [int(block[-1]) for block in blocks if len(block)]
+        parts = zip(self._sorted, places, blocks, strict=True)
+        return [_stop(part, place, block, min(ends)) for part, place, block in parts] if ends else []
 
     def _store(self) -> None:
         if not self._count:
@@ -92,6 +95,16 @@ class SeriesSpool:
             first, last = (int(np.searchsorted(keys, key, side=side)) for side in ("left", "right"))
             for start in range(first, last, rows):
                 yield part.part(start, min(start + rows, last))
+
+
+def _stop(part: Stored, place: int, block: Int64s, bound: int) -> int:
+    """Behind the last row of a part whose step is at most the bound. `block`: the steps from `place` on."""
+    inside = int(np.searchsorted(block, bound, side="right"))
+    while inside == len(block) > 0:
+        place += len(block)
+        block = part.some_steps(place, len(block))
+        inside = int(np.searchsorted(block, bound, side="right"))
+    return place + inside
 
 
 def _in_order(points: Points) -> Points:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+import msgspec
 
 from shardmig.adapters.wandb.facts import Block, HeldFacts
 from shardmig.adapters.wandb.scan import Row
@@ -41,6 +43,17 @@ class StoredRun(Protocol):
         ...
 
 
+class Staged(msgspec.Struct, frozen=True, kw_only=True):
+    """A run folder that was written, with `rows` rows and `values` numbers of history, and where it is to go."""
+
+    folder: Path
+    run_id: str
+    entity: str
+    project: str
+    rows: int
+    values: int
+
+
 class RunStore(Protocol):
     """The operations on runs. Raises AdapterError classes, never a vendor's exception."""
 
@@ -52,12 +65,15 @@ class RunStore(Protocol):
         """A run by its id. Raises NotFound."""
         ...
 
-    def new_id(self, key: MigrationKey, entity: str, project: str) -> str:
-        """W&B's run id for a run that is to be written: of a partial run that can be gone on with, or one not used yet."""
+    marks_later: ClassVar[bool]
+    """Is a run marked complete only when it is published? Else its log says so already."""
+
+    def new_id(self, block: Block, entity: str, project: str) -> str:
+        """W&B's run id for a run that is to be written. From now on `find` may find it, partial."""
         ...
 
-    def publish(self, folder: Path, run_id: str, block: Block) -> TargetRunId:
-        """Take over a whole run folder. Afterwards `find` finds the run in the block's state, and all of it arrived."""
+    def publish(self, staged: Staged, block: Block) -> TargetRunId:
+        """Take over a run folder. Afterwards `find` finds the run in the block's state, and all of it arrived."""
         ...
 
     def set_parent(self, run: StoredRun, parent: TargetRunId) -> None:
@@ -66,6 +82,10 @@ class RunStore(Protocol):
 
     def discard(self, run_id: TargetRunId) -> None:
         """Remove a run; one that is not there is no error."""
+        ...
+
+    def url(self, run_id: TargetRunId) -> str:
+        """Where people see a run; "" = nowhere yet."""
         ...
 
     def staging(self, run_id: str) -> Path:

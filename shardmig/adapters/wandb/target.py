@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from shardmig import __version__
 from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written
@@ -23,10 +24,10 @@ from shardmig.adapters.wandb.facts import COMPLETE, LOADING, Block, RunFacts, ex
 from shardmig.adapters.wandb.fit import WandbRules
 from shardmig.adapters.wandb.held import read_back
 from shardmig.adapters.wandb.naming import BLOCK, MAX_KEY, WandbNaming, entity_of, project_of, wanted_project
-from shardmig.adapters.wandb.options import WandbOptions
+from shardmig.adapters.wandb.options import REQUESTS_PER_S, WandbOptions
 from shardmig.adapters.wandb.records import RunHead
 from shardmig.adapters.wandb.shown import Shown
-from shardmig.adapters.wandb.stored import RunStore, StoredRun
+from shardmig.adapters.wandb.stored import RunStore, Staged, StoredRun
 from shardmig.adapters.wandb.whole_steps import whole_steps
 from shardmig.adapters.wandb.write import StagedRun
 from shardmig.errors import NotFound, ShardmigError, TargetConflict
@@ -58,6 +59,7 @@ CAPABILITIES: Final = Capabilities(
     keeps_run_times=True,
     replay_is_idempotent=True,
     max_key_length=MAX_KEY,
+    requests_per_s=REQUESTS_PER_S,
 )
 
 
@@ -84,7 +86,7 @@ class WandbTarget:
     def find_run(self, key: MigrationKey) -> TargetRun | None:
         """As WriteSide."""
         found = self._store.find(key) if _KEY.fullmatch(key) else None
-        return None if found is None else _target_run(found, key)
+        return None if found is None else _target_run(found, key, self._store.url(found.id))
 
     def write_run(
         self, key: MigrationKey, digest: str, chunks: Iterator[Chunk], files: FileStore, parent: TargetRunId | None
@@ -97,7 +99,7 @@ class WandbTarget:
             if held is not None:
                 if parent is not None and _block(held).parent != parent:
                     self._store.set_parent(held, parent)
-                return Written(held.id, [])
+                return Written(held.id, [], url=self._store.url(held.id))
             facts = RunFacts(header.run)
             facts.learn(fields)
             content = itertools.chain([Fields(fields)] if fields else [], rest)
@@ -154,8 +156,7 @@ class WandbTarget:
         self, key: MigrationKey, digest: str, header: Header, facts: RunFacts, parent: TargetRunId | None
     ) -> Block:
         load = self._load
-        place = (entity_of(self._options, header.run.project), project_of(self._options, header.run.project))
-        decisive = (RULES, digest, *place, load.step_multiplier, load.allow_step_merge, load.sidecar)
+        decisive = (RULES, digest, *self._place(header.run), load.step_multiplier, load.allow_step_merge, load.sidecar)
         return Block(
             key=key,
             state=LOADING,
@@ -173,26 +174,34 @@ class WandbTarget:
     def _write(
         self, block: Block, header: Header, chunks: Iterator[Chunk], facts: RunFacts, files: FileStore
     ) -> Written:
-        project = header.run.project
-        entity, name = entity_of(self._options, project), project_of(self._options, project)
-        run_id = self._store.new_id(block.key, entity, name)
-        folder = self._store.staging(run_id)
+        store = self._store
+        place = self._place(header.run)
+        run_id = store.new_id(block, *place)
+        folder = store.staging(run_id)
         try:
             with TemporaryDirectory(prefix="shardmig-") as scratch:
                 staged = StagedRun(folder, _subfolder(scratch, "spools"))
                 content, shown = self._stage(staged, _subfolder(scratch, "files"), header, chunks, facts, files)
                 end_ms = facts.ended_ms(content.last_point_ms)
-                state = COMPLETE if content.is_whole else LOADING
-                block = msgspec.structs.replace(block, state=state, end_ms=end_ms)
-                head = self._head(run_id, (entity, name), staged.config, facts, block)
-                left_out = staged.write_log(head, int(facts.is_failed), end_ms)
-            target_id = self._store.publish(folder, run_id, block)
+                block = replace(block, state=COMPLETE if content.is_whole else LOADING, end_ms=end_ms)
+                in_log = replace(block, state=LOADING) if store.marks_later else block
+                head = self._head(run_id, place, staged.config, facts, in_log)
+                log = staged.write_log(head, int(facts.is_failed), end_ms)
+            entity, project = place
+            whole = Staged(
+                folder=folder, run_id=run_id, entity=entity, project=project, rows=log.rows, values=log.values
+            )
+            target_id = store.publish(whole, block)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        notes = [Finding("note", "not-shown", path, count=count) for path, count in sorted(left_out.items())]
-        findings = [*content.findings, *shown.findings(), *notes, *facts.findings(), *self._renamed(project)]
+        notes = [Finding("note", "not-shown", path, count=count) for path, count in sorted(log.left_out.items())]
+        findings = [*content.findings, *shown.findings(), *notes, *facts.findings(), *self._renamed(header.run.project)]
         changes = sum(finding.code == "name-changed" for finding in content.findings)
-        return Written(target_id, findings, name_changes=changes)
+        return Written(target_id, findings, name_changes=changes, url=store.url(target_id))
+
+    def _place(self, run: RunRef) -> tuple[str, str]:
+        """Entity and project of a run."""
+        return entity_of(self._options, run.project), project_of(self._options, run.project)
 
     def _stage(
         self,
@@ -252,7 +261,7 @@ def _block(stored: StoredRun) -> Block:
     return block
 
 
-def _target_run(stored: StoredRun, key: MigrationKey) -> TargetRun:
+def _target_run(stored: StoredRun, key: MigrationKey, url: str) -> TargetRun:
     block = stored.block
     state: Literal["complete", "partial"] = "complete" if block is not None and block.is_complete else "partial"
-    return TargetRun(stored.id, key, state, block.digest if block is not None else "")
+    return TargetRun(stored.id, key, state, block.digest if block is not None else "", url)

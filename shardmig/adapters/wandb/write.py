@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,6 +27,14 @@ from shardmig.archive.layout import disk_errors
 from shardmig.errors import NotFound
 
 _FILES_IN_RECORD: Final = 1000
+
+
+class WrittenLog(NamedTuple):
+    """How many rows and numbers of history a log has, and how many items no row had room for, by key."""
+
+    rows: int
+    values: int
+    left_out: Counter[str]
 
 
 class StagedRun:
@@ -93,9 +101,8 @@ class StagedRun:
             except FileNotFoundError as error:
                 raise NotFound(f"run file {path} does not exist") from error
 
-    def write_log(self, head: RunHead, exit_code: int, end_ms: int | None) -> Counter[str]:
-        """Everything that was added, as the log of this run. Gives back how many items no row had room for, by key.
-        Raises Unsupported for a row that W&B cannot take, DiskFull."""
+    def write_log(self, head: RunHead, exit_code: int, end_ms: int | None) -> WrittenLog:
+        """Everything that was added, as the log of this run. Raises Unsupported for a row that W&B cannot take, DiskFull."""
         times = TimesWriter(self.folder / "files" / TIMES, self._keys)
         path = self.folder / f"run-{head.id}.wandb"
         with disk_errors("the log of a run"), path.open("wb") as file:
@@ -107,7 +114,7 @@ class StagedRun:
             log.add_all(self._files_records())
             log.add_all([summary_record(_summary(history, head.start_ms))])
             log.add_all([exit_record(exit_code, max(0, ((end_ms or head.start_ms) - head.start_ms) // 1000))])
-        return history.left_out
+        return WrittenLog(history.rows, history.values, history.left_out)
 
     def _files_records(self) -> list[bytes]:
         root = self.folder / "files"

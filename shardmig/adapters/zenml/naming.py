@@ -31,6 +31,7 @@ _STAGES: Final = frozenset({"none", "staging", "production", "archived", "latest
 _PATH: Final = re.compile(r"[/\w.\- +=@,()\[\]~]*")
 _NOT_PATH: Final = re.compile(r"[^/\w.\- +=@,()\[\]~]")
 _MADE_PATH: Final = re.compile(r"~[0-9a-f]{16}(\.[^/]*)?$")
+_LOADING: Final = re.compile(r" \(loading [0-9a-z]{32,}\)$")
 _CASELESS: Final = re.compile(r"[^A-Z\x80-\U0010ffff]*")
 
 
@@ -92,7 +93,7 @@ class Naming:
         )
 
     def _accepts_version(self, name: str) -> bool:
-        return self._accepts_name(name) and not name.isnumeric() and name.lower() not in _STAGES
+        return self._accepts_name(name) and not (name.isnumeric() or name.lower() in _STAGES or is_loading(name))
 
     def _accepts_tag(self, name: str) -> bool:
         return self._accepts_name(name) and not _is_uuid(name)
@@ -130,6 +131,11 @@ def wanted_model_name(options: TargetOptions, facts: RunFacts) -> str:
 def loading_name(version: str, key: MigrationKey) -> str:
     """The name of a model version until it is complete: nobody else's, and no reader takes it for the run."""
     return f"{version[:200]} (loading {key})"
+
+
+def is_loading(name: str) -> bool:
+    """Is it the name of a model version that is not complete yet, or was never loaded to its end?"""
+    return _LOADING.search(name) is not None
 
 
 def second_name(version: str, key: MigrationKey) -> str:

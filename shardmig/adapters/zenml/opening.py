@@ -17,9 +17,11 @@ from uuid import UUID
 from sqlalchemy import create_engine
 from zenml.config.global_config import GlobalConfiguration
 from zenml.config.store_config import StoreConfiguration
+from zenml.utils import source_utils
 from zenml.zen_stores.base_zen_store import BaseZenStore
 from zenml.zen_stores.migrations.alembic import Alembic
 
+from shardmig.adapters.zenml.local import open_local
 from shardmig.adapters.zenml.options import StoreOptions
 from shardmig.errors import UsageError
 
@@ -39,6 +41,7 @@ class Opened(NamedTuple):
 def open_store(options: StoreOptions, *, only_read: bool = False) -> Opened:
     """The store. For reading, a database is neither made nor migrated: raises UsageError when it does not exist, or when
     another release of ZenML wrote it."""
+    _give_source_root()
     own = GlobalConfiguration().get_store_configuration()
     is_own = options.store_url in ("", own.url)
     config = own if is_own else _configuration(options.store_url)
@@ -46,10 +49,21 @@ def open_store(options: StoreOptions, *, only_read: bool = False) -> Opened:
     if store is None:
         with _one_at_a_time(config.url):
             store = BaseZenStore.create_store(config)
+        if config.url.startswith(_SQLITE):
+            release(store)
+            store = open_local(config)
     active = GlobalConfiguration()
     project = active.active_project_id if is_own else None
     stack = active.active_stack_id if is_own else None
     return Opened(store, project or DEFAULT, stack or DEFAULT)
+
+
+def _give_source_root() -> None:
+    """ZenML imports the class of an artifact store from beside the main module, which a worker process has not."""
+    try:
+        source_utils.get_source_root()
+    except RuntimeError:
+        source_utils.set_custom_source_root(str(Path.cwd()))
 
 
 def release(store: BaseZenStore) -> None:
@@ -60,9 +74,9 @@ def release(store: BaseZenStore) -> None:
 
 
 def _configuration(url: str) -> StoreConfiguration:
-    config = GlobalConfiguration().get_store_configuration(
-        baseline=StoreConfiguration(type=BaseZenStore.get_store_type(url), url=url)
-    )
+    kind = BaseZenStore.get_store_type(url)
+    named = BaseZenStore.get_store_config_class(kind)(type=kind, url=url)
+    config = GlobalConfiguration().get_store_configuration(baseline=named)
     if config.url != url:
         raise UsageError("the option store-url and $ZENML_STORE_URL name different stores", hint="unset one of them")
     return config
@@ -75,7 +89,7 @@ def _open_current(config: StoreConfiguration, *, only_read: bool) -> BaseZenStor
     if only_read and not path.exists():
         raise UsageError(f"there is no ZenML database {path}", hint="set $ZENML_CONFIG_PATH or the option store-url")
     if held and held == _known_revisions():
-        return BaseZenStore.create_store(config, skip_default_registrations=True, skip_migrations=True)
+        return open_local(config)
     if only_read:
         raise UsageError(
             f"the ZenML database {path} is of another release than the installed ZenML",

@@ -53,6 +53,15 @@ def zenml_errors(what: str) -> Iterator[None]:
         raise _meaning(error, f"{what}: {error}") from error
 
 
+@contextmanager
+def database_errors(what: str) -> Iterator[None]:
+    """Those of the database alone, around code of ours."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise _meaning(error, f"{what}: {error}") from error
+
+
 def _meaning(error: Exception, message: str) -> AdapterError:
     match error:
         case EntityExistsError() | IntegrityError():
@@ -67,15 +76,18 @@ def _meaning(error: Exception, message: str) -> AdapterError:
             return TimedOut(message)
         case SQLAlchemyError() | EntityCreationError() | requests.RequestException():
             return Unavailable(message)
-        case RuntimeError() if status := _STATUS.search(str(error)):
-            return _of_status(int(status[1]), message)
+        case RuntimeError():
+            return _of_server(message)
         case _:
             return BadInput(message)
 
 
-def _of_status(status: int, message: str) -> AdapterError:
+def _of_server(message: str) -> AdapterError:
+    """What a server tells in words: a status that ZenML has no class for, or an exception of the server's own."""
     if "IntegrityError" in message:
         return TargetConflict(message)
+    found = _STATUS.search(message)
+    status = int(found[1]) if found else 500
     if status == 429:
         return RateLimited(message)
     if status in (408, 504):

@@ -20,9 +20,9 @@ from shardmig.adapters.sidecar.writing import Facts, RunContent
 from shardmig.adapters.zenml import facts
 from shardmig.adapters.zenml.artifacts import Folder
 from shardmig.adapters.zenml.fit import ZenmlRules, flattened
-from shardmig.adapters.zenml.naming import Naming, loading_name
+from shardmig.adapters.zenml.naming import Naming
 from shardmig.adapters.zenml.series import SERIES, PointsWriter, read_points
-from shardmig.adapters.zenml.store import Version
+from shardmig.adapters.zenml.store import Version, ZenmlStore
 from shardmig.errors import NotFound
 from shardmig.records import (
     NO_TIME,
@@ -110,13 +110,12 @@ class Collected:
         self.last_point_ms = max((one for one in (self.last_point_ms, time_ms) if one is not None), default=None)
 
 
-def is_loading(version: Version, key: str) -> bool:
-    """Is it not whole yet, or was it never loaded to its end?"""
-    return version.name.endswith(loading_name("", MigrationKey(key)))
-
-
-def read_run(version: Version, folder: Folder, want: Want, files: FileSink) -> Iterator[Piece]:
-    """The pieces of one run that shardmig wrote. Raises NotFound when its manifest is gone."""
+def read_run(store: ZenmlStore, version: Version, key: MigrationKey, want: Want, files: FileSink) -> Iterator[Piece]:
+    """The pieces of one run that shardmig wrote. Raises NotFound when its folder or its manifest is gone."""
+    entry = store.artifact(ENTRY, key)
+    if entry is None:
+        raise NotFound(f"the artifact {ENTRY} {key} is gone", hint="load the run again")
+    folder = store.folder(entry.uri, entry.store_id)
     with TemporaryDirectory(prefix="shardmig-") as name:
         staging = Path(name)
         contents = staging / "contents"

@@ -9,28 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from importlib.metadata import version as installed
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.zenml import facts, native
+from shardmig.adapters.zenml.naming import is_loading
 from shardmig.adapters.zenml.opening import Opened
 from shardmig.adapters.zenml.options import StoreOptions
-from shardmig.adapters.zenml.run import ENTRY, is_loading, read_run
+from shardmig.adapters.zenml.run import ENTRY, read_run
 from shardmig.adapters.zenml.store import Artifact, Version, ZenmlStore
 from shardmig.errors import AdapterError, BadInput
 from shardmig.records import End, Header, Piece, ProjectId, RunId, RunRef, Selection
 from shardmig.selection import Matcher
 
 SOURCE = "zenml"
-
-
-class _Listed(NamedTuple):
-    """All that can be read: runs by project, the earliest first; and the folder of each that shardmig brought."""
-
-    runs: dict[ProjectId, list[RunRef]]
-    entries: dict[str, Artifact]
 
 
 class ZenmlSource:
@@ -42,11 +36,11 @@ class ZenmlSource:
     def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
         """Models by name, and the projects of the runs that were brought here."""
         matcher = Matcher(selection)
-        yield from (project for project in sorted(self._listed.runs) if matcher.wants_project(project))
+        yield from (project for project in sorted(self._listed) if matcher.wants_project(project))
 
     def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
         """As ReadSide."""
-        yield from filter(Matcher(selection).wants_run, self._listed.runs.get(project, []))
+        yield from filter(Matcher(selection).wants_run, self._listed.get(project, []))
 
     def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
         """Run after run; none can be resumed inside."""
@@ -62,16 +56,15 @@ class ZenmlSource:
         self._store.close()
 
     @cached_property
-    def _listed(self) -> _Listed:
-        entries = {
-            str(own[facts.VERSION]): entry for entry in self._store.artifacts_named(ENTRY) if (own := _own(entry))
-        }
+    def _listed(self) -> dict[ProjectId, list[RunRef]]:
+        """All runs by project, the earliest first."""
+        brought = {str(own[facts.VERSION]): own for entry in self._store.artifacts_named(ENTRY) if (own := _own(entry))}
         runs: dict[ProjectId, list[RunRef]] = {}
         others: dict[ProjectId, list[Version]] = {}
         for model_id, model in self._store.models():
             for version in self._store.versions(model_id):
-                if version.id in entries:
-                    run = _brought(_own(entries[version.id]), version)
+                if version.id in brought:
+                    run = _brought(brought[version.id], version)
                     runs.setdefault(run.project, []).append(run)
                 else:
                     others.setdefault(ProjectId(model), []).append(version)
@@ -80,23 +73,23 @@ class ZenmlSource:
             runs.setdefault(project, []).extend(_other(project, version, taken) for version in versions)
         for held in runs.values():
             held.sort(key=lambda run: (run.created_ms or 0, run.id))
-        return _Listed(runs, entries)
+        return runs
 
     def _read_run(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
         version = self._store.version(run.locator)
-        entry = self._listed.entries.get(version.id)
-        if entry is None:
+        if is_loading(version.name):
+            raise BadInput(
+                f"model version {version.name} was never loaded to its end",
+                hint="finish that load, or delete the model version",
+            )
+        key = version.metadata.get(facts.SHARDMIG, {}).get(facts.KEY)
+        if key is None:
             yield Piece(run, Header(run, SOURCE, installed("zenml")))
             reading = native.Reading(run, version, self._store, want)
             yield from (Piece(run, chunk) for chunk in reading.chunks(files))
             yield Piece(run, End(reading.findings))
             return
-        if is_loading(version, entry.version):
-            raise BadInput(
-                f"model version {version.name} was never loaded to its end",
-                hint="finish that load, or delete the model version",
-            )
-        for piece in read_run(version, self._store.folder(entry.uri, entry.store_id), want, files):
+        for piece in read_run(self._store, version, key, want, files):
             chunk = piece.chunk
             if isinstance(chunk, Header):
                 chunk = msgspec.structs.replace(chunk, run=run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -39,8 +40,9 @@ from zenml.zen_stores.base_zen_store import BaseZenStore
 
 from shardmig.adapters.wrappers import retrying
 from shardmig.adapters.zenml.artifacts import FileSystem, Folder
+from shardmig.adapters.zenml.local import LocalStore
 from shardmig.adapters.zenml.opening import Opened, release
-from shardmig.adapters.zenml.refusals import zenml_errors
+from shardmig.adapters.zenml.refusals import database_errors, zenml_errors
 from shardmig.errors import NotFound, TargetConflict, UsageError
 
 T = TypeVar("T")
@@ -137,13 +139,16 @@ class ZenmlStore:
         """A model version by its exact name, without what is in it."""
         return self._one_version(name=f"equals:{name}", model=model_id)
 
-    def create_version(self, model_id: str, name: str, description: str, tags: Iterable[str]) -> str:
+    def tag_ids(self, names: Iterable[str]) -> list[str]:
+        """The tags of these names; made where there are none. ZenML tries to make a tag that it is given by name."""
+        return [str(self._tag_id(name)) for name in names]
+
+    def create_version(self, model_id: str, name: str, description: str, tag_ids: list[str]) -> str:
         """A new model version. Raises TargetConflict if the name is taken."""
-        known = [str(self._tag_id(tag)) for tag in tags]  # by id: ZenML tries to make a tag that is given by name
 
         def create() -> UUID:
             request = ModelVersionRequest(
-                name=name, description=description, model=UUID(model_id), project=self._project_id, tags=known or None
+                name=name, description=description, model=UUID(model_id), project=self._project_id, tags=tag_ids or None
             )
             return self._store.create_model_version(request).id
 
@@ -215,6 +220,16 @@ class ZenmlStore:
             self._store.create_run_metadata(request)
 
         self._call(f"metadata of {version_id}", create)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written within becomes visible at once, or with an exception not at all, where the store can do that.
+        Models and tags are to be made before it: this object remembers them."""
+        if isinstance(self._store, LocalStore):
+            with database_errors("ZenML's database"), self._store.together():
+                yield
+        else:
+            yield
 
     def new_folder(self, path: str) -> Folder:
         """A folder in the artifact store that is written to."""

@@ -18,12 +18,12 @@ from shardmig.adapters.sidecar.writing import leading_fields
 from shardmig.adapters.zenml import facts
 from shardmig.adapters.zenml.artifacts import Folder
 from shardmig.adapters.zenml.fit import ZenmlRules, rows
-from shardmig.adapters.zenml.naming import MAX_KEY, Naming, loading_name, second_name, wanted_model_name
+from shardmig.adapters.zenml.naming import MAX_KEY, Naming, is_loading, loading_name, second_name, wanted_model_name
 from shardmig.adapters.zenml.opening import Opened
 from shardmig.adapters.zenml.options import TargetOptions
-from shardmig.adapters.zenml.run import ENTRY, Collected, is_loading, read_run
+from shardmig.adapters.zenml.run import ENTRY, Collected, read_run
 from shardmig.adapters.zenml.store import Artifact, NewArtifact, ZenmlStore
-from shardmig.errors import NotFound, ShardmigError, TargetConflict
+from shardmig.errors import ShardmigError, TargetConflict
 from shardmig.records import (
     Chunk,
     Field,
@@ -98,11 +98,7 @@ class ZenmlTarget:
 
     def read_run(self, run: TargetRun, want: Want, files: FileSink) -> Iterator[Piece]:
         """As WriteSide; see `run`."""
-        entry = self._entry(run.key)
-        if entry is None:
-            raise NotFound(f"the artifact {ENTRY} {run.key} is gone", hint="load the run again")
-        version = self._store.version(run.id)
-        yield from read_run(version, self._store.folder(entry.uri, entry.store_id), want, files)
+        yield from read_run(self._store, self._store.version(run.id), run.key, want, files)
 
     def expected_facts(
         self, run: RunRef, fields: Iterable[Field], parent: TargetRunId | None, last_point_ms: int | None
@@ -149,36 +145,35 @@ class ZenmlTarget:
         """Everything into ZenML's database; the run's own name last."""
         name = self._naming.version(run_facts.wanted_name)
         model_id = self._store.model_id(self._model(run_facts), f"Runs of {header.run.project}")
-        version_id = self._new_version(model_id, loading_name(name, key), run_facts)
-        own = facts.provenance(key, digest, header) | {
-            facts.VERSION: version_id,
-            facts.NAME: name,
-            facts.SERIES_COUNT: len(collected.cards),
-        }
-        folder = self._folder(key)
-        self._store.add_artifact(version_id, NewArtifact(ENTRY, key, folder.uri, {facts.SHARDMIG: own}))
-        if self._options.artifacts == "fields":
-            self._add_artifacts(version_id, self._model(run_facts), name, key, folder, collected)
+        tag_ids = self._store.tag_ids(facts.tags_of(run_facts, self._naming))
+        description = facts.description_of(run_facts)
         shown = facts.run_metadata(run_facts, parent, collected.last_point_ms)
-        self._add_metadata(version_id, collected, {facts.RUN: shown, facts.SHARDMIG: own})
-        if collected.is_whole:
-            self._give_name(version_id, name, key)
+        own = facts.provenance(key, digest, header) | {facts.NAME: name, facts.SERIES_COUNT: len(collected.cards)}
+        folder = self._folder(key)
+        with self._store.together():
+            version_id = self._new_version(model_id, loading_name(name, key), description, tag_ids)
+            own[facts.VERSION] = version_id
+            self._store.add_artifact(version_id, NewArtifact(ENTRY, key, folder.uri, {facts.SHARDMIG: own}))
+            if self._options.artifacts == "fields":
+                self._add_artifacts(version_id, self._model(run_facts), name, key, folder, collected)
+            self._add_metadata(version_id, collected, {facts.RUN: shown, facts.SHARDMIG: own})
+            if collected.is_whole:
+                self._give_name(version_id, name, key)
         wanted_model = wanted_model_name(self._options, run_facts)
         findings = [*collected.findings, *facts.findings(run_facts, self._naming, wanted_model)]
         changes = sum(finding.code == "name-changed" for finding in findings)
         return Written(TargetRunId(version_id), findings, name_changes=changes)
 
-    def _new_version(self, model_id: str, name: str, run_facts: RunFacts) -> str:
+    def _new_version(self, model_id: str, name: str, description: str, tag_ids: list[str]) -> str:
         """A new model version; one of that name was left behind by a crash before anything was in it."""
-        make = (model_id, name, facts.description_of(run_facts), facts.tags_of(run_facts, self._naming))
         try:
-            return self._store.create_version(*make)
+            return self._store.create_version(model_id, name, description, tag_ids)
         except TargetConflict:
             left = self._store.version_named(name, model_id)
             if left is None:
                 raise
             self._store.delete_version(left.id)
-            return self._store.create_version(*make)
+            return self._store.create_version(model_id, name, description, tag_ids)
 
     def _add_artifacts(
         self, version_id: str, model: str, version: str, key: MigrationKey, folder: Folder, collected: Collected
@@ -222,7 +217,7 @@ class ZenmlTarget:
         version = self._store.find_version(str(own[facts.VERSION])) if facts.VERSION in own else None
         if version is None:
             return None
-        state: Literal["partial", "complete"] = "partial" if is_loading(version, key) else "complete"
+        state: Literal["partial", "complete"] = "partial" if is_loading(version.name) else "complete"
         return TargetRun(TargetRunId(version.id), key, state, str(own.get(facts.DIGEST, "")))
 
     def _folder(self, key: MigrationKey) -> Folder:

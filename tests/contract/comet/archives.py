@@ -17,8 +17,22 @@ from shardmig.records import ArchivePaths, Header, LoadOptions, ProjectId
 SAMPLES: Final = Path(__file__).parents[2] / "samples" / "comet"
 VENDOR_KEY: Final = "a1" * 20
 OLD_KEY: Final = "0123456789abcdef0123456789abcdef"
-
-_WS: Final = dict.fromkeys(("context", "code", "graph", "html", "metric", "param", "params", "stdout", "log_other"))
+_DETAILS: Final = [
+    "command",
+    "env",
+    "hostname",
+    "ip",
+    "machine",
+    "os",
+    "os_release",
+    "os_type",
+    "pid",
+    "processor",
+    "python_exe",
+    "python_version",
+    "python_version_verbose",
+    "user",
+]
 
 
 def write_world(folder: Path) -> None:
@@ -65,11 +79,13 @@ def old_messages() -> list[dict[str, Any]]:
     """What clients before 3.20 wrote: everything is a `ws_msg`."""
 
     def ws(**fields: Any) -> dict[str, Any]:
-        return {"type": "ws_msg", "payload": {**_WS, "local_timestamp": 1_600_000_000_500, **fields}}
+        return {"type": "ws_msg", "payload": {"local_timestamp": 1_600_000_000_500, **fields}}
 
     return [
-        ws(fileName="train.py", env_details={"user": "somebody", "hostname": "box", "pid": 7, "ip": ""}),
-        ws(installed_packages=["a==1", "b==2"], os_packages=["c=3"]),
+        ws(fileName="train.py"),
+        ws(env_details=dict.fromkeys(_DETAILS, "x") | {"user": "somebody", "hostname": "box", "pid": 7, "env": None}),
+        ws(installed_packages=["a==1", "b==2"]),
+        ws(os_packages=["c=3"]),
         ws(git_meta={"user": "u", "root": "r", "branch": "main", "parent": "c0ffee", "origin": {"url": "git@x:y.git"}}),
         ws(log_other={"key": "Name", "val": "old run"}),
         ws(param={"paramName": "lr", "paramValue": 0.5, "step": None}),
@@ -83,8 +99,10 @@ def old_messages() -> list[dict[str, Any]]:
         ws(stdout="a warning\n", stderr=True),
         ws(html="<i>one</i>"),
         ws(html="<i>two</i>"),
-        ws(graph="x -> y", gpu_static_info=[{"name": "gpu"}]),
-        ws(log_dependency={"name": "numpy", "version": "1.0"}, log_system_info={"key": "k", "value": "v"}),
+        ws(graph="x -> y", context=None, code=None),
+        ws(gpu_static_info=[{"name": "gpu"}]),
+        ws(log_dependency={"name": "numpy", "version": "1.0"}),
+        ws(log_system_info={"key": "k", "value": "v"}),
         {
             "type": "file_upload",
             "payload": {

@@ -40,7 +40,9 @@ DIGEST = "d" * 32
 
 def _target(server: CometServer, **options: str) -> Any:
     return open_target(
-        {"url": server.url, "settle-s": "0.4"} | {k.replace("_", "-"): v for k, v in options.items()}, LOAD
+        {"url": server.url, "settle-s": "0.4", "requests-per-s": "0"}
+        | {k.replace("_", "-"): v for k, v in options.items()},
+        LOAD,
     )
 
 
@@ -67,7 +69,7 @@ def _long_run(points: int) -> list[Chunk]:
     return [Header(run, "test", "1"), Fields([Field("params/lr", "float", 0.5)]), series, End()]
 
 
-@pytest.mark.parametrize("fault", ["503", "drop", "500"])
+@pytest.mark.parametrize("fault", ["503", "drop", "500", "429"])
 def test_a_server_that_stumbles_gets_everything_in_the_end(comet: CometServer, fault: str) -> None:
     comet.faults.path = "batch/logger"
     comet.faults.upcoming = [fault]
@@ -126,12 +128,24 @@ def test_what_the_uploader_lost_in_silence_is_found_by_reading_back(
     assert target.find_run(key).state == "complete"
 
 
+def test_assets_that_the_server_throttled_are_sent_again(comet: CometServer) -> None:
+    comet.faults.path = "asset/upload"
+    comet.faults.upcoming = ["429"]
+    chunks = plain_run()
+    target = _target(comet)
+    _write(target, chunks)
+    assert comet.faults.injected == 1
+    assert target.find_run(migration_key(_run(chunks))).state == "complete"
+    [experiment] = comet.experiments.values()
+    assert len(experiment.metrics["metrics/loss"]) == 10
+
+
 def test_reading_waits_as_long_as_the_server_asks(comet: CometServer) -> None:
     chunks = plain_run()
     _write(_target(comet), chunks)
     comet.faults.upcoming = ["429", "500", "drop", "cut"]
     comet.faults.path = "api/rest"
-    target = open_patient_target(AdapterSpec("comet", {"url": comet.url}), LOAD)
+    target = open_patient_target(AdapterSpec("comet", {"url": comet.url, "requests-per-s": "0"}), LOAD)
     assert field_digests(_read(target, chunks)) == field_digests(chunks)
     assert comet.faults.injected == 4
 
@@ -188,7 +202,7 @@ def test_all_points_are_sent_and_a_sample_of_them_is_whole_with_the_sidecar(come
 
 
 def test_a_server_that_samples_at_once_still_makes_the_run_complete(comet: CometServer) -> None:
-    comet.most_values = 15_000
+    comet.most_values = 12_000
     chunks = _long_run(15_050)
     target = _target(comet)
     _write(target, chunks)

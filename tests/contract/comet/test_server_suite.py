@@ -21,4 +21,4 @@ class TestServer(TargetSuite):
         self._url = comet.url
 
     def open_target(self, folder: Path, load: LoadOptions) -> WriteSide:
-        return open_target({"url": self._url, "settle-s": "1"}, load)
+        return open_target({"url": self._url, "settle-s": "1", "requests-per-s": "0"}, load)

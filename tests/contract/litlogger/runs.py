@@ -37,7 +37,7 @@ DIGEST = "d" * 32
 
 
 class Sample(NamedTuple):
-    """A run with 2,500 + 700 points and some that are not finite, a string series and a file."""
+    """A run with 2,500 + 700 points, some that are not finite, a series of nothing else, a string series and a file."""
 
     chunks: list[Chunk]
     files: FileStore
@@ -77,6 +77,9 @@ def sample(folder: Path, run_id: str = "RUN-1") -> Sample:
         _points("other", 0, 700, 700),
         FloatPoints(
             ["rare"], np.array([3]), Steps(np.arange(3)), CREATED_MS + np.arange(3), np.array([np.nan, 1.0, np.inf])
+        ),
+        FloatPoints(
+            ["sick"], np.array([2]), Steps(np.arange(2)), CREATED_MS + np.arange(2), np.array([np.nan, np.inf])
         ),
         texts,
         End(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shardmig.adapters.base import Want
 from shardmig.adapters.conformance.runs import CREATED_MS
 from shardmig.adapters.litlogger import open_source
 from shardmig.adapters.litlogger.answers import Stream
@@ -22,8 +24,9 @@ from shardmig.adapters.litlogger.drive import Drive
 from shardmig.adapters.litlogger.histories import Histories
 from shardmig.adapters.litlogger.options import parse_options
 from shardmig.adapters.sidecar.fitting import Metrics
-from shardmig.errors import AuthFailed, Denied, NotFound, Transient
-from shardmig.records import Selection
+from shardmig.archive.files import DigestSink
+from shardmig.errors import AuthFailed, BadInput, Denied, HostilePath, NotFound, Transient
+from shardmig.records import End, Files, ProjectId, Selection
 from tests.contract.litlogger.runs import opened, sample
 from tests.servers.lightning.server import KEY, USER, Lightning
 
@@ -98,6 +101,43 @@ def test_points_that_are_counted_and_not_given_are_told(lightning: Lightning, cl
     assert histories.short == {"key": 2}
 
 
+def test_a_run_whose_points_are_not_all_given_cannot_be_read_back(lightning: Lightning, tmp_path: Path) -> None:
+    run, target = sample(tmp_path), opened()
+    run.written(target)
+    lightning.most_answered = 1
+    [held] = lightning.store.streams.values()
+    held.series = {"other": [held.series["other"][0]] * 3}
+    with pytest.raises(BadInput, match="2 points of other"):
+        run.is_equal_in(target)
+
+
+@pytest.mark.parametrize(("owner", "name"), [("user-1", "somebody"), ("org-1", "name-of-org-1"), ("user-2", "")])
+def test_a_run_has_the_address_where_people_look_at_it(
+    lightning: Lightning, tmp_path: Path, owner: str, name: str
+) -> None:
+    lightning.store.create_teamspace("everything").owner_id = owner
+    written = sample(tmp_path).written(opened(teamspace="everything"))
+    [held] = lightning.store.streams.values()
+    assert written.url == (f"{lightning.url}/{name}/everything/experiments/{held.name}" if name else "")
+
+
+@pytest.mark.parametrize(
+    ("organization", "owner"), [("org-1", "org-1"), ("name-of-org-1", "org-1"), ("somebody", USER), ("", USER)]
+)
+def test_a_teamspace_is_made_in_the_organization_that_is_named(
+    lightning: Lightning, tmp_path: Path, organization: str, owner: str
+) -> None:
+    sample(tmp_path).written(opened(organization=organization))
+    [teamspace] = lightning.store.teamspaces.values()
+    assert (teamspace.owner_id, teamspace.display_name) == (owner, "ws/project")
+
+
+def test_an_organization_of_others_is_refused(lightning: Lightning, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no organization"):
+        sample(tmp_path).written(opened(organization="org-2"))
+    assert not lightning.store.teamspaces
+
+
 @pytest.mark.parametrize("fault", ["503", "429", "drop", "cut"])
 def test_reading_survives_a_fault(lightning: Lightning, cloud: Cloud, stream: Stream, fault: str) -> None:
     lightning.faults.plan("GET", fault)  # type: ignore[arg-type]
@@ -146,21 +186,49 @@ def test_a_file_that_is_not_there_is_not_found(cloud: Cloud, stream: Stream, tmp
         Drive(cloud, stream, "").get("nothing", tmp_path / "down")
 
 
-def test_litlogger_downloads_what_was_uploaded(
+@pytest.mark.parametrize("path", ["../../../../v1/memberships", "a/../../../x", "/v1/memberships", "a//b", "."])
+def test_a_hostile_path_leads_nowhere(
+    lightning: Lightning, cloud: Cloud, stream: Stream, tmp_path: Path, path: str
+) -> None:
+    lightning.requests.clear()
+    with pytest.raises(HostilePath):
+        Drive(cloud, stream, "").get(path, tmp_path / "down")
+    assert not lightning.requests
+
+
+def test_an_experiment_with_hostile_files_is_read_without_them(lightning: Lightning, stream: Stream) -> None:
+    held = lightning.store.streams[stream.id]
+    held.artifacts.append("../../../../v1/memberships")
+    held.media.append({"id": "media-1", "name": "../x", "storagePath": "../../v1/memberships", "step": None})
+    source = open_source({"requests-per-s": "0"})
+    [run] = source.list_runs(ProjectId("team"), Selection())
+    pieces = list(source.read_runs([run], Want(), DigestSink()))
+    source.close()
+    last = pieces[-1].chunk
+    assert isinstance(last, End)
+    assert [(finding.kind, finding.code) for finding in last.findings] == [("loss", "artifact-unreadable")] * 2
+    assert not [piece for piece in pieces if isinstance(piece.chunk, Files)]
+
+
+def test_litlogger_itself_finds_everything_in_its_place(
     lightning: Lightning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The vendor's own way to a file, in a process of its own since it keeps its client for good."""
-    sample(tmp_path).written(opened())
+    """The vendor's client opens a migrated experiment again, in a process of its own since it installs handlers."""
+    sample(tmp_path).written(opened(teamspace="everything"))
     [held] = lightning.store.streams.values()
     monkeypatch.setenv("LIGHTNING_USERNAME", "somebody")
-    script = (
-        "import sys\nfrom lightning_sdk.api.teamspace_api import TeamspaceApi\n"
-        "TeamspaceApi().download_file(sys.argv[1], sys.argv[2], sys.argv[3], 'cluster-1', progress_bar=False)"
-    )
-    remote, local = f"experiments/{held.name}/model.pt", tmp_path / "down"
-    command = [sys.executable, "-c", script, remote, str(local), held.project]
-    subprocess.run(command, check=True, timeout=60)
-    assert local.read_bytes() == bytes(range(256))
+    command = [sys.executable, "-c", _OPENER, held.name, str(tmp_path / "down")]
+    found = json.loads(subprocess.run(command, check=True, timeout=60, capture_output=True).stdout.splitlines()[-1])
+    assert found["series"] == {"long": 2500, "other": 700, "rare": 1}
+    assert found["metadata"]["params/lr"] == "0.1"
+    assert set(found["files"]) == {
+        "logs/series.parquet",
+        "logs/series.txt",
+        "model.pt",
+        "shardmig/exact.parquet",
+        "shardmig/manifest.json",
+    }
+    assert (tmp_path / "down").read_bytes() == bytes(range(256))
 
 
 def test_writing_leaves_signals_threads_and_the_end_of_the_process_alone(lightning: Lightning, tmp_path: Path) -> None:
@@ -219,7 +287,7 @@ def test_a_teamspace_without_permission_is_passed_over(lightning: Lightning) -> 
     lightning.store.create_teamspace("open")
     source = open_source({"requests-per-s": "0"})
     assert list(source.list_projects(Selection())) == ["closed", "open"]
-    assert [run for name in ("closed", "open") for run in source.list_runs(name, Selection())] == []  # type: ignore[arg-type]
+    assert [run for name in ("closed", "open") for run in source.list_runs(ProjectId(name), Selection())] == []
     source.close()
 
 
@@ -239,6 +307,14 @@ def test_a_server_that_is_away_is_waited_for_and_then_reported(lightning: Lightn
         gone.append_once(Stream(id="one", project_id="two"), [])
 
 
+_OPENER = """
+import json, sys
+import litlogger
+experiment = litlogger.init(name=sys.argv[1], teamspace="everything", verbose=False)
+experiment.artifacts["model.pt"].save(sys.argv[2])
+series = {key: len(values) for key, values in experiment.metrics.items()}
+print(json.dumps({"series": series, "metadata": experiment.metadata, "files": list(experiment.artifacts)}))
+"""
 _ASKER = """
 from shardmig.adapters.litlogger.cloud import Cloud
 from shardmig.adapters.litlogger.options import parse_options

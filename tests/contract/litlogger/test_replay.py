@@ -17,7 +17,7 @@ import pytest
 from shardmig.errors import RateLimited, TargetConflict, Transient, Unavailable
 from shardmig.records import Chunk, LoadOptions
 from tests.contract.litlogger.runs import Sample, opened, sample
-from tests.servers.lightning.server import Lightning
+from tests.servers.lightning.server import Lightning, lightning_server
 from tests.servers.neptune3.faults import Fault
 
 pytestmark = pytest.mark.xdist_group("lightning")
@@ -114,7 +114,7 @@ def test_a_bad_day_of_the_server_changes_nothing(
     assert run.is_equal_in(target)
 
 
-@pytest.mark.parametrize("taken", range(1, 11))
+@pytest.mark.parametrize("taken", range(1, 12))
 def test_a_writer_that_stopped_anywhere_is_continued_without_a_point_sent_twice(
     lightning: Lightning, run: Sample, undisturbed: dict[str, Any], taken: int
 ) -> None:
@@ -219,12 +219,20 @@ def test_an_experiment_of_that_name_that_shardmig_did_not_make_is_left_alone(lig
     assert content(lightning) == before
 
 
-def test_retry_after_is_obeyed_and_a_long_one_passes_on(lightning: Lightning, run: Sample) -> None:
-    lightning.faults.retry_after_s = 3600
-    lightning.faults.plan("/memberships", "429")
-    with pytest.raises(RateLimited) as refused:
+def test_retry_after_is_obeyed_and_a_long_one_passes_on(run: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lightning_server() as own:  # whose pace no other test shares
+        for name, value in own.environment.items():
+            monkeypatch.setenv(name, value)
+        own.faults.plan(APPEND, "429")
+        own.faults.retry_after_s = 1
         run.written(opened())
-    assert refused.value.retry_after_s == 3600
+        refused_s, again_s = own.append_times_s[:2]
+        assert again_s - refused_s > 0.9
+        own.faults.plan("/memberships", "429")
+        own.faults.retry_after_s = 3600
+        with pytest.raises(RateLimited) as refused:
+            run.written(opened())
+        assert refused.value.retry_after_s == 3600
 
 
 def plan_after(lightning: Lightning, place: str, number: int, fault: Fault) -> None:

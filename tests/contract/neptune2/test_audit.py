@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shardmig.cli.app import execute
+from shardmig.records import RunId, RunRef
 from tests.contract.neptune2.vendor import PROJECT
 from tests.servers.neptune2.entities import Attribute, Entity, Series
 from tests.servers.neptune2.server import NeptuneServer
+from tests.unit.archive.runs import write_exporter_part
 
 PLACE = ("-d", "data", "-f", "files")
 Audit = Callable[..., dict[str, Any]]
@@ -114,6 +117,19 @@ def test_only_selected_fields_are_compared(empty_neptune2: NeptuneServer, audite
     export("-c", "parameters")
     assert [run["standing"] for run in audited(code=5)["runs"]] == ["incomplete"]
     assert [run["standing"] for run in audited("-c", "parameters", code=0)["runs"]] == ["agrees"]
+
+
+def test_what_neptune_exporter_left_out_is_found(empty_neptune2: NeptuneServer, audited: Audit, tmp_path: Path) -> None:
+    entity_of(empty_neptune2)
+    rows = [{"attribute_path": "lr", "attribute_type": "float", "float_value": 0.1}]
+    rows += [{"attribute_path": "loss", "attribute_type": "float_series", "float_value": 1.0, "step": Decimal(0)}]
+    write_exporter_part(tmp_path, 0, rows, RunRef(project=PROJECT, id=RunId("VIS-1")))
+    [run] = audited("-a", "^(lr|loss|image)$", code=5)["runs"]
+    assert run["standing"] == "incomplete"
+    assert [(one["path"], one["server"], one["archive"]) for one in run["lacking"]] == [
+        ("image", 2, 0),
+        ("loss", 3, 1),
+    ]
 
 
 def test_it_says_so_to_people(

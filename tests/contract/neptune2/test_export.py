@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from tests.servers.neptune2.entities import Attribute, Series
 from tests.servers.neptune2.server import NeptuneServer
 
 _POINTS = 120_000
+PAGE = Path(__file__).parents[3] / "docs" / "neptune2.md"
 
 
 def start(server: NeptuneServer, folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
@@ -117,6 +120,22 @@ def test_retry_fetches_only_the_field_that_was_lost(
     run = shardmig.open_archive(tmp_path / "data", tmp_path / "files")[PROJECT]["VIS-1"]
     for name in ("a", "b", "c"):
         assert field(run, name).fetch_values()["value"].to_pylist() == steps
+
+
+def test_the_commands_of_the_documentation_are_understood(
+    empty_neptune2: NeptuneServer, sqlite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHARDMIG_ENGINE", "inline")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{sqlite_file}")
+    project = empty_neptune2.store.add_project("my-team/vision", "VIS")
+    empty_neptune2.store.add_project("my-team/sandbox", "BOX")
+    empty_neptune2.store.add_entity(project, "run").put("lr", "float", 0.1)
+    empty_neptune2.store.add_entity(project, "model", custom_id="MOD").put("signature", "string", "image")
+    blocks = re.findall(r"```text\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("shardmig ")]
+    assert len(lines) == 5
+    for line in lines:
+        assert execute(shlex.split(line)[1:]) == 0, line
 
 
 def _worker_of(pid: int) -> int:

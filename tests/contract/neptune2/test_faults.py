@@ -63,6 +63,28 @@ def test_a_fifth_of_all_requests_may_fail_and_nothing_is_lost(faulty: NeptuneSer
     assert codec.encode(disturbed.pieces) == codec.encode(undisturbed.pieces)
 
 
+def test_five_percent_faults_lose_nothing_of_twenty_runs(empty_neptune2: NeptuneServer) -> None:
+    project = empty_neptune2.store.add_project(PROJECT, "VIS")
+    for number in range(20):
+        entity = empty_neptune2.store.add_entity(project, "run")
+        entity.put("number", "int", number)
+        for name in ("a", "b"):
+            series = Series(list(map(float, range(1_500))), list(range(1_500)), [number / 7] * 1_500)
+            entity.attributes[name] = Attribute("floatSeries", series)
+    source = open_neptune2(scopes="runs")
+    runs = listed(source)
+    empty_neptune2.faults.share, empty_neptune2.api.page = 0.05, 250
+    found = {run.id: read(source, run) for run in runs}
+    source.close()
+    assert empty_neptune2.faults.injected > 5
+    dump = empty_neptune2.store.dump()
+    for run_id, held in found.items():
+        assert not [one for one in held.findings if one.kind == "loss"]
+        assert {name: held.floats[name] for name in ("a", "b")} == {
+            name: dump[f"{PROJECT}/{run_id}"][name][1] for name in ("a", "b")
+        }
+
+
 def test_listing_survives_faults(faulty: NeptuneServer, source: ReadSide) -> None:
     undisturbed = listed(source)
     faulty.faults.share = 0.5

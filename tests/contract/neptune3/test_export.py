@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -93,15 +94,18 @@ def test_a_server_that_is_down_for_seconds_delays_an_export(server: Neptune3, tm
     assert_archived(server, tmp_path, "ws/p")
 
 
-def test_an_update_reads_the_runs_that_changed(server: Neptune3, tmp_path: Path) -> None:
+def test_an_update_reads_the_runs_that_changed(
+    server: Neptune3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for number in range(4):
         create(server, "ws/p", f"run-{number}")
-    command = ("export", "--source", "neptune3", "-p", "ws/p", "-d", "data", "-f", "files", "--workers", "1")
-    finish(start(tmp_path, *command))
+    command = ["export", "--source", "neptune3", "-p", "ws/p", "-d", "data", "-f", "files", "--engine", "inline"]
+    assert execute(command) == 0
     append(server, "ws/p", "run-2", "m", [(0, CREATED_MS, 1.0)])
     create(server, "ws/p", "run-4")
     server.requests.clear()
-    finish(start(tmp_path, *command, "--update"))
+    assert execute([*command, "--update"]) == 0
     assert_archived(server, tmp_path, "ws/p")
     assert server.requests["/api/leaderboard/v1/proto/leaderboard/attributes/query"] == 2
 
@@ -137,24 +141,20 @@ def test_all_workers_share_one_budget_of_requests(server: Neptune3, tmp_path: Pa
     assert server.most_at_once == 3
 
 
-def test_the_commands_of_the_documentation_are_understood(server: Neptune3, tmp_path: Path) -> None:
+def test_the_commands_of_the_documentation_are_understood(
+    server: Neptune3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHARDMIG_ENGINE", "inline")
     rich_project(server, "my-team/vision")
     for run in server.store.projects["my-team/vision"].runs.values():
         run.values["sys/owner"] = ("string", "ada")
     server.store.project("my-team/sandbox")
-    block = re.search(r"```text\n(shardmig .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert block is not None
-    for line in block[1].splitlines():
-        done = subprocess.run(
-            line.replace("shardmig", f"'{sys.executable}' -m shardmig", 1),
-            shell=True,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, line + done.stdout + done.stderr
+    blocks = re.findall(r"```text\n(shardmig .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len(lines) == 4
+    for line in lines:
+        assert execute(shlex.split(line)[1:]) == 0, line
 
 
 def wait_for_pages(server: Neptune3, count: int, process: subprocess.Popen[str]) -> None:

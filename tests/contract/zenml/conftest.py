@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract.zenml.world import fill
-from tests.servers.zenml import copy_store, use_zenml, zenml, zenml_template
+from tests.servers.zenml import copy_store, use_zenml, zenml, zenml_server, zenml_template
 
-__all__ = ["filled_zenml", "zenml", "zenml_template"]
+__all__ = ["filled_zenml", "zenml", "zenml_server", "zenml_template"]
 
 
 @pytest.fixture(scope="session")

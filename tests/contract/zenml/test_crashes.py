@@ -1,99 +1,114 @@
-"""A load that is killed at any commit of ZenML's database leaves nothing half and nothing doubled behind."""
+"""A load that is killed at any commit of ZenML's database leaves nothing half and nothing doubled behind: whether the run
+is one transaction, as in a local store, or many, as on a server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import multiprocessing
+import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
+from zenml.client import Client
+from zenml.config.global_config import GlobalConfiguration
+from zenml.zen_stores.base_zen_store import BaseZenStore
 
 from shardmig.adapters.base import Want, WriteSide, migration_key
 from shardmig.adapters.conformance.runs import field_digests, plain_run
 from shardmig.adapters.zenml import open_target
+from shardmig.adapters.zenml.opening import DEFAULT, Opened
+from shardmig.adapters.zenml.options import TargetOptions
+from shardmig.adapters.zenml.target import ZenmlTarget
 from shardmig.archive.files import ArchiveFiles, DigestSink
-from shardmig.records import ArchivePaths, LoadOptions, ProjectId
+from shardmig.records import ArchivePaths, Chunk, LoadOptions, ProjectId
 from tests.contract.zenml.world import DIGEST, run_of
 
 pytestmark = pytest.mark.xdist_group("zenml")
 
 _NOWHERE = ArchiveFiles(ArchivePaths("/nonexistent", "/nonexistent"), ProjectId("ws/plain"))
-_CHUNKS = plain_run()
-_KEY = migration_key(run_of(_CHUNKS))
 
 
-class _Killed(BaseException):
-    """What no code survives."""
+_KILLED = 9
 
 
-@pytest.mark.parametrize(("replaced", "every"), [(False, 1), (True, 4)], ids=["new", "replaced"])
-def test_killed_before_any_commit_the_same_command_again_ends_well(zenml: Path, replaced: bool, every: int) -> None:
-    commits = 0
-    while _is_killed(commits, zenml, replaced):
-        commits += every
-    assert commits > 10
-
-
-def _is_killed(commits: int, zenml: Path, replaced: bool) -> bool:
-    """Kill a load before that commit, repeat it, look at what is there, and clear up."""
-    killed = False
-    with closing(_target()) as target:
-        if replaced:
-            _write(target, "a" * 32)
-        try:
-            with _killing(commits):
-                _write(target)
-        except _Killed:
-            killed = True
-    with closing(_target()) as target:
-        held = target.find_run(_KEY)
-        if killed:
-            assert held is None or held.state == "partial" or (replaced and held.digest == "a" * 32)
-        _write(target)
-        held = target.find_run(_KEY)
+@pytest.mark.parametrize(
+    ("way", "replaced", "every"),
+    [("local", False, 4), ("server", False, 2), ("server", True, 6)],
+    ids=["local", "server", "server-replaced"],
+)
+def test_killed_before_any_commit_the_same_command_again_ends_well(
+    zenml: Path, way: str, replaced: bool, every: int
+) -> None:
+    with closing(_target(way)) as target:
+        commits = range(0, 100, every)
+        runs = 1 + next(n for n, left in enumerate(commits) if not _is_killed(way, target, left, replaced))
+        assert runs * every > 10
+        assert _counts() == (1, runs, 2 * runs)
+        held = target.find_run(migration_key(run_of(plain_run(run_id="RUN-0"))))
         assert held is not None
-        assert (held.state, held.digest) == ("complete", DIGEST)
-        assert field_digests(p.chunk for p in target.read_run(held, Want(), DigestSink())) == field_digests(_CHUNKS)
-        assert _counts() == (1, 1, 2)
         target.discard_run(held)
-        assert target.find_run(_KEY) is None
-    assert _counts() == (1, 0, 0)
-    assert not list(zenml.rglob("manifest.json"))
+    assert _counts() == (1, runs - 1, 2 * runs - 2)
+    assert len(list(zenml.rglob("manifest.json"))) == runs - 1
+
+
+def _is_killed(way: str, target: WriteSide, commits: int, replaced: bool) -> bool:
+    """Kill the load of a run before that commit, repeat it, and look at what is there."""
+    chunks = plain_run(run_id=f"RUN-{commits}")
+    key = migration_key(run_of(chunks))
+    with closing(_target(way)) as before:
+        if replaced:
+            _write(before, chunks, "a" * 32)
+    child = multiprocessing.get_context("fork").Process(target=_write_and_die, args=(way, chunks, commits))
+    child.start()
+    child.join(60)
+    killed = child.exitcode == _KILLED
+    assert killed or child.exitcode == 0
+    if killed:
+        held = target.find_run(key)
+        assert held is None or held.state == "partial" or (replaced and held.digest == "a" * 32)
+    _write(target, chunks)
+    held = target.find_run(key)
+    assert held is not None
+    assert (held.state, held.digest) == ("complete", DIGEST)
+    assert field_digests(piece.chunk for piece in target.read_run(held, Want(), DigestSink())) == field_digests(chunks)
     return killed
 
 
-def _write(target: WriteSide, digest: str = DIGEST) -> None:
-    target.write_run(_KEY, digest, iter(_CHUNKS), _NOWHERE, None)
+def _write(target: WriteSide, chunks: list[Chunk], digest: str = DIGEST) -> None:
+    target.write_run(migration_key(run_of(chunks)), digest, iter(chunks), _NOWHERE, None)
 
 
-def _target() -> WriteSide:
-    return open_target({}, LoadOptions(step_multiplier=1, on_existing="replace"))
+def _target(way: str) -> WriteSide:
+    load = LoadOptions(step_multiplier=1, on_existing="replace")
+    return open_target({}, load) if way == "local" else ZenmlTarget(_ordinary_store, TargetOptions(), load)
+
+
+def _ordinary_store() -> Opened:
+    """The same database through ZenML's own class, without transactions of ours: what a server does."""
+    config = GlobalConfiguration().get_store_configuration()
+    store = BaseZenStore.create_store(config, skip_default_registrations=True, skip_migrations=True)
+    return Opened(store, DEFAULT, DEFAULT)
 
 
 def _counts() -> tuple[int, int, int]:
-    from zenml.client import Client
-
     client = Client()
     versions, artifacts = client.list_model_versions(), client.list_artifact_versions()
     return client.list_models().total, versions.total, artifacts.total
 
 
-@contextmanager
-def _killing(commits: int) -> Iterator[None]:
-    """The process dies before its n-th commit of changes."""
-    from sqlalchemy import Engine, event
-
+def _write_and_die(way: str, chunks: list[Chunk], commits: int) -> None:
+    """Load a run in a process that dies before its n-th commit of changes."""
     left = commits
 
-    def before_commit(connection: Any) -> None:
+    def before_commit(*_: Any) -> None:
         nonlocal left
         if left == 0:
-            raise _Killed
+            os._exit(_KILLED)
         left -= 1
 
-    event.listen(Engine, "commit", before_commit)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "commit", before_commit)
+    for kind in ("commit", "release_savepoint"):
+        event.listen(Engine, kind, before_commit)
+    with closing(_target(way)) as target:
+        _write(target, chunks)

@@ -1,17 +1,18 @@
 """How the archives beside this file were made: by the vendor's own client (comet_ml 3.58.8), once.
 
-    python make.py FOLDER
+python make.py FOLDER
 """
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ |= {"COMET_ERROR_TRACKING_ENABLE": "false", "COMET_INTERNAL_REPORTING": "false"}
 
 from comet_ml import ExistingOfflineExperiment, OfflineExperiment
 
-QUIET = {
+QUIET: dict[str, Any] = {
     "workspace": "ws",
     "project_name": "vision",
     "log_code": False,

@@ -61,9 +61,13 @@ class Api:
             "write/experiment/update-status": self._update_status,
             "write/experiment/output": self._log_output,
             "write/experiment/system-details": self._log_details,
+            "write/experiment/dependencies": lambda payload: self._of(payload).dependencies.extend(
+                payload["logDependencies"]
+            ),
+            "write/experiment/file-path": lambda payload: setattr(self._of(payload), "file_name", payload["filePath"]),
             "write/experiment/graph": lambda payload: setattr(self._of(payload), "graph", payload["graph"]),
-            "write/experiment/html": lambda payload: setattr(self._of(payload), "html", payload["html"]),
-            "write/experiment/git/metadata": lambda payload: setattr(self._of(payload), "git", payload),
+            "write/experiment/html": self._log_html,
+            "write/experiment/git/metadata": self._log_git,
         }
         self._client: dict[str, Callable[[dict[str, Any]], Any]] = {
             "logger/add/run": self._add_run,
@@ -150,6 +154,13 @@ class Api:
 
     def _update_status(self, payload: dict[str, Any]) -> None:
         self._of(payload).error = payload["error"]
+
+    def _log_git(self, payload: dict[str, Any]) -> None:
+        self._of(payload).git = {name: value for name, value in payload.items() if name != "experimentKey"}
+
+    def _log_html(self, payload: dict[str, Any]) -> None:
+        experiment = self._of(payload)
+        experiment.html = payload["html"] if payload["override"] else experiment.html + payload["html"]
 
     def _log_details(self, payload: dict[str, Any]) -> None:
         self._of(payload).details |= {name: value for name, value in payload.items() if name != "experimentKey"}

@@ -57,6 +57,7 @@ class Experiment:
     metrics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     assets: dict[str, Asset] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    dependencies: list[Any] = field(default_factory=list)
     git: dict[str, Any] | None = None
     graph: str | None = None
     html: str = ""

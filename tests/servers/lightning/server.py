@@ -39,6 +39,7 @@ class Lightning:
         self.requests: Counter[str] = Counter()
         self.after: dict[str, Callable[[str], None]] = {}
         self.times_s: list[float] = []
+        self.append_times_s: list[float] = []
         self.most_values = 1000
         self.most_answered = 1_000_000
         self.page = 100
@@ -71,6 +72,7 @@ class Lightning:
             self.requests.clear()
             self.after.clear()
             self.times_s.clear()
+            self.append_times_s.clear()
             self.most_answered = 1_000_000
             self.drive.wants_completion = False
 
@@ -122,6 +124,8 @@ class _Exchange(BaseHTTPRequestHandler):
             lightning.requests[re.sub(r"/(prj|stream|media)-\d+|(?<=blobs/).*", "", what)] += 1
             if place.path.startswith("/v1/"):
                 lightning.times_s.append(time.monotonic())
+            if "/logger-metrics/" in place.path:
+                lightning.append_times_s.append(time.monotonic())
             answer = self._answer_of(method, place, body) if fault in (None, "cut") else None
         for part, happens in list(lightning.after.items()):
             if part in what:
@@ -182,7 +186,9 @@ def _memberships(lightning: Lightning, *_: Any) -> Any:
 
 def _create_project(lightning: Lightning, _: tuple[str, ...], query: Query, body: bytes) -> Any:
     wanted = msgspec.json.decode(body)
-    return lightning.store.create_teamspace(wanted["name"], wanted.get("displayName", "")).shown()
+    made = lightning.store.create_teamspace(wanted["name"], wanted.get("displayName", ""))
+    made.owner_id = wanted.get("organizationId") or USER
+    return made.shown()
 
 
 def _stream(lightning: Lightning, _: tuple[str, ...], query: Query, body: bytes) -> Any:
@@ -249,8 +255,12 @@ def _metrics(lightning: Lightning, ids: tuple[str, ...], query: Query, body: byt
 
 
 def _shown(value: Value) -> dict[str, Any]:
-    shown = {"value": value.value, "step": str(value.step)}
-    return shown | ({"createdAt": value.created_at.replace("+00:00", "Z")} if value.created_at else {})
+    return {
+        "value": value.value,
+        "step": str(value.step),
+        "createdAt": value.created_at.replace("+00:00", "Z") or None,
+        "walltime": None,
+    }
 
 
 def _summary(lightning: Lightning, ids: tuple[str, ...], query: Query, body: bytes) -> Any:
@@ -302,6 +312,8 @@ _S = rf"{_P}/metrics-streams/([^/]+)"
 _ROUTES: list[tuple[str, str, Route]] = [
     ("GET", r"/v1/auth/(?:user|whoami)", _user),
     ("GET", r"/v1/users/search", lambda *_: {"users": [_user()]}),
+    ("GET", r"/v1/orgs", lambda *_: {"organizations": [{"id": "org-1", "name": "name-of-org-1"}]}),
+    ("GET", r"/v1/orgs/([^/]+)", lambda _, ids, *__: {"id": ids[0], "name": f"name-of-{ids[0]}"}),
     ("GET", r"/v1/memberships", _memberships),
     ("POST", r"/v1/projects", _create_project),
     ("GET", _P, lambda lightning, ids, *_: lightning.store.teamspace(ids[0]).shown()),

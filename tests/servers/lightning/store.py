@@ -107,7 +107,7 @@ class Teamspace(msgspec.Struct, kw_only=True):
             "name": self.name,
             "displayName": self.display_name,
             "ownerId": self.owner_id,
-            "ownerType": "user",
+            "ownerType": "organization" if self.owner_id.startswith("org") else "user",
             "projectSettings": {"preferredCluster": "cluster-1"},
         }
 

@@ -37,13 +37,17 @@ class Graph:
             "RunResumeStatus": self._resume_status,
             "RunParquetHistory": self._parquet,
             "HistoryPage": self._history,
+            "ShardmigFind": self._models,
+            "ShardmigProjects": self._models,
+            "ShardmigArtifacts": self._artifacts,
+            "ShardmigArtifactFiles": self._artifact_files,
         }
         with self._store.lock:
             if name in answers:
                 return answers[name](given)
             if "upsertBucket" in query:
                 return self._upsert(given)
-            if "project(" in query or "projects(" in query:
+            if "project(" in query:
                 return self._project(query, given)
             self.unknown.append(query)
             return {}
@@ -81,7 +85,9 @@ class Graph:
     def _resume_status(self, given: Answer) -> Answer:
         run = self._store.find(given.get("entity"), given.get("project"), given.get("name"))
         bucket = None if run is None else self._run(run)
-        return {"model": {"id": "1", "name": given.get("project"), "entity": {"id": "1", "name": "e"}, "bucket": bucket}}
+        return {
+            "model": {"id": "1", "name": given.get("project"), "entity": {"id": "1", "name": "e"}, "bucket": bucket}
+        }
 
     def _parquet(self, given: Answer) -> Answer:
         """Nothing is exported yet: all rows are live."""
@@ -97,33 +103,70 @@ class Graph:
 
     def _project(self, query: str, given: Answer) -> Answer:
         entity = given.get("entity") or given.get("entityName") or self._store.entity
-        if "projects(" in query:
-            return self._projects(entity, given)
         project = given.get("project")
         run = self._store.find(entity, project, given.get("name") or given.get("runName") or given.get("run"))
         node: Answer = {"internalId": "1", "id": "1", "name": project, "entityName": entity, "readOnly": False}
         if "runs(" in query:
             node |= self._runs(entity, str(project), given)
         else:
-            node["run"] = None if run is None else self._run(run) | self._files(run, given)
+            node["run"] = None if run is None else self._run(run) | self._files(run, given) | self._lines(run, given)
         return {"project": node if project in self._store.projects(entity) else None}
 
-    def _projects(self, entity: str, given: Answer) -> Answer:
-        name = given.get("key")
+    def _models(self, given: Answer) -> Answer:
+        """Projects, each with the runs that were asked for by name."""
         nodes = []
-        for project in self._store.projects(entity):
-            run = self._store.find(entity, project, name)
-            nodes.append({"id": project, "name": project, "entityName": entity, "run": run and self._run(run)})
+        for project in self._store.projects(given["entity"]):
+            node: Answer = {"name": project}
+            for number in range(8):
+                run = self._store.find(given["entity"], project, given.get(f"name{number}"))
+                node[f"run{number}"] = None if run is None else self._run(run)
+            nodes.append(node)
         edges = [{"node": node, "cursor": node["name"]} for node in nodes]
-        page, more = _page(edges, given.get("cursor"), given.get("perPage") or 100)
-        found = {"edges": page, "pageInfo": more}
-        return {"models": found, "projects": found, "entity": {"projects": found}}
+        page, more = _page(edges, given.get("cursor"), given["perPage"])
+        return {"models": {"edges": page, "pageInfo": more}}
+
+    def _artifacts(self, given: Answer) -> Answer:
+        run = self._store.find(given["entity"], given["project"], given["run"])
+        nodes = [
+            {
+                "id": f"{'/'.join(run.key)}/{name}",
+                "versionIndex": 0,
+                "artifactType": {"name": "model"},
+                "artifactSequence": {"name": name},
+            }
+            for name in sorted(run.artifacts if run else ())
+            if run
+        ]
+        edges = [{"node": node, "cursor": node["id"]} for node in nodes]
+        page, more = _page(edges, given.get("cursor"), given["perPage"])
+        return {"project": {"run": {"artifacts": {"edges": page, "pageInfo": more}}}}
+
+    def _artifact_files(self, given: Answer) -> Answer:
+        *key, name = given["id"].split("/")
+        run = self._store.runs[key[0], key[1], key[2]]
+        edges = [
+            {
+                "node": {
+                    "name": file,
+                    "directUrl": self._address(run, run.artifacts[name][file]),
+                    "sizeBytes": len(run.files[run.artifacts[name][file]]),
+                },
+                "cursor": file,
+            }
+            for file in sorted(run.artifacts[name])
+        ]
+        page, more = _page(edges, given.get("cursor"), given["perPage"])
+        return {"artifact": {"files": {"edges": page, "pageInfo": more}}}
+
+    def _lines(self, run: Run, given: Answer) -> Answer:
+        events = run.lines.get("wandb-events.jsonl", {})
+        lowest, highest = given.get("minStep", 0), given.get("maxStep", 0)
+        rows = [json.dumps(row) for row in run.history if lowest <= row["_step"] < highest]
+        return {"events": [events[number] for number in sorted(events)], "history": rows[: given.get("samples", 1)]}
 
     def _runs(self, entity: str, project: str, given: Answer) -> Answer:
         runs = [run for key, run in self._store.runs.items() if key[:2] == (entity, project)]
         runs.sort(key=lambda run: run.number)
-        if key := _asked_key(given.get("filters")):
-            runs = [run for run in runs if _block(run).get("key") == key]
         edges = [{"node": self._run(run), "cursor": str(run.number)} for run in runs]
         page, more = _page(edges, given.get("cursor"), given.get("perPage") or 50)
         return {"runCount": len(runs), "runs": {"edges": page, "pageInfo": more}}
@@ -193,13 +236,3 @@ def _page(edges: list[Answer], cursor: str | None, most: int) -> tuple[list[Answ
     page = edges[start : start + most]
     more = start + most < len(edges)
     return page, {"hasNextPage": more, "endCursor": page[-1]["cursor"] if page else None}
-
-
-def _block(run: Run) -> Answer:
-    block = run.config.get("shardmig", {}).get("value", {})
-    return block if isinstance(block, dict) else {}
-
-
-def _asked_key(filters: str | None) -> str:
-    asked = json.loads(filters or "{}")
-    return str(asked.get("config.shardmig.value.key", ""))

@@ -42,6 +42,13 @@ class WandbServer:
         """Answer from now on."""
         self._thread.start()
 
+    def forget(self) -> None:
+        """Begin anew, without faults."""
+        self.store.forget()
+        self.faults = Faults()
+        self.requests.clear()
+        self.log.clear()
+
     def stop(self) -> None:
         """Answer no more."""
         self._http.shutdown()
@@ -93,7 +100,9 @@ class _Exchange(BaseHTTPRequestHandler):
             raise Refused(401, "user is not logged in")
         if path == "/graphql":
             asked = json.loads(body)
-            return json.dumps({"data": self.server.wandb.graph.answer(asked["query"], asked.get("variables") or {})}).encode()
+            return json.dumps(
+                {"data": self.server.wandb.graph.answer(asked["query"], asked.get("variables") or {})}
+            ).encode()
         _, _, entity, project, run, _ = path.split("/", 5)
         with store.lock:
             store.stream((entity, project, run), json.loads(body))

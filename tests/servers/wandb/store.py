@@ -38,6 +38,8 @@ class Run:
     state: str = "running"
     lines: dict[str, dict[int, str]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    artifacts: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By name, each member with the file that holds it."""
 
     @property
     def id(self) -> str:
@@ -59,14 +61,12 @@ class Store:
         self.lock = threading.RLock()
         self.runs: dict[Key, Run] = {}
         self.deleted: set[Key] = set()
-        self.artifacts: dict[Key, list[dict[str, Any]]] = {}
 
     def forget(self) -> None:
         """Begin anew."""
         with self.lock:
             self.runs.clear()
             self.deleted.clear()
-            self.artifacts.clear()
 
     def find(self, entity: str | None, project: str | None, name: str | None) -> Run | None:
         """A run; None: there is none."""

@@ -72,14 +72,14 @@ def test_every_message_is_valid_under_the_vendors_schemas(
 
 
 def test_names_that_the_vendor_would_refuse_or_cut_never_reach_an_archive(tmp_path: Path) -> None:
-    refused = ["two\nlines", "n" * 101, "", " x", "a\u2028b"]
-    fields = [Field(name, "int", number) for number, name in enumerate([*refused, *HOSTILE_NAMES])]
+    refused = {"n" * 101, "", " x", "a\u2028b", *HOSTILE_NAMES}
+    fields = [Field(name, "int", number) for number, name in enumerate(sorted(refused))]
     chunks = plain_run()
     chunks[1] = Fields(fields)
     [archive] = write(tmp_path, chunks)
     names = [m["payload"]["param"]["paramName"] for m in _messages(archive) if m["type"] == "parameter_msg"]
     assert len(names) == len(set(names)) == len(fields)
-    assert all(0 < len(name) <= 100 and name.isprintable() | ("\u202e" in name) for name in names)
+    assert all(0 < len(name) <= 100 and name.strip() == name and len(name.splitlines()) == 1 for name in names)
 
 
 def test_values_are_written_so_that_every_json_reader_gets_the_same_double() -> None:
@@ -182,7 +182,7 @@ def test_a_file_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path: Path) -
     with ZipFile(archive, "w", ZIP_DEFLATED) as bomb:
         bomb.writestr("experiment.json", experiment)
         with bomb.open("messages.json", "w", force_zip64=True) as file:
-            for _ in range(1100):
+            for _ in range(70):
                 file.write(b"\0" * (1 << 20))
     header = chunks[0]
     assert isinstance(header, Header)

@@ -110,7 +110,7 @@ class PointChunks:
         if step is None:
             self._without_step[path] += 1
             return place
-        if (isinstance(step, float) and _can_be_kept(step)) or step in _INT64:
+        if _can_be_kept(step) if isinstance(step, float) else step in _INT64:
             return step
         self._lost["step-unreadable", path] += 1
         return None

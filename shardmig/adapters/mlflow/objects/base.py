@@ -120,6 +120,8 @@ class ObjectClass(Protocol):
     """One class of objects. Raises AdapterError classes and the vendor's own exceptions, which the caller translates."""
 
     scope: Scope
+    is_linked: bool
+    """Does `link` do anything?"""
 
     def all(self) -> Iterator[Stored]:
         """Every object, page by page, deleted experiments' too."""

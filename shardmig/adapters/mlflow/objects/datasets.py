@@ -16,7 +16,7 @@ users) is kept in a tag of the record, `shardmig.record`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -61,6 +61,7 @@ class Datasets:
     """`ObjectClass` of evaluation datasets."""
 
     scope: Scope = "datasets"
+    is_linked = False
 
     def __init__(self, stores: Stores, references: References) -> None:
         self._stores = stores
@@ -131,7 +132,7 @@ class Datasets:
         made = self._stores.tracking.create_dataset(
             name=facts.text("sys/name"), tags=facts.texts(TAGS) | making.tags, experiment_ids=experiments
         )
-        for batch in batches(map(_record, texts_of(making.points)), RECORDS_IN_REQUEST):
+        for batch in batches(_tables_first(map(_record, texts_of(making.points))), RECORDS_IN_REQUEST):
             self._stores.tracking.upsert_dataset_records(made.dataset_id, batch)
         return self.get(made.dataset_id), findings
 
@@ -167,6 +168,17 @@ class Datasets:
             yield from found
             if not token:
                 return
+
+
+def _tables_first(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """MLflow dies of outputs with names that come after outputs that are one value (measured, 3.17.2)."""
+    others = []
+    for record in records:
+        if isinstance(record["outputs"], dict):
+            yield record
+        else:
+            others.append(record)
+    yield from others
 
 
 def _told(record: Any) -> dict[str, Any]:

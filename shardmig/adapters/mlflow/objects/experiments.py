@@ -31,6 +31,7 @@ class Experiments:
     """`ObjectClass` of experiments."""
 
     scope: Scope = "experiments"
+    is_linked = False
 
     def __init__(self, stores: Stores, references: References) -> None:
         self._stores = stores
@@ -122,7 +123,7 @@ class Experiments:
         return Stored(
             id=str(experiment.experiment_id),
             project=ProjectId(experiment.name),
-            name=RunId(str(experiment.experiment_id)),
+            name=RunId(experiment.name),
             tags=tags,
             content=experiment,
             revision=repr((experiment.name, experiment.lifecycle_stage, sorted(experiment.tags.items()))),

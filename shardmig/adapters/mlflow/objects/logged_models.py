@@ -54,6 +54,7 @@ class LoggedModels:
     """`ObjectClass` of logged models."""
 
     scope: Scope = "logged_models"
+    is_linked = True
 
     def __init__(self, stores: Stores, references: References) -> None:
         self._stores = stores

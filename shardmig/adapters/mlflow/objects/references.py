@@ -55,6 +55,11 @@ class References:
         self._found: dict[MigrationKey, TargetRunId] = {}
         self._experiments: dict[str, ProjectId] = {}
 
+    @property
+    def is_target(self) -> bool:
+        """Is this the MLflow that is written?"""
+        return self._here is not None
+
     def fields(self, folder: str, scope: Scope, id_: str | None) -> Iterator[Field]:
         """A reference as fields `<folder>/project` and `<folder>/id`; none for none."""
         if id_:

@@ -66,6 +66,8 @@ _NOT_STAGED: Final = ("", "None", None)
 class Registered:
     """`ObjectClass` of registered models, or of prompts."""
 
+    is_linked = False
+
     def __init__(self, stores: Stores, references: References, scope: Scope) -> None:
         self.scope = scope
         self._stores = stores
@@ -300,6 +302,8 @@ class _Version:
             self._create(source, arguments)
         except BadInput:  # a server takes no path of a disk, and no URI of what it does not have
             self._create(f"shardmig:/not-here/{sanitize(self._name)}", arguments | {"model_id": None})
+            detail = f"the server refuses {source!r}: the source's URI is kept in a tag"
+            findings.append(Finding("approximation", "source-not-kept", f"{self._folder}/source", detail=detail))
             if own:
                 detail = "the server takes files of a version below a run only: load its run, too"
                 findings.append(Finding("loss", "version-files-not-here", f"{self._folder}/files", len(own), detail))

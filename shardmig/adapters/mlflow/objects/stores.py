@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from itertools import islice
 from typing import Any, Final, TypeVar
 
 from shardmig.adapters.mlflow.artifacts import RunArtifacts, artifacts_at
 from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.objects.remote import remote_store
 from shardmig.adapters.mlflow.source.tree import paths_below
 from shardmig.errors import MissingExtra
 
@@ -36,6 +37,10 @@ class Stores:
             from mlflow.tracking._tracking_service.utils import _get_store
         except ModuleNotFoundError as error:
             raise _missing(error) from error
+        if self.http is not None:
+            from mlflow.store.tracking.rest_store import RestStore
+
+            return remote_store(RestStore, self.uri, self.http.login)
         open_store: Any = _get_store
         return open_store(self.uri, DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
 
@@ -46,12 +51,18 @@ class Stores:
             from mlflow.tracking._model_registry.utils import _get_store
         except ModuleNotFoundError as error:
             raise _missing(error) from error
+        if self.http is not None:
+            from mlflow.store.model_registry.rest_store import RestStore
+
+            return remote_store(RestStore, self.uri, self.http.login)
         open_store: Any = _get_store
         return open_store(self.uri, self.uri)
 
     def as_default(self) -> AbstractContextManager[None]:
-        """Meanwhile MLflow's own global client talks to these stores: what creates a model version from another object
-        asks it (measured, 3.17.2)."""
+        """Meanwhile MLflow's own global client talks to these stores: what creates a model version from another object in
+        a database asks it (measured, 3.17.2)."""
+        if self.http is not None:
+            return nullcontext()
         from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
         use: Any = _use_tracking_uri

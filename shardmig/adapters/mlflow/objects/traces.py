@@ -12,66 +12,36 @@
     span                        spans, string_series: one point a span (JSON), with its place as step and its start as time
     attachment                  artifacts/<path>, file
 
-Spans are read from wherever they are stored, the database or `traces.json` among the artifacts, and stored there again.
-A server derives the id of a trace from its spans: those of a trace with another id are written as `traces.json`.
+See `spans`, `assessments` and `trace_links`.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import numpy as np
-
 from shardmig.adapters.mlflow.native import ARTIFACTS
-from shardmig.adapters.mlflow.objects.base import (
-    SERIES_POINTS,
-    TAGS,
-    Facts,
-    Making,
-    Stored,
-    Tree,
-    scalars,
-    tag_fields,
-    texts_of,
-    times,
-    upload,
-)
+from shardmig.adapters.mlflow.objects.assessments import assessing_runs, assessment_fields, assessments_of
+from shardmig.adapters.mlflow.objects.base import TAGS, Facts, Making, Stored, Tree, scalars, tag_fields, times, upload
 from shardmig.adapters.mlflow.objects.references import References, not_here
-from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches, pages
+from shardmig.adapters.mlflow.objects.spans import ARTIFACT_LOCATION, SPANS_FILE, SPANS_LOCATION, log_spans, span_points
+from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches
+from shardmig.adapters.mlflow.objects.trace_links import RUN, TraceLinks
 from shardmig.adapters.mlflow.refusals import mlflow_errors
-from shardmig.errors import BadInput, NotFound, TargetConflict
-from shardmig.records import Field, Finding, MigrationKey, Points, RunId, Scope, Steps, StringPoints, Texts
+from shardmig.errors import NotFound, TargetConflict
+from shardmig.records import Field, Finding, MigrationKey, Points, RunId, Scope
 
 METADATA: Final = "metadata/"
-ASSESSMENTS: Final = "assessments/"
 LINKED_RUNS: Final = "linked_runs/"
-SPANS: Final = "spans"
-SPANS_FILE: Final = "traces.json"
-SPANS_IN_REQUEST: Final = 200
 
 _NAME: Final = "mlflow.traceName"
-_ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
-_SPANS_LOCATION: Final = "mlflow.trace.spansLocation"
 _LINKED_PROMPTS: Final = "mlflow.linkedPrompts"
-_RUN: Final = "mlflow.sourceRun"
 _MODEL: Final = "mlflow.modelId"
-_ASSESSING_RUN: Final = "mlflow.assessment.sourceRunId"
 _FINALIZED: Final = "mlflow.trace.infoFinalized"
-_IN_STORE: Final = ("TRACKING_STORE", "ARCHIVE_REPO")
+_MADE_BY_STORES: Final = (ARTIFACT_LOCATION, SPANS_LOCATION)
 _OWN: Final = frozenset(
-    {
-        TAGS + _ARTIFACT_LOCATION,
-        TAGS + _SPANS_LOCATION,
-        METADATA + _RUN,
-        METADATA + _MODEL,
-        METADATA + _FINALIZED,
-    }
+    {*(TAGS + key for key in _MADE_BY_STORES), *(METADATA + key for key in (RUN, _MODEL, _FINALIZED))}
 )
 _EXPERIMENTS_IN_SEARCH: Final = 100
 
@@ -80,11 +50,12 @@ class Traces:
     """`ObjectClass` of traces."""
 
     scope: Scope = "traces"
+    is_linked = False
 
     def __init__(self, stores: Stores, references: References) -> None:
         self._stores = stores
         self._references = references
-        self._linked: dict[str, dict[str, list[str]]] = {}
+        self._links = TraceLinks(stores, is_target=references.is_target)
 
     def all(self) -> Iterator[Stored]:
         """As ObjectClass."""
@@ -115,31 +86,22 @@ class Traces:
         yield from times({"sys/creation_time": info.request_time})
         yield from tag_fields(TAGS, info.tags)
         yield from (Field(METADATA + key, "string", text) for key, text in info.trace_metadata.items())
-        yield from self._references.fields("run", "runs", info.trace_metadata.get(_RUN))
+        yield from self._references.fields("run", "runs", info.trace_metadata.get(RUN))
         yield from self._references.fields("model", "logged_models", info.trace_metadata.get(_MODEL))
-        linked = sorted(self._references.identity("runs", run) for run in self._runs_linked_to(info))
+        linked = sorted(self._references.identity("runs", run) for run in self._links.runs_of(info))
         for number, identity in enumerate(linked):
             names = {"project": identity.project, "id": identity.id}
             yield from scalars({f"{LINKED_RUNS}{number}/{name}": text for name, text in names.items()})
         for assessment in info.assessments:
-            yield from self._assessment_fields(assessment)
+            yield from assessment_fields(assessment, self._references)
 
     def points(self, stored: Stored) -> Iterator[Points]:
         """As ObjectClass."""
-        spans = sorted(self._spans(stored.content), key=lambda span: (span.start_time_ns, span.span_id))
-        for start in range(0, len(spans), SERIES_POINTS):
-            part = spans[start : start + SERIES_POINTS]
-            yield StringPoints(
-                [SPANS],
-                np.array([len(part)], np.int64),
-                Steps(np.arange(start, start + len(part), dtype=np.int64)),
-                np.array([span.start_time_ns // 1_000_000 for span in part], np.int64),
-                Texts.from_list([self._span_text(span) for span in part]),
-            )
+        return span_points(self._stores, stored.content)
 
     def trees(self, stored: Stored) -> Iterator[Tree]:
         """As ObjectClass: attachments."""
-        if location := stored.tags.get(_ARTIFACT_LOCATION):
+        if location := stored.tags.get(ARTIFACT_LOCATION):
             yield Tree(ARTIFACTS, location, frozenset({SPANS_FILE}))
 
     def is_volatile(self, path: str) -> bool:  # noqa: ARG002
@@ -161,21 +123,16 @@ class Traces:
             for folder, scope in self._folders_of_references(facts)
             if self._references.here(facts, folder, scope) is None
         ]
-        assessments = [self._assessment(facts, f"{ASSESSMENTS}{name}") for name in facts.below(ASSESSMENTS)]
-        invalid = {one.assessment_id for one in assessments if one.valid is False}
-        overriding = [one for one in assessments if one.overrides in invalid]
-        first = [one for one in assessments if one not in overriding]
+        first, overriding = assessments_of(facts, self._references)
         made = self._stores.tracking.start_trace(self._info(trace_id, experiment, making, first))
-        for one in sorted(overriding, key=lambda one: one.create_time_ms):  # which makes those overridden invalid
+        for one in overriding:
             self._stores.tracking.create_assessment(one)
         stored = self._stored(made, is_deleted=False)
-        self._log_spans(stored, experiment, making)
-        for folder in (f"{LINKED_RUNS}{name}" for name in facts.below(LINKED_RUNS)):
-            if (run := self._references.here(facts, folder, "runs")) is not None:
-                self._stores.tracking.link_traces_to_run([trace_id], run)
+        log_spans(self._stores, made, making)
+        linked = (self._references.here(facts, f"{LINKED_RUNS}{name}", "runs") for name in facts.below(LINKED_RUNS))
+        self.tag(stored, self._links.link(trace_id, [run for run in linked if run is not None]))
         self._link_prompts(trace_id, facts.text(TAGS + _LINKED_PROMPTS))
-        findings += upload(self._stores.artifacts(stored.tags[_ARTIFACT_LOCATION]), making, ARTIFACTS)
-        self._linked.clear()
+        findings += upload(self._stores.artifacts(stored.tags[ARTIFACT_LOCATION]), making, ARTIFACTS)
         return self.get(trace_id), findings
 
     def link(self, stored: Stored, old: RunId) -> None:
@@ -217,54 +174,13 @@ class Traces:
             is_deleted=is_deleted,
         )
 
-    def _spans(self, info: Any) -> list[Any]:
-        location = info.tags.get(_SPANS_LOCATION)
-        if location in _IN_STORE:
-            trace = self._stores.tracking.get_trace(info.trace_id, allow_partial=True)
-            return list(trace.data.spans) if trace is not None else []
-        if (uri := info.tags.get(_ARTIFACT_LOCATION)) is None:
-            return []
-        with TemporaryDirectory(prefix="shardmig-") as folder:
-            local = Path(folder, SPANS_FILE)
-            try:
-                self._stores.artifacts(uri).get(SPANS_FILE, local)
-            except NotFound:  # it was never ended
-                return []
-            return _spans_of_file(local, info.trace_id)
-
-    def _span_text(self, span: Any) -> str:
-        from mlflow.tracing.utils import TraceJSONEncoder
-
-        return json.dumps(span.to_dict(), sort_keys=True, ensure_ascii=False, cls=TraceJSONEncoder)
-
-    def _assessment_fields(self, assessment: Any) -> Iterator[Field]:
-        folder = f"{ASSESSMENTS}{assessment.assessment_id}"
-        whole = assessment.to_dictionary()
-        metadata = dict(whole.get("metadata") or {})
-        run = metadata.pop(_ASSESSING_RUN, None)
-        whole = {name: value for name, value in whole.items() if name not in ("metadata", "run_id")}
-        whole |= {"metadata": metadata} if metadata else {}
-        kind = next((name for name in ("feedback", "expectation", "issue") if whole.get(name) is not None), "")
-        value = whole.get(kind)
-        told = value.get("value", value) if isinstance(value, dict) else value
-        texts = {
-            "name": assessment.name,
-            "kind": kind,
-            "value": json.dumps(told, sort_keys=True, ensure_ascii=False),
-            "json": json.dumps(whole, sort_keys=True, ensure_ascii=False),
-        }
-        yield from scalars({f"{folder}/{name}": text for name, text in texts.items()})
-        yield from self._references.fields(f"{folder}/run", "runs", run)
-
     def _folders_of_references(self, facts: Facts) -> Iterator[tuple[str, Scope]]:
         if facts.text("run/id"):
             yield "run", "runs"
         if facts.text("model/id"):
             yield "model", "logged_models"
         yield from ((f"{LINKED_RUNS}{name}", "runs") for name in facts.below(LINKED_RUNS))
-        for name in facts.below(ASSESSMENTS):
-            if facts.text(f"{ASSESSMENTS}{name}/run/id"):
-                yield f"{ASSESSMENTS}{name}/run", "runs"
+        yield from ((folder, "runs") for folder in assessing_runs(facts))
 
     def _refuse_foreign(self, trace_id: str, making: Making) -> None:
         try:
@@ -281,12 +197,11 @@ class Traces:
 
         facts = making.facts
         metadata = facts.texts(METADATA)
-        for key, folder, scope in ((_RUN, "run", "runs"), (_MODEL, "model", "logged_models")):
+        for key, folder, scope in ((RUN, "run", "runs"), (_MODEL, "model", "logged_models")):
             found = self._references.here(facts, folder, scope)  # type: ignore[arg-type]
             if key in metadata and found is not None:
                 metadata[key] = found
-        left_out = (_ARTIFACT_LOCATION, _SPANS_LOCATION)
-        tags = {key: text for key, text in facts.texts(TAGS).items() if key not in left_out}
+        tags = {key: text for key, text in facts.texts(TAGS).items() if key not in _MADE_BY_STORES}
         return TraceInfo(
             trace_id=trace_id,
             trace_location=TraceLocation.from_experiment_id(experiment),
@@ -301,32 +216,6 @@ class Traces:
             assessments=assessments,
         )
 
-    def _assessment(self, facts: Facts, folder: str) -> Any:
-        from mlflow.entities import Assessment
-
-        whole = json.loads(facts.text(f"{folder}/json"))
-        if (old := facts.text(f"{folder}/run/id")) != "":
-            run = self._references.here(facts, f"{folder}/run", "runs") or old
-            whole["metadata"] = whole.get("metadata", {}) | {_ASSESSING_RUN: run}
-        return Assessment.from_dictionary(whole)
-
-    def _log_spans(self, stored: Stored, experiment: str, making: Making) -> None:
-        texts = texts_of(making.points)
-        is_in_store = making.facts.text(TAGS + _SPANS_LOCATION) in _IN_STORE
-        if is_in_store and (self._stores.http is None or self._is_derived(stored.id)):
-            for batch in batches(map(_span, texts), SPANS_IN_REQUEST):
-                self._stores.tracking.log_spans(experiment, batch)
-            return
-        with TemporaryDirectory(prefix="shardmig-") as folder:
-            local = Path(folder, SPANS_FILE)
-            if _write_spans(texts, local):
-                self._stores.artifacts(stored.tags[_ARTIFACT_LOCATION]).put(local, SPANS_FILE)
-
-    def _is_derived(self, trace_id: str) -> bool:
-        """Is it the id that a server gives a trace by its spans?"""
-        digits = trace_id.removeprefix("tr-")
-        return trace_id.startswith("tr-") and len(digits) == 32 and all(one in "0123456789abcdef" for one in digits)
-
     def _link_prompts(self, trace_id: str, linked: str) -> None:
         from mlflow.entities.model_registry import PromptVersion
 
@@ -338,73 +227,3 @@ class Traces:
         versions = [version(one["name"], int(one["version"]), "") for one in entries]
         if versions:
             self._stores.tracking.link_prompts_to_trace(trace_id, versions)
-
-    def _runs_linked_to(self, info: Any) -> list[str]:
-        """The runs that a trace was linked to afterwards. A server tells it by run only."""
-        if self._by_source is not None:
-            found = self._by_source(info.trace_id, "trace", "run")
-            return list(found.to_list())
-        if info.experiment_id not in self._linked:
-            self._linked[info.experiment_id] = self._links_in(info.experiment_id)
-        return self._linked[info.experiment_id].get(info.trace_id, [])
-
-    @cached_property
-    def _by_source(self) -> Any:
-        return getattr(self._stores.tracking, "search_entities_by_source", None)
-
-    def _links_in(self, experiment: str) -> dict[str, list[str]]:
-        from mlflow.entities import ViewType
-
-        linked: dict[str, list[str]] = defaultdict(list)
-        runs = pages(
-            self._stores.tracking.search_runs,
-            experiment_ids=[experiment],
-            filter_string="",
-            run_view_type=ViewType.ALL,
-            max_results=IN_PAGE,
-            order_by=[],
-        )
-        for run_id in [run.info.run_id for run in runs]:
-            token = None
-            while True:
-                found, token = self._stores.tracking.search_traces(
-                    locations=[experiment],
-                    filter_string=f"attributes.run_id = '{run_id}'",
-                    max_results=IN_PAGE,
-                    page_token=token,
-                )
-                for one in found:
-                    if one.trace_metadata.get(_RUN) != run_id:
-                        linked[one.trace_id].append(run_id)
-                if not token:
-                    break
-        return linked
-
-
-def _span(text: str) -> Any:
-    from mlflow.entities import Span
-
-    try:
-        return Span.from_dict(json.loads(text))
-    except (ValueError, KeyError) as error:
-        raise BadInput(f"a span cannot be read: {error}", field=SPANS) from error
-
-
-def _write_spans(texts: Iterator[str], path: Path) -> int:
-    """How many there were."""
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        file.write('{"spans": [')
-        for count, text in enumerate(texts, 1):
-            file.write(f"{', ' if count > 1 else ''}{text}")
-        file.write("]}")
-    return count
-
-
-def _spans_of_file(path: Path, trace_id: str) -> list[Any]:
-    from mlflow.entities import Span
-
-    try:
-        return [Span.from_dict(one) for one in json.loads(path.read_bytes())["spans"]]
-    except (ValueError, KeyError) as error:
-        raise BadInput(f"{SPANS_FILE} of trace {trace_id} cannot be read: {error}", field=SPANS) from error

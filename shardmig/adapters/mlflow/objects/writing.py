@@ -67,8 +67,12 @@ class ObjectTarget:
         kind = self._classes[header.run.scope]
         with mlflow_errors(header.run.label):
             for stored in kind.find(key):
-                if stored.tags.get(facts.DIGEST) == digest and self._is_made(stored):
-                    return self._finished(kind, stored, header.run.id, [])
+                is_same = stored.tags.get(facts.DIGEST) == digest
+                if is_same and stored.tags.get(facts.STATE) == LINKING:
+                    self._finish(kind, stored, header.run.id)
+                    return Written(TargetRunId(stored.id), [])
+                if is_same and self._state(stored) == "complete":
+                    return Written(TargetRunId(stored.id), [])
                 self._refuse_other_content(stored)
                 kind.discard(stored)
             return self._make(kind, self._provenance(key, digest, header), header, fields, chunks, files)
@@ -123,20 +127,16 @@ class ObjectTarget:
         if self._references.missing:
             end_tags[WAITS] = " ".join(dict.fromkeys(self._references.missing))
         findings.append(Finding("note", "own-ids", detail="what MLflow sets by itself is new: ids, times, locations"))
-        if not is_whole:
-            kind.tag(stored, end_tags)
-            return Written(TargetRunId(stored.id), findings)
-        kind.tag(stored, end_tags | {facts.STATE: LINKING})
-        return self._finished(kind, stored, header.run.id, findings)
-
-    def _finished(self, kind: ObjectClass, stored: Stored, old: RunId, findings: list[Finding]) -> Written:
-        if stored.tags.get(facts.STATE) != facts.COMPLETE:
-            kind.link(stored, old)
-            kind.tag(stored, {facts.STATE: facts.COMPLETE})
+        if is_whole:
+            end_tags[facts.STATE] = LINKING if kind.is_linked else facts.COMPLETE
+        kind.tag(stored, end_tags)
+        if end_tags.get(facts.STATE) == LINKING:
+            self._finish(kind, stored, header.run.id)
         return Written(TargetRunId(stored.id), findings)
 
-    def _is_made(self, stored: Stored) -> bool:
-        return stored.tags.get(facts.STATE) == LINKING or self._state(stored) == "complete"
+    def _finish(self, kind: ObjectClass, stored: Stored, old: RunId) -> None:
+        kind.link(stored, old)
+        kind.tag(stored, {facts.STATE: facts.COMPLETE})
 
     def _state(self, stored: Stored) -> Literal["complete", "partial"]:
         if stored.tags.get(facts.STATE) != facts.COMPLETE:

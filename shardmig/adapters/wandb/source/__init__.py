@@ -1,7 +1,7 @@
 """W&B as source: transaction logs in folders, or a server.
 
-Read from top to bottom: options → reader (the read side) → folders (the catalogue) → recorded (a run in folders) →
-reading (one run as chunks). The map between W&B's runs and fields is in `native`.
+Read from top to bottom: options → reader (the read side) → folders or servers (the catalogues) → recorded (a run in
+folders) → reading (one run as chunks). The map between W&B's runs and fields is in `native`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from shardmig.adapters.base import ReadSide
 from shardmig.adapters.wandb.source.options import parse_options
-from shardmig.errors import UsageError
 
 __all__ = ["open_source", "parse_options"]
 
@@ -19,8 +18,7 @@ def open_source(options: Mapping[str, str]) -> ReadSide:
     """The read side. Raises UsageError for its options."""
     from shardmig.adapters.wandb.source.folders import Folders
     from shardmig.adapters.wandb.source.reader import WandbSource
+    from shardmig.adapters.wandb.source.servers import Servers
 
     chosen = parse_options(options)
-    if not chosen.paths:
-        raise UsageError("no path")
-    return WandbSource(Folders(chosen.paths), chosen)
+    return WandbSource(Folders(chosen.paths) if chosen.paths else Servers(chosen), chosen)

@@ -1,0 +1,67 @@
+"""MLflow's own REST stores, called with the credentials of one side of a copy.
+
+MLflow's client takes credentials from the environment, which is one for all. Here its requests get the headers of the
+store that is being called, through the hook that MLflow has for additional headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+from shardmig.adapters.mlflow.credentials import Login
+
+_HEADERS: ContextVar[Mapping[str, str] | None] = ContextVar("headers", default=None)
+
+
+def remote_store(make: Callable[..., Any], uri: str, login: Login) -> Any:
+    """One of MLflow's RestStores; each of its calls carries the headers of `login`."""
+    from mlflow.utils.rest_utils import MlflowHostCreds
+
+    _register()
+    given = login.credentials
+    creds = MlflowHostCreds(
+        host=uri,
+        ignore_tls_verification=given.insecure_tls,
+        client_cert_path=given.client_certificate or None,
+        server_cert_path=None if given.insecure_tls else given.certificate_authority or None,
+    )
+    return _Store(make(lambda: creds), login)
+
+
+class _Store:
+    def __init__(self, store: Any, login: Login) -> None:
+        self._store = store
+        self._login = login
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            token = _HEADERS.set(self._login.headers())
+            try:
+                return found(*arguments, **named)
+            finally:
+                _HEADERS.reset(token)
+
+        return call
+
+
+@lru_cache(maxsize=1)
+def _register() -> None:
+    from mlflow.tracking.request_header.abstract_request_header_provider import RequestHeaderProvider
+    from mlflow.tracking.request_header.registry import _request_header_provider_registry
+
+    class Headers(RequestHeaderProvider):
+        def in_context(self) -> bool:
+            return _HEADERS.get() is not None
+
+        def request_headers(self) -> dict[str, str]:
+            return dict(_HEADERS.get() or {})
+
+    register: Any = _request_header_provider_registry.register
+    register(Headers)

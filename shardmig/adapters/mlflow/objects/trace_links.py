@@ -1,0 +1,79 @@
+"""Which runs a trace was linked to after it was made, beside the run that it was made in.
+
+A database tells the runs of a trace. A server tells only the traces of a run: a source asks for every run of the
+experiment, once; a target only for those that it linked itself, which a tag of the trace names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
+
+LINKED: Final = "shardmig.linked_runs"
+"""Tag of a trace: MLflow's ids of the runs that shardmig linked it to."""
+RUN: Final = "mlflow.sourceRun"
+"""Metadata of a trace: the run that it was made in."""
+
+
+class TraceLinks:
+    """Links of traces to runs in one MLflow."""
+
+    def __init__(self, stores: Stores, *, is_target: bool) -> None:
+        self._stores = stores
+        self._is_target = is_target
+        self._traces: dict[str, set[str]] = {}
+        self._runs: dict[str, list[str]] = {}
+
+    def link(self, trace_id: str, run_ids: list[str]) -> dict[str, str]:
+        """Link a trace; the tag that remembers it."""
+        for run_id in run_ids:
+            self._stores.tracking.link_traces_to_run([trace_id], run_id)
+            self._traces.pop(run_id, None)
+        return {LINKED: " ".join(run_ids)} if run_ids else {}
+
+    def runs_of(self, info: Any) -> list[str]:
+        """The runs that a trace was linked to."""
+        by_trace = getattr(self._stores.tracking, "search_entities_by_source", None)
+        if by_trace is not None:
+            return list(by_trace(info.trace_id, "trace", "run").to_list())
+        known = self._known_runs(info.tags) if self._is_target else self._runs_in(info.experiment_id)
+        return [run for run in known if run != info.trace_metadata.get(RUN) and info.trace_id in self._traces_of(run)]
+
+    def _known_runs(self, tags: Mapping[str, str]) -> list[str]:
+        return tags.get(LINKED, "").split()
+
+    def _runs_in(self, experiment: str) -> list[str]:
+        from mlflow.entities import ViewType
+
+        if experiment not in self._runs:
+            found = pages(
+                self._stores.tracking.search_runs,
+                experiment_ids=[experiment],
+                filter_string="",
+                run_view_type=ViewType.ALL,
+                max_results=IN_PAGE,
+                order_by=[],
+            )
+            self._runs[experiment] = [run.info.run_id for run in found]
+        return self._runs[experiment]
+
+    def _traces_of(self, run: str) -> set[str]:
+        if run not in self._traces:
+            experiment = self._stores.tracking.get_run(run).info.experiment_id
+            self._traces[run] = {info.trace_id for info in self._search(str(experiment), run)}
+        return self._traces[run]
+
+    def _search(self, experiment: str, run: str) -> Iterator[Any]:
+        token = None
+        while True:
+            found, token = self._stores.tracking.search_traces(
+                locations=[experiment],
+                filter_string=f"attributes.run_id = '{run}'",
+                max_results=IN_PAGE,
+                page_token=token,
+            )
+            yield from found
+            if not token:
+                return

@@ -1,0 +1,180 @@
+"""A W&B server as run store: runs are sent with the vendor's own `wandb sync`, and what arrived is read back.
+
+`wandb sync` says that it has finished, with exit status 0, whatever the server answered (measured); a second sync of a run
+that the server has appends all its rows again (measured); and it tries a run whose id was deleted for ever (measured). So
+the run is created first, sent once into an empty run, counted, and marked complete last.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, ClassVar, Final
+from urllib.parse import quote
+
+import msgspec
+
+from shardmig.adapters.pace import shared_pace
+from shardmig.adapters.wandb.connection import Connection
+from shardmig.adapters.wandb.facts import Block
+from shardmig.adapters.wandb.naming import BLOCK
+from shardmig.adapters.wandb.options import WandbOptions
+from shardmig.adapters.wandb.queries import DELETE, FIND, GENERATIONS, UPSERT
+from shardmig.adapters.wandb.server_run import ServerRun, run_of
+from shardmig.adapters.wandb.stored import Staged, StoredRun
+from shardmig.adapters.wandb.syncing import shared_sync
+from shardmig.errors import NotFound, Permanent, TargetConflict, Unavailable
+from shardmig.records import MigrationKey, TargetRunId
+
+PROJECTS_IN_PAGE: Final = 100
+
+
+class ServerStore:
+    """Runs of one server, as RunStore."""
+
+    marks_later: ClassVar[bool] = True
+
+    def __init__(self, options: WandbOptions) -> None:
+        self._options = options
+        self._connection = Connection(options)
+
+    def find(self, key: MigrationKey) -> StoredRun | None:
+        """As RunStore: by run id, in every project of the entities that may hold it."""
+        found = [run for entity in self._entities() for run in self._named(entity, key)]
+        found.sort(key=lambda run: not (run.block is not None and run.block.is_complete))
+        return found[0] if found else None
+
+    def get(self, run_id: TargetRunId) -> ServerRun:
+        """As RunStore."""
+        return run_of(self._connection, run_id)
+
+    def new_id(self, block: Block, entity: str, project: str) -> str:
+        """As RunStore. Every partial run of this key is discarded: rows that were sent cannot be sent again."""
+        owner = entity or str(self._connection.account["entity"])
+        for held in self._named(owner, block.key):
+            if held.block is None or not held.block.is_complete:
+                self.discard(held.id)
+        config = json.dumps({BLOCK: {"value": msgspec.to_builtins(block)}})
+        for number in range(GENERATIONS):
+            name = generation(block.key, number)
+            try:
+                asked = {"name": name, "project": project, "entity": owner, "config": config}
+                self._connection.ask(UPSERT, asked)
+            except TargetConflict:  # an id of a run that was deleted
+                continue
+            return name
+        raise Permanent(
+            f"run {block.key} was deleted from {owner}/{project} {GENERATIONS} times, and W&B gives no id a second time",
+            hint="load into another project with the option project or project-prefix",
+        )
+
+    def publish(self, staged: Staged, block: Block) -> TargetRunId:
+        """As RunStore."""
+        self._send(staged)
+        entity = staged.entity or str(self._connection.account["entity"])
+        run = self.get(TargetRunId(f"{entity}/{staged.project}/{staged.run_id}"))
+        self._check(run, staged.folder, staged.rows)
+        if block.is_complete:
+            self._set_block(run, block)
+        return run.id
+
+    def set_parent(self, run: StoredRun, parent: TargetRunId) -> None:
+        """As RunStore."""
+        assert isinstance(run, ServerRun)
+        if run.block is not None:
+            self._set_block(run, msgspec.structs.replace(run.block, parent=parent))
+
+    def discard(self, run_id: TargetRunId) -> None:
+        """As RunStore. W&B never gives the id again."""
+        try:
+            run = self.get(run_id)
+        except NotFound:
+            return
+        self._connection.ask(DELETE, {"id": run.node["id"]})
+
+    def url(self, run_id: TargetRunId) -> str:
+        """As RunStore."""
+        entity, _, rest = run_id.partition("/")
+        project, _, name = rest.rpartition("/")
+        app = self._connection.url.replace("://api.wandb.ai", "://wandb.ai")
+        return f"{app}/{quote(entity)}/{quote(project)}/runs/{name}"
+
+    def staging(self, run_id: str) -> Path:
+        """As RunStore: a name as `wandb sync` expects it."""
+        return Path(mkdtemp(prefix=f"offline-run-{run_id}-"))
+
+    def close(self) -> None:
+        """As RunStore. The vendor's processes are used again by the next store, and end with this one."""
+
+    def _entities(self) -> list[str]:
+        template = self._options.entity
+        if template and "{" not in template:
+            return [template]
+        account = self._connection.account
+        own = [str(account["entity"])]
+        if template:
+            own += [edge["node"]["name"] for edge in (account.get("teams") or {}).get("edges", [])]
+        return list(dict.fromkeys(own))
+
+    def _named(self, entity: str, key: MigrationKey) -> Iterator[ServerRun]:
+        """Every run of an entity that has an id made of this key."""
+        names = {f"name{number}": generation(key, number) for number in range(GENERATIONS)}
+        asked: dict[str, Any] = {"entity": entity, "perPage": PROJECTS_IN_PAGE, "cursor": None, **names}
+        while True:
+            models = self._connection.ask(FIND, asked).get("models") or {"edges": [], "pageInfo": {}}
+            for edge in models["edges"]:
+                node = edge["node"]
+                runs = (node.get(f"run{number}") for number in range(GENERATIONS))
+                yield from (ServerRun(self._connection, entity, node["name"], run) for run in runs if run)
+            if not models["pageInfo"].get("hasNextPage"):
+                return
+            asked["cursor"] = models["pageInfo"]["endCursor"]
+
+    def _send(self, staged: Staged) -> None:
+        sync = shared_sync(self._connection.environment())
+        most = self._options.values_per_minute
+        if not most:
+            sync.send(staged.folder, self._options.sync_deadline_s)
+            return
+        pace = shared_pace(f"wandb values {self._connection.url}", None)
+        pace.take()
+        pace.pause(staged.values * 60 / most)
+        sync.send(staged.folder, self._options.sync_deadline_s)
+
+    def _check(self, run: ServerRun, folder: Path, rows: int) -> None:
+        """Did all of it arrive, once? Raises Unavailable: the run is written anew."""
+        if run.row_count != rows:
+            raise Unavailable(f"wandb sync sent {rows} rows of history, and {run.row_count} are there")
+        root = folder / "files"
+        for path in sorted(root.rglob("*")):
+            name = path.relative_to(root).as_posix()
+            if not path.is_file() or name in _OWN_FILES:
+                continue
+            held = run.listed.get(name)
+            if held is None or held.size_bytes != path.stat().st_size or (held.md5 and held.md5 != _md5_of(path)):
+                raise Unavailable(f"wandb sync sent {name}, and it is not there as it was sent")
+
+    def _set_block(self, run: ServerRun, block: Block) -> None:
+        config = run.raw_config | {BLOCK: {"value": msgspec.to_builtins(block)}}
+        self._connection.ask(UPSERT, {"id": run.node["id"], "config": json.dumps(config)})
+
+
+_OWN_FILES: Final = frozenset({"config.yaml", "wandb-summary.json"})
+"""wandb-core writes these into the folder while it sends it."""
+
+
+def generation(key: MigrationKey, number: int) -> str:
+    """The run id for a key, after so many deletions."""
+    return f"{key}-{number}" if number else key
+
+
+def _md5_of(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return base64.b64encode(digest.digest()).decode()

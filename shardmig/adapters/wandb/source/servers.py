@@ -1,0 +1,212 @@
+"""Runs on a W&B server, as catalogue."""
+
+from __future__ import annotations
+
+import calendar
+import json
+import time
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from shardmig.adapters.wandb.connection import Connection
+from shardmig.adapters.wandb.facts import Block
+from shardmig.adapters.wandb.queries import ARTIFACT_FILES, ARTIFACTS, EVENTS, PROJECTS, RUNS
+from shardmig.adapters.wandb.scan import Row
+from shardmig.adapters.wandb.server_run import ServerRun, run_of
+from shardmig.adapters.wandb.source.folders import brought_ref, project_id
+from shardmig.adapters.wandb.source.foreign import Artifact, Aside, ForeignRun, RunInfo
+from shardmig.adapters.wandb.source.options import SourceOptions
+from shardmig.adapters.wandb.stored import StoredRun
+from shardmig.records import Finding, ProjectId, RunId, RunRef, TargetRunId
+
+_RUNS_IN_PAGE: Final = 100
+_PROJECTS_IN_PAGE: Final = 100
+_ARTIFACTS_IN_PAGE: Final = 50
+_FILES_IN_PAGE: Final = 500
+_SYSTEM: Final = "system."
+
+
+class Servers:
+    """Every run of one entity. What is listed is kept, without configs."""
+
+    def __init__(self, options: SourceOptions) -> None:
+        self._connection = Connection(options)
+        self._wanted_entity = options.entity
+
+    def projects(self) -> Iterator[ProjectId]:
+        """As Catalogue: projects of W&B, and those that brought runs came from."""
+        own = {project_id(self._entity, project) for project in self._project_names}
+        return iter(sorted(own | {ref.project for ref in self._brought}))
+
+    def runs(self, project: ProjectId) -> Iterator[RunRef]:
+        """As Catalogue: the earliest first."""
+        for name in self._project_names:
+            if project_id(self._entity, name) == project:
+                yield from (self._ref(run) for run in self._listed(name) if run.block is None)
+        yield from (ref for ref in self._brought if ref.project == project)
+
+    def open(self, run: RunRef) -> StoredRun | ForeignRun:
+        """As Catalogue."""
+        found = run_of(self._connection, TargetRunId(run.locator))
+        return found if found.block is not None else ForeignServerRun(self._connection, found)
+
+    def close(self) -> None:
+        """As Catalogue."""
+
+    @cached_property
+    def _entity(self) -> str:
+        return self._wanted_entity or str(self._connection.account["entity"])
+
+    @cached_property
+    def _project_names(self) -> list[str]:
+        asked = {"entity": self._entity, "perPage": _PROJECTS_IN_PAGE}
+        return sorted(node["name"] for node in _paged(self._connection, PROJECTS, asked, ("models",)))
+
+    @cached_property
+    def _brought(self) -> list[RunRef]:
+        found: dict[str, Block] = {}
+        refs: list[tuple[Block, str]] = []
+        for project in self._project_names:
+            for run in self._listed(project):
+                if run.block is not None:
+                    found[run.id] = run.block
+                    refs.append((run.block, run.id))
+        made = [
+            brought_ref(block, found.get(block.parent or ""), locator=locator, fingerprint=block.digest)
+            for block, locator in refs
+        ]
+        by_identity = {(ref.project, ref.scope, ref.id): ref for ref in made}
+        return [by_identity[key] for key in sorted(by_identity)]
+
+    def _listed(self, project: str) -> Iterator[ServerRun]:
+        asked = {"entity": self._entity, "project": project, "perPage": _RUNS_IN_PAGE}
+        for node in _paged(self._connection, RUNS, asked, ("project", "runs")):
+            yield ServerRun(self._connection, self._entity, project, node)
+
+    def _ref(self, run: ServerRun) -> RunRef:
+        return RunRef(
+            project=project_id(run.entity, run.project),
+            id=RunId(run.name),
+            created_ms=_time_ms(run.node.get("createdAt")),
+            locator=run.id,
+            fingerprint=f"{run.row_count} {run.node.get('state')} {run.node.get('fileCount')}",
+            weight=run.row_count,
+        )
+
+
+class ForeignServerRun:
+    """One run as ForeignRun."""
+
+    def __init__(self, connection: Connection, run: ServerRun) -> None:
+        self._connection = connection
+        self._run = run
+
+    def info(self) -> RunInfo:
+        """As ForeignRun."""
+        node, run = self._run.node, self._run
+        runtime = (self.summary_raw.get("_wandb") or {}).get("runtime", self.summary_raw.get("_runtime"))
+        return RunInfo(
+            id=run.name,
+            entity=run.entity,
+            project=run.project,
+            name=node.get("displayName") or "",
+            group=node.get("group") or "",
+            job_type=node.get("jobType") or "",
+            notes=node.get("notes") or "",
+            host=node.get("host") or "",
+            user=(node.get("user") or {}).get("username") or "",
+            tags=list(node.get("tags") or []),
+            sweep=node.get("sweepName") or "",
+            state=node.get("state") or "",
+            created_ms=_time_ms(node.get("createdAt")),
+            runtime_s=float(runtime) if isinstance(runtime, int | float) else None,
+            commit=node.get("commit") or "",
+        )
+
+    def config(self) -> dict[str, Any]:
+        """As ForeignRun."""
+        return self._run.config()
+
+    def summary(self) -> dict[str, Any]:
+        """As ForeignRun."""
+        return dict(self.summary_raw)
+
+    @cached_property
+    def summary_raw(self) -> dict[str, Any]:
+        """The summary with wandb's own keys."""
+        tree: dict[str, Any] = json.loads(self._run.node.get("summaryMetrics") or "{}")
+        return tree
+
+    def rows(self, aside: Aside) -> Iterator[Row]:
+        """As ForeignRun."""
+        yield from self._run.rows()
+        count = int(self._run.node.get("eventsLineCount") or 0)
+        if not count:
+            return
+        run = self._run
+        asked = {"entity": run.entity, "project": run.project, "name": run.name, "samples": count}
+        answer = self._connection.ask(EVENTS, asked)
+        for line in ((answer.get("project") or {}).get("run") or {}).get("events") or []:
+            event = json.loads(line) if isinstance(line, str) else line
+            time_ms = round(float(event.get("_timestamp", 0)) * 1000)
+            for key, value in event.items():
+                if key.startswith(_SYSTEM) and isinstance(value, int | float):
+                    aside.stat(time_ms, key.removeprefix(_SYSTEM), json.dumps(value))
+
+    def files(self) -> list[str]:
+        """As ForeignRun."""
+        return sorted(self._run.listed)
+
+    def get(self, path: str, file: Path) -> None:
+        """As ForeignRun."""
+        self._run.get(path, file)
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """As ForeignRun: each version by its own name, `<name>:v<number>`."""
+        run = self._run
+        asked = {"entity": run.entity, "project": run.project, "run": run.name, "perPage": _ARTIFACTS_IN_PAGE}
+        for node in _paged(self._connection, ARTIFACTS, asked, ("project", "run", "artifacts")):
+            files = {"id": node["id"], "perPage": _FILES_IN_PAGE}
+            members = [
+                (file["name"], json.dumps([file["directUrl"], int(file["sizeBytes"] or 0)]))
+                for file in _paged(self._connection, ARTIFACT_FILES, files, ("artifact", "files"))
+            ]
+            name = f"{node['artifactSequence']['name']}:v{node['versionIndex']}"
+            yield Artifact(name=name, type=node["artifactType"]["name"], members=sorted(members))
+
+    def member(self, address: str, file: Path) -> None:
+        """As ForeignRun."""
+        url, size_bytes = json.loads(address)
+        self._connection.fetch(url, size_bytes, file)
+
+    def findings(self) -> list[Finding]:
+        """As ForeignRun."""
+        return []
+
+
+def _paged(
+    connection: Connection, query: str, asked: Mapping[str, Any], path: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """The nodes of a connection, page by page. `path`: where it lies in the answer."""
+    cursor = None
+    while True:
+        found: Any = connection.ask(query, {**asked, "cursor": cursor})
+        for name in path:
+            found = (found or {}).get(name)
+        if not found:
+            return
+        yield from (edge["node"] for edge in found["edges"])
+        if not found["pageInfo"]["hasNextPage"]:
+            return
+        cursor = found["pageInfo"]["endCursor"]
+
+
+def _time_ms(text: str | None) -> int | None:
+    """W&B's time of creation: UTC, in seconds."""
+    if not text:
+        return None
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
+    return seconds * 1000 + (int((fraction + "000")[:3]) if fraction.isdigit() else 0)

@@ -1,0 +1,204 @@
+"""A copy from MLflow to MLflow loses nothing of what is no run, but what is reported."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from tests.contract.mlflow_source.copies import Copy
+from tests.contract.mlflow_source.objects_comparer import object_differences
+from tests.contract.mlflow_source.objects_world import fill_objects
+from tests.servers.mlflow import mlflow_server
+
+DANGLING = "model dangling: version 3: "
+"""The one object whose run is nowhere, not even in the source."""
+
+CUTS = {
+    "model_versions": "NEW.version = 7",
+    "registered_model_aliases": "NEW.alias = 'production'",
+    "model_version_tags": "NEW.key = 'checked'",
+    "logged_model_metrics": "NEW.metric_value = 1e200",
+    "inputs": "NEW.source_type = 'RUN_OUTPUT'",
+    "spans": "NEW.name = 'in a run'",
+    "assessments": "NEW.overrides IS NOT NULL",
+    "entity_associations": "NEW.destination_type = 'run'",
+    "evaluation_dataset_records": "1",
+    "experiment_tags": "NEW.key = 'why'",
+}
+"""Rows whose writing is cut: each in another object, and in another step of its making."""
+
+EVERYTHING = 37
+"""Runs and objects of the world."""
+
+
+@pytest.fixture(scope="session")
+def filled_objects(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with every object, and its artifacts. Not to be written."""
+    folder = tmp_path_factory.mktemp("objects")
+    shutil.copy(sqlite_template, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        fill_objects(f"sqlite:///{folder}/mlflow.db")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def objects(filled_objects: Path, sqlite_file: Path, tmp_path: Path) -> Copy:
+    """A database of its own with every object, and an empty one."""
+    source = shutil.copy(filled_objects, tmp_path / "source.db")
+    return Copy(tmp_path, f"sqlite:///{source}", f"sqlite:///{sqlite_file}")
+
+
+@pytest.fixture(scope="session")
+def once_copied(
+    filled_objects: Path, sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, set[str]]]:
+    """A folder with the databases of a copy and its archive, and what was reported. Not to be written."""
+    folder = tmp_path_factory.mktemp("copied")
+    shutil.copy(filled_objects, folder / "source.db")
+    shutil.copy(sqlite_template, folder / "target.db")
+    return folder, _between(folder).migrate("--engine", "inline")
+
+
+@pytest.fixture
+def copied(once_copied: tuple[Path, dict[str, set[str]]], tmp_path: Path) -> Copy:
+    """Such a copy of its own."""
+    shutil.copytree(once_copied[0], tmp_path / "copy", ignore=shutil.ignore_patterns("mlruns"))
+    return _between(tmp_path / "copy")
+
+
+def test_databases_have_the_same_objects_after_a_copy(once_copied: tuple[Path, dict[str, set[str]]]) -> None:
+    folder, reported = once_copied
+    assert reported.keys() == {"reference-not-here", "own-ids", "model-linked-later", "experiment-deleted-later"}
+    assert reported["reference-not-here"] == {"versions/3/run/id"}
+    _assert_equal(_between(folder))
+    assert _between(folder).verify("--engine", "inline") == ["equal"] * EVERYTHING
+
+
+@pytest.mark.server
+@pytest.mark.xdist_group("mlflow-server")
+def test_servers_have_the_same_objects_after_a_copy(sqlite_template: Path, tmp_path: Path) -> None:
+    with _server(sqlite_template, tmp_path / "one") as source, _server(sqlite_template, tmp_path / "other") as target:
+        fill_objects(source)
+        copy = Copy(tmp_path, source, target)
+        reported = copy.migrate("--engine", "inline")
+        assert reported["reference-not-here"] == {"versions/3/run/id"}
+        assert reported["source-not-kept"] == {"versions/3/source"}
+        _assert_equal(copy)
+        assert copy.verify("--engine", "inline") == ["equal"] * EVERYTHING
+
+
+def test_a_copy_of_a_copy_has_the_objects_of_the_original(copied: Copy, sqlite_template: Path) -> None:
+    again = shutil.copy(sqlite_template, copied.folder / "again.db")
+    onward = Copy(copied.folder / "onward", copied.target, f"sqlite:///{again}")
+    onward.folder.mkdir()
+    onward.migrate("--engine", "inline")
+    _assert_equal(Copy(onward.folder, copied.source, onward.target))
+
+
+def test_what_refers_to_objects_that_were_not_selected_is_told_and_linked_once_they_come(objects: Copy) -> None:
+    reported = objects.migrate("--engine", "inline", "--source-option", "objects=models,prompts,traces,datasets")
+    expected = {"versions/1/run/id", "versions/1/model/id", "run/id", "model/id", "experiments"}
+    assert expected <= reported["reference-not-here"]
+    told = object_differences(objects.source, objects.target)
+    assert any(line.startswith("model of logged models: version 1") for line in told)
+    objects.migrate("--engine", "inline")
+    _assert_equal(objects)
+
+
+def test_a_write_that_was_cut_is_repeated_and_nothing_is_there_twice(objects: Copy) -> None:
+    with _refusing(objects, CUTS):
+        objects.migrate("--engine", "inline", "--max-attempts", "1", code=3)
+    assert len(object_differences(objects.source, objects.target)) > len(CUTS)
+    objects.migrate("--engine", "inline")
+    _assert_equal(objects)
+    assert _is_nothing_doubled(objects)
+
+
+def test_what_changed_since_is_brought_again(copied: Copy) -> None:
+    client = MlflowClient(copied.source)
+    [run] = client.search_runs(_experiments(client), "attributes.run_name = 'run 1'")
+    client.create_model_version("dangling", f"runs:/{run.info.run_id}/model", run.info.run_id)
+    client.set_registered_model_alias("it's a ünï model", "champion", "12")
+    client.register_prompt("greeting", "Something new", "the 13th")
+    client.set_trace_tag(f"tr-{sum(map(ord, 'in a run')):032x}", "new", "tag")
+    [whole] = [one for one in client._tracking_client.store.search_datasets() if one.name == "whole ü"]
+    client._tracking_client.store.upsert_dataset_records(whole.dataset_id, [{"inputs": {"q": "new"}}])
+    copied.migrate("--engine", "inline", "--update", "--on-existing", "replace")
+    _assert_equal(copied)
+    assert _is_nothing_doubled(copied)
+
+
+def test_what_somebody_changed_in_the_copy_is_found_by_verify(copied: Copy) -> None:
+    client = MlflowClient(copied.target)
+    client.set_registered_model_alias("it's a ünï model", "champion", "2")
+    client.update_registered_model("no versions", "described")
+    client.delete_prompt_version("greeting", "5")
+    client.set_trace_tag("old-style-id", "mlflow.traceName", "another")
+    [model] = [one for one in _logged_models(client) if one.name == "whole"]
+    client.set_logged_model_tags(model.model_id, {"team": "other"})
+    assert copied.verify("--engine", "inline", code=5).count("differs") == 5
+
+
+def test_a_model_of_the_same_name_that_was_there_before_stays_as_it_is(objects: Copy) -> None:
+    client = MlflowClient(objects.target)
+    client.create_registered_model("no versions", description="somebody's own")
+    only_models = ("--source-option", "objects=models", "--on-existing", "replace")
+    objects.migrate("--engine", "inline", *only_models, code=3)
+    assert client.get_registered_model("no versions").description == "somebody's own"
+
+
+def _between(folder: Path) -> Copy:
+    return Copy(folder, f"sqlite:///{folder}/source.db", f"sqlite:///{folder}/target.db")
+
+
+def _assert_equal(copy: Copy) -> None:
+    assert [line for line in object_differences(copy.source, copy.target) if not line.startswith(DANGLING)] == []
+
+
+def _is_nothing_doubled(copy: Copy) -> bool:
+    """Of what the comparer, which asks by name, cannot see twice: every living object has a key of its own."""
+    client = MlflowClient(copy.target)
+    tags = [one.tags for one in _logged_models(client)]
+    tags += [one.tags for one in client._tracking_client.store.search_datasets()]
+    tags += [one.info.tags for one in client.search_traces(locations=_experiments(client), include_spans=False)]
+    keys = [one["shardmig.key"] for one in tags]
+    states = {one["shardmig.state"] for one in tags}
+    return len(keys) == len(set(keys)) and states == {"complete"}
+
+
+def _experiments(client: MlflowClient) -> list[str]:
+    return [one.experiment_id for one in client.search_experiments(ViewType.ALL, max_results=1000)]
+
+
+def _logged_models(client: MlflowClient) -> list[Any]:
+    found: list[Any] = client._tracking_client.store.search_logged_models(_experiments(client), max_results=100)
+    return found
+
+
+@contextmanager
+def _refusing(copy: Copy, rows: Mapping[str, str]) -> Iterator[None]:
+    """Meanwhile the target's database refuses such rows."""
+    with closing(sqlite3.connect(copy.target.removeprefix("sqlite:///"))) as connection:
+        for table, condition in rows.items():
+            body = f"BEFORE INSERT ON {table} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'refused by the test'); END"
+            connection.execute(f"CREATE TRIGGER refusing_{table} {body}")
+        yield
+        for table in rows:
+            connection.execute(f"DROP TRIGGER refusing_{table}")
+
+
+@contextmanager
+def _server(template: Path, folder: Path) -> Iterator[str]:
+    folder.mkdir()
+    database = Path(shutil.copy(template, folder / "mlflow.db"))
+    with mlflow_server(folder, database, workers=1) as server:
+        yield server.uri

@@ -1,0 +1,137 @@
+"""What goes wrong on the way to a W&B server, against the vendor's own client: nothing is taken for whole that is not, and
+nothing is doubled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shardmig.adapters.base import Want, WriteSide, migration_key
+from shardmig.adapters.conformance import field_digests, plain_run
+from shardmig.adapters.wandb import open_target
+from shardmig.archive.files import ArchiveFiles, DigestSink
+from shardmig.errors import AuthFailed, Permanent, TargetConflict, Transient
+from shardmig.records import ArchivePaths, Chunk, Header, LoadOptions, RunRef
+from tests.servers.neptune3.faults import Fault, Faults
+from tests.servers.wandb.server import WandbServer
+
+pytestmark = [pytest.mark.server, pytest.mark.xdist_group("wandb-server")]
+
+
+def test_a_sync_that_says_it_finished_is_not_believed(wandb: WandbServer) -> None:
+    target, chunks = _target(), plain_run()
+    wandb.faults.plan("file_stream", "400", 1000)
+    with pytest.raises(Transient, match="10 rows of history, and 0 are there"):
+        _write(target, chunks)
+    found = target.find_run(migration_key(_run(chunks)))
+    assert found is not None
+    assert found.state == "partial"
+
+
+def test_after_a_broken_load_the_next_one_ends_well_and_nothing_is_doubled(wandb: WandbServer) -> None:
+    target, chunks = _target(), plain_run()
+    wandb.faults.plan("storage", "400", 1000)
+    with pytest.raises(Transient, match="not there as it was sent"):
+        _write(target, chunks)
+    wandb.faults = Faults()
+    _write(target, chunks)
+    _assert_whole(target, chunks)
+    (run,) = wandb.store.runs.values()
+    assert len(run.history) == 10
+
+
+@pytest.mark.parametrize(("place", "fault"), [("file_stream", "cut"), ("storage", "500"), ("UpsertBucket", "429")])
+def test_passing_faults_are_sat_out(wandb: WandbServer, place: str, fault: Fault) -> None:
+    target, chunks = _target(), plain_run()
+    wandb.faults.plan(place, fault)
+    _write(target, chunks)
+    assert wandb.faults.shown == 1
+    _assert_whole(target, chunks)
+
+
+def test_questions_are_asked_again(wandb: WandbServer) -> None:
+    target, chunks = _target(), plain_run()
+    _write(target, chunks)
+    wandb.faults.plan("ShardmigFind", "500")
+    wandb.faults.plan("ShardmigFiles", "429")
+    wandb.faults.plan("HistoryPage", "drop")
+    _assert_whole(target, chunks)
+    assert wandb.faults.shown == 3
+
+
+def test_a_wrong_key_is_fatal(wandb: WandbServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("WANDB_API_KEY")
+    with pytest.raises(AuthFailed, match="no W&B API key"):
+        _target().find_run(migration_key(_run(plain_run())))
+    (tmp_path / "key").write_text("f" * 40)
+    with pytest.raises(AuthFailed):
+        _target({"key-file": str(tmp_path / "key")}).find_run(migration_key(_run(plain_run())))
+
+
+def test_a_run_that_people_deleted_is_written_under_the_next_id(wandb: WandbServer) -> None:
+    target, chunks = _target(), plain_run()
+    first = _write(target, chunks)
+    wandb.store.delete(next(iter(wandb.store.runs.values())).id)
+    assert target.find_run(migration_key(_run(chunks))) is None
+    assert _write(target, chunks) == f"{first}-1"
+    _assert_whole(target, chunks)
+
+
+def test_a_value_that_was_changed_on_the_server_is_seen(wandb: WandbServer) -> None:
+    target, chunks = _target(), plain_run()
+    _write(target, chunks)
+    (run,) = wandb.store.runs.values()
+    lines = run.lines["wandb-history.jsonl"]
+    lines[3] = lines[3].replace('"metrics/loss":', '"metrics/loss":1')
+    run.config["params/lr"] = {"value": 0.002}
+    read, wanted = field_digests(_read(target, chunks)), field_digests(chunks)
+    assert {key for key in wanted if read[key] != wanted[key]} == {
+        ("metrics/loss", "float_series"),
+        ("params/lr", "float"),
+    }
+
+
+def test_other_content_under_one_key_is_a_conflict(wandb: WandbServer) -> None:
+    target, chunks = _target(), plain_run()
+    _write(target, chunks)
+    with pytest.raises(TargetConflict):
+        _write(target, chunks, digest="e" * 32)
+    replacing = open_target({}, LoadOptions(step_multiplier=1, on_existing="replace"))
+    assert _write(replacing, chunks, digest="e" * 32).endswith("-1")
+
+
+def test_a_run_that_was_deleted_too_often_fails_alone(wandb: WandbServer) -> None:
+    target, chunks = _target(), plain_run()
+    key = migration_key(_run(chunks))
+    wandb.store.deleted |= {("team", "plain", key if not number else f"{key}-{number}") for number in range(8)}
+    with pytest.raises(Permanent, match="8 times"):
+        _write(target, chunks)
+
+
+def _target(options: dict[str, str] | None = None) -> WriteSide:
+    return open_target(options or {}, LoadOptions(step_multiplier=1))
+
+
+def _run(chunks: list[Chunk]) -> RunRef:
+    header = chunks[0]
+    assert isinstance(header, Header)
+    return header.run
+
+
+def _write(target: WriteSide, chunks: list[Chunk], digest: str = "d" * 32) -> str:
+    nowhere = ArchiveFiles(ArchivePaths("/nonexistent", "/nonexistent"), _run(chunks).project)
+    return target.write_run(migration_key(_run(chunks)), digest, iter(chunks), nowhere, None).id
+
+
+def _read(target: WriteSide, chunks: list[Chunk]) -> list[Chunk]:
+    found = target.find_run(migration_key(_run(chunks)))
+    assert found is not None
+    return [piece.chunk for piece in target.read_run(found, Want(), DigestSink())]
+
+
+def _assert_whole(target: WriteSide, chunks: list[Chunk]) -> None:
+    found = target.find_run(migration_key(_run(chunks)))
+    assert found is not None
+    assert found.state == "complete"
+    assert field_digests(_read(target, chunks)) == field_digests(chunks)
