@@ -35,7 +35,7 @@ _RUN_WEIGHT: Final = 100
 _STAGES: Final[dict[Scope, int]] = {
     "experiments": 0,
     "runs": 1,
-    "models": 1,
+    "models": 2,
     "model_versions": 1,
     "logged_models": 2,
     "registered_models": 3,

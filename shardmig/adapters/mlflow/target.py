@@ -13,8 +13,8 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from shardmig import __version__
-from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written, scope_of
-from shardmig.adapters.mlflow import facts
+from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written, migration_key, scope_of
+from shardmig.adapters.mlflow import facts, neptune_registry
 from shardmig.adapters.mlflow.artifacts import artifacts_of
 from shardmig.adapters.mlflow.database import prepare_database
 from shardmig.adapters.mlflow.facts import RunFacts
@@ -22,6 +22,7 @@ from shardmig.adapters.mlflow.fit import MlflowRules
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.naming import MAX_KEY, Naming, experiment_name, wanted_experiment_name
 from shardmig.adapters.mlflow.native import OWN_FACTS, SOURCE, NativeFacts, NativeNaming, datasets_of
+from shardmig.adapters.mlflow.neptune_registry import NeptuneRegistry, registered_name
 from shardmig.adapters.mlflow.objects.classes import SCOPES as OBJECT_SCOPES
 from shardmig.adapters.mlflow.objects.classes import classes
 from shardmig.adapters.mlflow.objects.fit import fit_object
@@ -101,16 +102,29 @@ class MlflowTarget:
         return self._open_store()
 
     @cached_property
-    def _objects(self) -> ObjectTarget:
+    def _stores(self) -> Stores:
         uri = self._options.tracking_uri
-        stores = Stores(uri if self._http else prepare_database(uri), self._http)
+        return Stores(uri if self._http else prepare_database(uri), self._http)
+
+    @cached_property
+    def _neptune_registry(self) -> NeptuneRegistry:
+        return NeptuneRegistry(self._stores, self._store)
+
+    @cached_property
+    def _objects(self) -> ObjectTarget:
+        stores = self._stores
         here = Here(
-            find=lambda key: found.id if (found := self.find_run(key)) is not None else None,
+            find=self._find_whole,
             experiment=lambda project: self._store.experiment_id(self._experiment_of(project)),
             experiment_named=self._experiment_of,
         )
         references = References(stores, here)
         return ObjectTarget(stores, references, classes(stores, references), self._load)
+
+    def _find_whole(self, key: MigrationKey) -> TargetRunId | None:
+        """What objects may refer to: anything partial may be made anew, under another id."""
+        found = self.find_run(key)
+        return found.id if found is not None and found.state == "complete" else None
 
     def fit(self, chunk: Chunk) -> Fitted:
         """As WriteSide; see `fit`."""
@@ -179,23 +193,30 @@ class MlflowTarget:
         is_native = any(field.path.startswith(OWN_FACTS) for field in fields)
         run_facts = (self._native if is_native else self._plain).facts(run)
         run_facts.learn(fields)
-        return facts.expected_facts(
+        expected = facts.expected_facts(
             run_facts, self._plain.rules.naming, self._experiment(run_facts), parent, last_point_ms
         )
+        if run.scope == neptune_registry.MODELS and not is_native:
+            expected[neptune_registry.FACT] = registered_name(run.id)
+        return expected
 
     def read_facts(self, run: TargetRun) -> dict[str, str]:
         """As WriteSide."""
         if scope_of(run.key) in OBJECT_SCOPES:
             return {}
         stored = self._store.get_run(run.id)
-        return facts.held_facts(stored, self._store.experiment_name(stored.experiment_id))
+        held = facts.held_facts(stored, self._store.experiment_name(stored.experiment_id))
+        is_model = stored.tags.get("shardmig.scope") == neptune_registry.MODELS
+        if is_model and (name := self._neptune_registry.registered(stored)):
+            held[neptune_registry.FACT] = name
+        return held
 
     def close(self) -> None:
         """As WriteSide."""
         if "_store" in self.__dict__:
             self._store.close()
-        if "_objects" in self.__dict__:
-            self._objects.close()
+        if "_stores" in self.__dict__:
+            self._stores.close()
 
     def _begin(
         self, key: MigrationKey, digest: str, header: Header, run_facts: RunFacts, parent: TargetRunId | None
@@ -260,8 +281,11 @@ class MlflowTarget:
             finally:
                 uploads.close()
                 content.close()
+        registered: list[Finding] = []
         if isinstance(run_facts, NativeFacts):
             self._fill_natively(run, run_facts, content.held)
+        elif header.run.scope == neptune_registry.MODELS and content.is_whole:
+            registered = self._neptune_registry.register(run, migration_key(header.run), run_facts)
         tags = {facts.DIGEST: digest, facts.STATE: facts.COMPLETE} if content.is_whole else {}
         if run_facts.is_deleted:
             tags |= {facts.LIFECYCLE: facts.DELETED}
@@ -269,7 +293,7 @@ class MlflowTarget:
         if run_facts.is_deleted and content.is_whole:
             retrying(lambda: self._store.delete_run(run.id))
         changes = sum(finding.code == "name-changed" for finding in content.findings)
-        findings = [*content.findings, *self._renamed(run_facts)]
+        findings = [*content.findings, *registered, *self._renamed(run_facts)]
         return Written(run.id, findings, name_changes=changes, url=self._url(run))
 
     def _fill_natively(self, run: StoredRun, run_facts: NativeFacts, held: list[Field]) -> None:

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from shardmig.archive.layout import project_folder
 from shardmig.archive.namespace import open_archive
@@ -72,16 +73,58 @@ def test_fields_are_selected_as_those_of_runs_are(empty_neptune2: NeptuneServer)
     assert [field.path for field in version.fields()] == ["loss"]
 
 
-def test_they_are_loaded_as_runs_that_say_what_they_are(empty_neptune2: NeptuneServer, sqlite_file: Path) -> None:
+PLACE = ("-d", "exports/model_data", "-f", "exports/model_files")
+
+
+def into(database: Path) -> tuple[str, ...]:
+    return ("--target", "mlflow", "--mlflow-tracking-uri", f"sqlite:///{database}", *PLACE)
+
+
+def test_they_are_runs_that_say_what_they_are_and_registered_models(
+    empty_neptune2: NeptuneServer, sqlite_file: Path
+) -> None:
     registry(empty_neptune2)
+    [staged] = [entity for entity in empty_neptune2.store.entities.values() if entity.sys_id == "VIS-A-2"]
+    staged.put("sys/stage", "string", "production")
+    staged.put("sys/description", "string", "the good one")
     export_models()
-    into = ("--target", "mlflow", "--mlflow-tracking-uri", f"sqlite:///{sqlite_file}")
-    place = ("-d", "exports/model_data", "-f", "exports/model_files")
-    assert execute(["load", *into, *place, *QUIET]) == 0
+    assert execute(["load", *into(sqlite_file), *QUIET]) == 0
     with closing(sqlite3.connect(sqlite_file)) as rows:
         scopes = rows.execute("SELECT value, count(*) FROM tags WHERE key = 'shardmig.scope' GROUP BY value")
         assert dict(scopes.fetchall()) == {"models": 1, "model_versions": 2}
-    assert execute(["verify", *into, *place, *QUIET]) == 0
+    client = MlflowClient(f"sqlite:///{sqlite_file}")
+    [model] = client.search_registered_models()
+    assert model.name == "VIS-A"
+    found = sorted(client.search_model_versions("name = 'VIS-A'"), key=lambda version: int(version.version))
+    assert [(int(one.version), one.current_stage, one.description or "") for one in found] == [
+        (1, "None", ""),
+        (2, "Production", "the good one"),
+    ]
+    assert client.get_run(str(found[1].run_id)).data.params["accuracy"] == "0.5"
+    assert execute(["verify", *into(sqlite_file), *QUIET]) == 0
+    client.delete_registered_model("VIS-A")
+    assert execute(["verify", *into(sqlite_file), *QUIET]) == 5
+
+
+def test_a_version_that_is_not_there_leaves_its_number_free(empty_neptune2: NeptuneServer, sqlite_file: Path) -> None:
+    registry(empty_neptune2)
+    export_models()
+    only = ("-r", "VIS-A-2", "-r", "VIS-A")
+    assert execute(["load", *into(sqlite_file), *only, *QUIET]) == 0
+    client = MlflowClient(f"sqlite:///{sqlite_file}")
+    assert [int(one.version) for one in client.search_model_versions("name = 'VIS-A'")] == [2]
+
+
+def test_a_model_of_another_origin_is_not_touched(empty_neptune2: NeptuneServer, sqlite_file: Path) -> None:
+    registry(empty_neptune2)
+    export_models()
+    client = MlflowClient(f"sqlite:///{sqlite_file}")
+    client.create_registered_model("VIS-A", description="mine")
+    assert execute(["load", *into(sqlite_file), *QUIET]) == 3
+    assert client.get_registered_model("VIS-A").description == "mine"
+    client.delete_registered_model("VIS-A")
+    assert execute(["load", *into(sqlite_file), *QUIET]) == 0
+    assert client.get_registered_model("VIS-A").tags["shardmig.project"] == PROJECT
 
 
 def test_a_project_without_models_is_told(empty_neptune2: NeptuneServer) -> None:

@@ -41,7 +41,7 @@ from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.archive.layout import sanitize
 from shardmig.errors import BadInput, Permanent, TargetConflict, Unsupported
-from shardmig.records import Field, FileRef, Finding, MigrationKey, Points, RunId, Scope
+from shardmig.records import Field, FileRef, Finding, MigrationKey, Points, RunId, RunRef, Scope
 
 ALIASES: Final = "aliases/"
 VERSIONS: Final = "versions/"
@@ -138,7 +138,7 @@ class Registered:
                 version = _Version(self._stores, self._references, facts, f"{VERSIONS}{number}", name)
                 findings += version.make(self._version_tags(facts, number), own_files.get(str(number), []), making)
             else:
-                self._make_gap(name, number)
+                make_gap(self._stores, name, number, is_prompt=self._is_prompt)
         self._set_pointers(name, facts, numbers)
         return self.get(name), findings
 
@@ -255,14 +255,6 @@ class Registered:
                 hint="rename or delete it",
             ) from error
 
-    def _make_gap(self, name: str, number: int) -> None:
-        from mlflow.entities.model_registry import ModelVersionTag
-
-        tags = [ModelVersionTag(IS_PROMPT, "true")] if self._is_prompt else []
-        source = PLACEHOLDER if self._is_prompt else f"shardmig:/gap/{number}"
-        self._stores.registry.create_model_version(name, source, tags=tags)
-        self._stores.registry.delete_model_version(name, str(number))
-
     def _set_pointers(self, name: str, facts: Facts, numbers: list[int]) -> None:
         registry = self._stores.registry
         for number in numbers:
@@ -272,11 +264,21 @@ class Registered:
             registry.set_registered_model_alias(name, alias, str(number))
 
 
+def make_gap(stores: Stores, name: str, number: int, *, is_prompt: bool = False) -> None:
+    """Use up a version's number."""
+    from mlflow.entities.model_registry import ModelVersionTag
+
+    tags = [ModelVersionTag(IS_PROMPT, "true")] if is_prompt else []
+    stores.registry.create_model_version(name, PLACEHOLDER if is_prompt else f"shardmig:/gap/{number}", tags=tags)
+    stores.registry.delete_model_version(name, str(number))
+
+
 class _Version:
     """One version in the making. `folder`: of its fields."""
 
     def __init__(self, stores: Stores, references: References, facts: Facts, folder: str, name: str) -> None:
         self._stores = stores
+        self._references = references
         self._facts = facts
         self._folder = folder
         self._name = name
@@ -298,22 +300,40 @@ class _Version:
             "description": self._facts.text(f"{self._folder}/description") or None,
             "model_id": self._model,
         }
-        try:
-            self._create(source, arguments)
-        except BadInput:  # a server takes no path of a disk, and no URI of what it does not have
+        if self._is_nowhere(source) or not self._create(source, arguments):
             self._create(f"shardmig:/not-here/{sanitize(self._name)}", arguments | {"model_id": None})
-            detail = f"the server refuses {source!r}: the source's URI is kept in a tag"
+            detail = f"MLflow takes no {source!r} here: the URI is kept in a tag"
             findings.append(Finding("approximation", "source-not-kept", f"{self._folder}/source", detail=detail))
             if own:
                 detail = "the server takes files of a version below a run only: load its run, too"
                 findings.append(Finding("loss", "version-files-not-here", f"{self._folder}/files", len(own), detail))
         return findings
 
-    def _create(self, source: str, arguments: Mapping[str, Any]) -> None:
-        with mlflow_errors(f"{self._name} {self._folder}"), self._stores.as_default():
-            made = self._stores.registry.create_model_version(self._name, source, **arguments)
-            if arguments["model_id"]:
-                self._stores.tracking.set_model_versions_tags(self._name, made.version, arguments["model_id"])
+    def _create(self, source: str, arguments: Mapping[str, Any]) -> bool:
+        """False: MLflow refuses the source; a server takes no path of a disk, for one."""
+        try:
+            with mlflow_errors(f"{self._name} {self._folder}"), self._stores.as_default():
+                made = self._stores.registry.create_model_version(self._name, source, **arguments)
+                if arguments["model_id"]:
+                    self._stores.tracking.set_model_versions_tags(self._name, made.version, arguments["model_id"])
+        except BadInput:
+            return False
+        return True
+
+    def _is_nowhere(self, source: str) -> bool:
+        """Does it name a logged model, or a version of a registered one, that is not here? It is waited for."""
+        if not source.startswith("models:/"):
+            return False
+        if _logged_model(source) is not None:
+            return self._model is None
+        name, _, number = source.removeprefix("models:/").rpartition("/")
+        try:
+            with mlflow_errors(source):
+                self._stores.registry.get_model_version(name, number)
+        except Permanent:
+            self._references.wait_for(RunRef(project=REGISTRY, id=RunId(name), scope="registered_models"))
+            return True
+        return False
 
     def _source(self) -> str:
         source = self._facts.text(f"{self._folder}/source")
