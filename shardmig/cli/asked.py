@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from shardmig.adapters.registry import SOURCES, TARGETS, check_target
 from shardmig.archive.layout import archive_paths
 from shardmig.cli.flags import ArchiveFlags, LoadFlags, SelectionFlags, SourceFlags, TargetFlags
-from shardmig.cli.spellings import target_options
+from shardmig.cli.spellings import settled, target_options
 from shardmig.errors import UnknownAdapter, UsageError
 from shardmig.records import FIELD_CLASSES, AdapterSpec, ArchivePaths, FieldClass, LoadOptions, Selection
 
@@ -97,9 +97,6 @@ def target_of(flags: TargetFlags) -> AdapterSpec:
         raise UsageError("no target", hint=f"give --target: {', '.join(sorted(TARGETS))}")
     _known("target", flags.target, sorted(TARGETS))
     options = target_options(flags)
-    for path in ("experiment-rename-file", "offline-dir"):
-        if path in options:
-            options[path] = str(Path(options[path]).absolute())
     if flags.target == "mlflow" and (uri := options.get("tracking-uri") or _without_password("MLFLOW_TRACKING_URI")):
         options["tracking-uri"] = _anchored(uri)
     if flags.no_bulk:
@@ -110,7 +107,7 @@ def target_of(flags: TargetFlags) -> AdapterSpec:
             "an option of the target holds a password, which would be stored in the plan and shown by ps",
             hint="leave it to the environment: $MLFLOW_TRACKING_URI, $PGPASSWORD",
         )
-    target = AdapterSpec(flags.target, options)
+    target = AdapterSpec(flags.target, settled(flags.target, options))
     check_target(target)
     return target
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from shardmig.cli.flags import TargetFlags
 from shardmig.cli.speech import Speech
@@ -28,6 +31,28 @@ _SECRETS: Final = {
     "litlogger_user_id": "LIGHTNING_USER_ID",
 }
 """By flag: the variable that keeps it out of the process list."""
+
+
+_PLACES: Final = {
+    "comet": ("url", "COMET_URL_OVERRIDE"),
+    "litlogger": ("cloud-url", "LIGHTNING_CLOUD_URL"),
+    "wandb": ("base-url", "WANDB_BASE_URL"),
+    "zenml": ("store-url", "ZENML_STORE_URL"),
+}
+"""By target: the option that says where it is, and the vendor's own variable for that."""
+
+_PATHS: Final = ("experiment-rename-file", "offline-dir", "key-file", "credentials-file")
+
+
+def settled(target: str, options: Mapping[str, str]) -> dict[str, str]:
+    """Options as a plan keeps them: files by absolute paths, and where the target is even when the environment says it,
+    because a migration into one server is not the migration into another."""
+    found = {name: str(Path(text).absolute()) if name in _PATHS else text for name, text in options.items()}
+    option, variable = _PLACES.get(target, ("", ""))
+    place = os.environ.get(variable, "")
+    if place and not urlsplit(place).password and not found.keys() & {option, "offline-dir"}:
+        found[option] = place
+    return found
 
 
 def target_options(flags: TargetFlags) -> dict[str, str]:

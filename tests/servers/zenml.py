@@ -60,9 +60,13 @@ def use_zenml(folder: Path) -> None:
         "ZENML_LOGGING_VERBOSITY": "NOTSET",
         "ZENML_ENABLE_RICH_TRACEBACK": "false",
     }
+    from zenml.client import Client
     from zenml.config.global_config import GlobalConfiguration
+    from zenml.stack import stack
 
     GlobalConfiguration._reset_instance()
+    Client._reset_instance()
+    stack._STACK_CACHE.clear()  # by the id, which is the same in all copies of a store
 
 
 @pytest.fixture(scope="session")

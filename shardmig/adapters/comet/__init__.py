@@ -6,6 +6,7 @@ Archives are written and read without comet_ml, which is imported to send them o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,8 @@ def _place(options: CometOptions) -> Place:
         from shardmig.adapters.comet.offline import OfflineFolder
 
         return OfflineFolder(Path(options.offline_dir))
-    try:
-        from shardmig.adapters.comet.server import CometServer
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"sending to Comet needs the package {error.name!r}", hint="pip install 'shardmig[comet]'"
-        ) from error
+    if find_spec("comet_ml") is None:
+        raise MissingExtra("sending to Comet needs the package 'comet_ml'", hint="pip install 'shardmig[comet]'")
+    from shardmig.adapters.comet.server import CometServer
+
     return CometServer(options)

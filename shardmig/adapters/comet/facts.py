@@ -30,6 +30,8 @@ from shardmig.records import Field, RunRef, TargetRunId
 KEY: Final = "shardmig.key"
 STATE: Final = "shardmig.state"
 DIGEST: Final = "shardmig.digest"
+PROJECT: Final = "shardmig.project"
+RUN_ID: Final = "shardmig.run_id"
 COMPLETE: Final = "complete"
 LOADING: Final = "loading"
 NAME: Final = "Name"

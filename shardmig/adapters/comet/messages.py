@@ -7,8 +7,9 @@ them all. Fields that nobody needs are not decoded.
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -163,6 +164,7 @@ class FactMessage(msgspec.Struct):
 _Typed = MetricMessage | ParamMessage | OtherMessage | FileMessage | RemoteFileMessage | OutputMessage | WsMessage
 Message = _Typed | FactMessage
 
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _TYPED: Final = frozenset(
     {"metric_msg", "parameter_msg", "log_other", "file_upload", "remote_file", "standard_output", "ws_msg"}
 )
@@ -205,20 +207,32 @@ def decode_experiment(text: bytes, name: str) -> ExperimentFile:
         raise BadInput(f"{name}: experiment.json cannot be read: {error}") from error
 
 
-def decode_block(lines: bytes) -> list[Message | None]:
-    """The messages of some whole lines; None for a line that is none."""
+class Block(NamedTuple):
+    """Some messages: None for a line that is none. `mended`: how many lines had half of a UTF-16 pair, which has no UTF-8,
+    and have U+FFFD in its place."""
+
+    messages: list[Message | None]
+    mended: int = 0
+
+
+def decode_block(lines: bytes) -> Block:
+    """The messages of some whole lines."""
     try:
-        return list(_decode_lines(lines))
+        return Block(list(_decode_lines(lines)))
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return [_decode_line(line) for line in lines.split(b"\n") if line.strip()]
+        found = [_decode_line(line) for line in lines.split(b"\n") if line.strip()]
+        return Block([message for message, _ in found], sum(is_mended for _, is_mended in found))
 
 
-def _decode_line(line: bytes) -> Message | None:
+def _decode_line(line: bytes) -> tuple[Message | None, bool]:
     with suppress(msgspec.DecodeError, UnicodeDecodeError):
         typed: Message = _decode_typed(line)
-        return typed
+        return typed, False
     with suppress(ValueError, KeyError, TypeError, msgspec.ValidationError):
         loose = json.loads(line)  # takes NaN and Infinity, which are no JSON
+        text = json.dumps(loose, ensure_ascii=False)
+        if is_mended := _LONE_SURROGATE.search(text) is not None:
+            loose = json.loads(_LONE_SURROGATE.sub("\ufffd", text))
         message: Message = msgspec.convert(loose, _Typed if loose["type"] in _TYPED else FactMessage)
-        return message
-    return None
+        return message, is_mended
+    return None, False

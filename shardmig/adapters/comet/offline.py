@@ -188,7 +188,7 @@ class _Stream:
 def _spans(paths: Sequence[Path]) -> Iterator[tuple[str, NativePoints]]:
     for path in paths:
         for block in read_messages(path):
-            payloads = (message.payload for message in block if isinstance(message, MetricMessage))
+            payloads = (message.payload for message in block.messages if isinstance(message, MetricMessage))
             for key, group in itertools.groupby(payloads, key=_metric_name):
                 yield key, _as_points(key, list(group), path)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, Final, cast
 from zipfile import BadZipFile, ZipFile
 
-from shardmig.adapters.comet.messages import ExperimentFile, Message, decode_block, decode_experiment
+from shardmig.adapters.comet.messages import Block, ExperimentFile, Message, decode_block, decode_experiment
 from shardmig.adapters.comet.writer import EXPERIMENT, MESSAGES
 from shardmig.archive.layout import disk_errors
 from shardmig.errors import BadInput, NotFound
@@ -32,8 +32,8 @@ def read_experiment(path: Path) -> ExperimentFile:
     return decode_experiment(text, path.name)
 
 
-def read_messages(path: Path) -> Iterator[list[Message | None]]:
-    """The archive's messages, about 1 MiB of lines at a time; None for a line that is none. Raises BadInput."""
+def read_messages(path: Path) -> Iterator[Block]:
+    """The archive's messages, about 1 MiB of lines at a time. Raises BadInput."""
     with _opened(path) as archive, _member(archive, MESSAGES, path) as file:
         rest = b""
         while block := file.read(_BLOCK_BYTES):
@@ -113,4 +113,4 @@ def all_messages(paths: Sequence[Path]) -> Iterator[tuple[Path, Message | None]]
     """The messages of several archives, one after the other."""
     for path in paths:
         for block in read_messages(path):
-            yield from zip(itertools.repeat(path), block)
+            yield from zip(itertools.repeat(path), block.messages)

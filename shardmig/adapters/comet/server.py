@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+from urllib.parse import quote
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from shardmig.records import Int64s
 
 _FIRST_LOOK_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
-_MOST_ROUNDS: Final = 4
+_MOST_RESENDS: Final = 3
 _MOST_COMPLAINTS: Final = 5
 _ROWS: Final = 100_000
 
@@ -75,13 +76,14 @@ class CometServer:
         sent = ArchivedExperiment(key, archives, archives[-1])
         with closing(sent):
             complaints = [complaint for archive in archives for complaint in self._send(archive, sent)]
-            for _ in range(_MOST_ROUNDS):
-                lacks = self._settled(sent)
-                if lacks is None:
-                    return
-                if lacks.points:  # what of them arrived cannot be taken back
+            resends = 0
+            while lacks := self._settled(sent):
+                if lacks.points or resends == _MOST_RESENDS:  # what arrived of points cannot be taken back
                     break
                 complaints += self._send(resent(sent, lacks, archives[-1].parent), sent)
+                resends += 1
+            else:
+                return
         said = f"; the vendor's uploader said: {' | '.join(complaints[:_MOST_COMPLAINTS])}" if complaints else ""
         raise Unavailable(f"Comet does not show what was sent: {lacks}{said}")
 
@@ -99,8 +101,13 @@ class CometServer:
             return
 
     def url(self, key: str) -> str:
-        """As Place: Comet leads from the key to the experiment's page."""
-        return f"{self._options.root}/experiment/{key}"
+        """As Place; "" when it is not there."""
+        try:
+            metadata = self.open(key).metadata
+        except NotFound:
+            return ""
+        where = (metadata.workspace_name or "", metadata.project_name or "", key)
+        return "/".join([self._options.root, *(quote(part, safe="") for part in where)])
 
     def close(self) -> None:
         """As Place."""

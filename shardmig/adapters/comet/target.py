@@ -9,7 +9,7 @@ from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -104,6 +104,16 @@ class Place(Protocol):
         ...
 
 
+class _Asked(NamedTuple):
+    """What is to be written, but its content."""
+
+    key: MigrationKey
+    digest: str
+    header: Header
+    facts: RunFacts
+    parent: TargetRunId | None
+
+
 class CometTarget:
     """WriteSide of Comet, over any place."""
 
@@ -154,7 +164,7 @@ class CometTarget:
                         hint="--on-existing replace writes it anew",
                     )
             content = itertools.chain([Fields(fields)] if fields else [], rest)
-            return self._write(key, digest, header, content, run_facts, files, parent)
+            return self._write(_Asked(key, digest, header, run_facts, parent), content, files)
         except ShardmigError as error:
             error.run = error.run or header.run.label
             raise
@@ -189,41 +199,29 @@ class CometTarget:
         if "_place" in self.__dict__:
             self._place.close()
 
-    def _write(
-        self,
-        key: MigrationKey,
-        digest: str,
-        header: Header,
-        chunks: Iterator[Chunk],
-        run_facts: RunFacts,
-        files: FileStore,
-        parent: TargetRunId | None,
-    ) -> Written:
-        held = TargetRunId(experiment_key(key))
+    def _write(self, asked: _Asked, chunks: Iterator[Chunk], files: FileStore) -> Written:
+        held = TargetRunId(experiment_key(asked.key))
         file = ExperimentFile(
             offline_id=held,
-            workspace=run_facts.workspace or None,
-            project_name=run_facts.project,
-            start_time=run_facts.start_ms,
-            stop_time=run_facts.start_ms,
+            workspace=asked.facts.workspace or None,
+            project_name=asked.facts.project,
+            start_time=asked.facts.start_ms,
+            stop_time=asked.facts.start_ms,
             resume_strategy="get_or_create",
             user_provided_experiment_key=True,
         )
         with self._place.staging(held) as staging:
             archives = ArchiveWriter(staging, file, points_per_archive=self._options.points_per_upload)
             with closing(archives):
-                content = self._fill(archives, file, staging, header, chunks, run_facts, files)
+                content = self._fill(archives, file, staging, asked, chunks, files)
                 state = facts.COMPLETE if content.is_whole else facts.LOADING
                 first = facts.LOADING if self._place.marks_afterwards else state
-                file.shardmig = Brought(
-                    run=own_ref(header.run), digest=digest, is_whole=content.is_whole, numbered=archives.numbered
-                )
-                archives.add_others(run_facts.others(parent) | self._provenance(key, digest, first, header))
+                archives.add_others(asked.facts.others(asked.parent) | self._provenance(asked, first))
                 self._place.keep(held, archives.finish())
         if first != state:
             self._place.add_others(held, {facts.STATE: state})
         changes = sum(finding.code == "name-changed" for finding in content.findings)
-        findings = [*content.findings, *_renamed(run_facts)]
+        findings = [*content.findings, *_renamed(asked.facts)]
         return Written(held, findings, name_changes=changes, url=self._place.url(held))
 
     def _fill(
@@ -231,12 +229,11 @@ class CometTarget:
         archives: ArchiveWriter,
         file: ExperimentFile,
         staging: Path,
-        header: Header,
+        asked: _Asked,
         chunks: Iterator[Chunk],
-        run_facts: RunFacts,
         files: FileStore,
     ) -> RunContent:
-        """Everything but the facts; those of `file` are set at the end."""
+        """Everything but the facts that are "others"; `file` is completed."""
         rules = CometRules(self._load, Naming())
         remembered = FilesOfRun(files)
         assets = AssetsOfRun(archives, file, remembered, step_multiplier=self._load.step_multiplier or 1)
@@ -246,26 +243,28 @@ class CometTarget:
         content = RunContent(RunInArchives(archives), uploads, own, rules, is_native=False)
         try:
             shown = assets.drawing(looking_ahead(chunks, rules), Naming(), uploads, staging)
-            content.write(header, shown, run_facts, remembered)
+            content.write(asked.header, shown, asked.facts, remembered)
         finally:
             uploads.close()
             content.close()
-        file.tags = run_facts.tags
-        file.stop_time = run_facts.end_ms(content.last_point_ms)
-        file.customer_error_reported = run_facts.status == "failed"
-        file.customer_error_message = (
-            f"failed in {header.source or 'its source'}" if file.customer_error_reported else None
-        )
+        file.tags = asked.facts.tags
+        file.stop_time = asked.facts.end_ms(content.last_point_ms)
+        file.customer_error_reported = asked.facts.status == "failed"
+        failed = f"failed in {asked.header.source or 'its source'}"
+        file.customer_error_message = failed if file.customer_error_reported else None
+        run, whole = own_ref(asked.header.run), content.is_whole
+        file.shardmig = Brought(run=run, digest=asked.digest, is_whole=whole, numbered=archives.numbered)
         return content
 
-    def _provenance(self, key: MigrationKey, digest: str, state: str, header: Header) -> dict[str, str]:
+    def _provenance(self, asked: _Asked, state: str) -> dict[str, str]:
+        header = asked.header
         others = {
-            facts.KEY: key,
+            facts.KEY: asked.key,
             facts.STATE: state,
-            facts.DIGEST: digest,
+            facts.DIGEST: asked.digest,
             "shardmig.source": " ".join(filter(None, (header.source, header.source_version))),
-            "shardmig.project": header.run.project,
-            "shardmig.run_id": header.run.id,
+            facts.PROJECT: header.run.project,
+            facts.RUN_ID: header.run.id,
             "shardmig.scope": header.run.scope,
             "shardmig.step_multiplier": str(self._load.step_multiplier or 1),
             "shardmig.version": __version__,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from shardmig.errors import AuthFailed, BadInput, Denied, MissingExtra, QuotaExceeded, Unavailable
+from shardmig.errors import AuthFailed, BadInput, Denied, QuotaExceeded, Unavailable
 
 _ONE_AT_A_TIME: Final = threading.Lock()
 """Two experiments in one process disturb each other (measured)."""
@@ -28,40 +28,44 @@ _MOST_COMPLAINTS: Final = 5
 
 def upload(archive: Path, *, api_key: str, url: str, workspace: str | None, project: str) -> list[str]:
     """Send one offline archive; what the uploader complained of. Neither that there is nothing nor its own answer tells
-    that all arrived. Raises AuthFailed, QuotaExceeded, Denied, BadInput, Unavailable, and MissingExtra without comet_ml."""
+    that all arrived. Raises AuthFailed, QuotaExceeded, Denied, BadInput and Unavailable."""
     with _ONE_AT_A_TIME, _environment(_QUIET | {"COMET_URL_OVERRIDE": url}):
-        try:
-            from comet_ml import exceptions, offline
-        except ModuleNotFoundError as error:
-            raise MissingExtra(
-                f"sending to Comet needs the package {error.name!r}", hint="pip install 'shardmig[comet]'"
-            ) from error
-        with _complaints() as complaints:
-            try:
-                was_sent = offline.upload_single_offline_experiment(
-                    str(archive),
-                    api_key,
-                    force_upload=False,
-                    display_level="debug",
-                    override_workspace=workspace,
-                    override_project_name=project,
-                )
-            except exceptions.InvalidAPIKey as error:
-                raise AuthFailed("Comet does not know this API key", hint="is $COMET_API_KEY right?") from error
-            except exceptions.MaxExperimentNumberReachedException as error:
-                raise QuotaExceeded(f"Comet: {error}") from error
-            except exceptions.InvalidWorkspace as error:
-                hint = "choose another with --target-option workspace=NAME"
-                raise Denied(f"Comet has no workspace {workspace!r} for this key", hint=hint) from error
-            except exceptions.ViewOnlyAccessException as error:
-                raise Denied(f"Comet: {error}") from error
-            except (exceptions.ProjectNameIsTooLong, exceptions.ProjectNameEmpty) as error:
-                raise BadInput(f"Comet: {error}") from error
-            except (exceptions.CometException, OSError, ValueError) as error:
-                raise Unavailable(f"the vendor's uploader gave up: {error}") from error
+        from comet_ml import offline
+
+        with _complaints() as complaints, _refusals(workspace):
+            was_sent = offline.upload_single_offline_experiment(
+                str(archive),
+                api_key,
+                force_upload=False,
+                display_level="debug",
+                override_workspace=workspace,
+                override_project_name=project,
+            )
         if not was_sent:
             complaints.append("the uploader refused the archive")
         return complaints[:_MOST_COMPLAINTS]
+
+
+@contextmanager
+def _refusals(workspace: str | None) -> Iterator[None]:
+    """The vendor's exceptions as errors of ours."""
+    from comet_ml import exceptions
+
+    try:
+        yield
+    except exceptions.InvalidAPIKey as error:
+        raise AuthFailed("Comet does not know this API key", hint="is $COMET_API_KEY right?") from error
+    except exceptions.MaxExperimentNumberReachedException as error:
+        raise QuotaExceeded(f"Comet: {error}") from error
+    except exceptions.InvalidWorkspace as error:
+        hint = "choose another with --target-option workspace=NAME"
+        raise Denied(f"Comet has no workspace {workspace!r} for this key", hint=hint) from error
+    except exceptions.ViewOnlyAccessException as error:
+        raise Denied(f"Comet: {error}") from error
+    except (exceptions.ProjectNameIsTooLong, exceptions.ProjectNameEmpty) as error:
+        raise BadInput(f"Comet: {error}") from error
+    except (exceptions.CometException, OSError, ValueError) as error:
+        raise Unavailable(f"the vendor's uploader gave up: {error}") from error
 
 
 @contextmanager

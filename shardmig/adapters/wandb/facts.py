@@ -22,7 +22,7 @@ import msgspec
 
 from shardmig.adapters import run_facts
 from shardmig.adapters.wandb.naming import MAX_TAG, title
-from shardmig.records import Finding, MigrationKey, TargetRunId
+from shardmig.records import Finding, MigrationKey, Scope, TargetRunId
 
 COMPLETE = "complete"
 LOADING = "loading"
@@ -37,7 +37,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     intent: str = ""
     project: str = ""
     run_id: str = ""
-    scope: str = ""
+    scope: Scope = "runs"
     source: str = ""
     version: str = ""
     start_ms: int | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -53,6 +53,13 @@ class _Files:
         self._stored.get(path, file)
 
 
+class _History(NamedTuple):
+    """A history put in order of its series, and the numbers of those that have points."""
+
+    spool: SeriesSpool
+    seen: set[int]
+
+
 class _Held:
     """`HeldRun` of a stored run. Its history is read once, when it is first asked for."""
 
@@ -66,14 +73,15 @@ class _Held:
         return {key: value for key, value in _values(self._stored.config()) if key not in _OWN}
 
     def series_keys(self) -> Iterable[str]:
-        return [key for key, number in self._numbers_seen.items() if number in self._seen]
+        seen = self._history.seen
+        return [key for key, number in self._numbers.items() if number in seen]
 
     def points(self, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
         """Small series together, long ones in parts."""
         waiting: list[tuple[str, Points]] = []
         size = 0
         for key in keys:
-            for part in self._series.series(self._numbers[key], rows):
+            for part in self._history.spool.series(self._numbers[key], rows):
                 if waiting and (size + len(part) > rows or waiting[-1][0] == key):
                     yield _metrics(waiting)
                     waiting, size = [], 0
@@ -85,22 +93,16 @@ class _Held:
     def held_fields(self, manifest: Manifest) -> Iterable[Field]:  # noqa: ARG002 (every scalar is in the config)
         return ()
 
-    @property
-    def _numbers_seen(self) -> dict[str, int]:
-        _ = self._series
-        return self._numbers
-
     @cached_property
-    def _series(self) -> SeriesSpool:
-        self._seen: set[int] = set()
+    def _history(self) -> _History:
         spool = SeriesSpool(self._scratch)
+        seen: set[int] = set()
         times = Times(self._times_file(), self._numbers)
         for points in scanned(self._stored.rows(), self._numbers, _ignore, _ignore):
-            restored = times.restored(points)
-            self._seen.update(np.unique(points.keys).tolist())
-            spool.add(restored)
+            seen.update(np.unique(points.keys).tolist())
+            spool.add(times.restored(points))
         spool.finish()
-        return spool
+        return _History(spool, seen)
 
     def _times_file(self) -> Path | None:
         file = self._scratch / "times"

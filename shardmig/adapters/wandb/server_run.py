@@ -22,8 +22,8 @@ from shardmig.errors import NotFound, Unavailable
 from shardmig.records import TargetRunId
 
 _FILES_IN_PAGE: Final = 500
-_WANTED_ROWS: Final = 10_000
-_FIRST_STEPS: Final = 10_000
+_WANTED_VALUES: Final = 200_000
+_FIRST_PAGE: Final = 100
 _MOST_STEPS: Final = 2**31 - 1
 """One page covers at most so many steps: W&B's page size is a 32-bit integer."""
 
@@ -91,26 +91,25 @@ class ServerRun:
         )
 
     def rows(self) -> Iterator[Row]:
-        """As StoredRun: complete, by scan, in pages of about 10,000 rows however far apart the steps are."""
+        """As StoredRun: complete, by scan, in pages of about 200,000 values however far apart the steps are. Raises
+        Unavailable where the server gives fewer rows than it counts."""
         if not self.row_count:
             return
         scan = _Scan(self._connection, self.entity, self.project, self.name)
-        seen, start, width = 0, 0, _FIRST_STEPS
+        seen, start, width, wanted = 0, 0, _FIRST_PAGE, _FIRST_PAGE
         while seen < self.row_count:
-            if self.row_count - seen <= _WANTED_ROWS:
-                width = _MOST_STEPS
+            width = _MOST_STEPS if self.row_count - seen <= wanted else width
             rows = scan.page(start, start + width)
             yield from rows
             seen += len(rows)
-            if not rows and width == _MOST_STEPS:
-                found = scan.next_step(start)
-                if found is None:
-                    raise Unavailable(f"W&B counts {self.row_count} rows in {self.id} and gives {seen}")
+            if rows or width < _MOST_STEPS:
+                start += width
+                wanted = _rows_in_page(rows) if rows else wanted
+                width = min(_MOST_STEPS, width * 4, max(1, width * wanted // max(1, len(rows))))
+            elif (found := scan.next_step(start)) is not None:
                 start = found
-                continue
-            start += width
-            wanted = width * _WANTED_ROWS // len(rows) if rows else width * 4
-            width = min(_MOST_STEPS, max(width // 4, min(wanted, width * 4), 1))
+            else:
+                raise Unavailable(f"W&B counts {self.row_count} rows in {self.id} and gives {seen}")
 
     @cached_property
     def listed(self) -> dict[str, ServerFile]:
@@ -137,6 +136,11 @@ class ServerRun:
         if known is None:
             raise NotFound(f"run {self.id} has no file {path}")
         self._connection.fetch(known.url, known.size_bytes, file)
+
+
+def _rows_in_page(rows: list[Row]) -> int:
+    """How many rows like these a page should have."""
+    return max(1, _WANTED_VALUES * len(rows) // max(1, sum(len(row.items) for row in rows)))
 
 
 def run_of(connection: Connection, run_id: TargetRunId) -> ServerRun:

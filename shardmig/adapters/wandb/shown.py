@@ -63,10 +63,11 @@ class Shown:
     def finish(self, manifest: Manifest) -> None:
         """After the last chunk: the last table, images and pages, and the names of all keys."""
         self._end_table()
-        last_step = self._staged.last_step
-        for entry in manifest.files:
+        for entry in sorted(
+            manifest.files, key=lambda one: one.step is None
+        ):  # those without step go into the last row
             if entry.members is None:
-                self._show_file(entry, last_step)
+                self._show_file(entry)
         for (path, field_type), number in self._numbers.items():
             self._staged.name_key(number, self._naming.key(path), forced_key(self._naming, path, field_type))
 
@@ -110,12 +111,12 @@ class Shown:
         number = self._number(table.path, "string_series")
         self._staged.add_item(Item(table.step, number, table.time_ms, msgspec.json.encode(value)))
 
-    def _show_file(self, entry: FileEntry, last_step: int) -> None:
+    def _show_file(self, entry: FileEntry) -> None:
         file = self._staged.folder / "files" / entry.artifact
         kind = _kind_of(file)
         if kind is None:
             return
-        step, time_ms = last_step, NO_TIME if entry.time_ms is None else entry.time_ms
+        step, time_ms = self._staged.last_step, NO_TIME if entry.time_ms is None else entry.time_ms
         if entry.step is not None:
             step = self._places(step_arithmetic.exact(entry.step), np.array([time_ms]))[0][0]
         if step < 0:

@@ -48,7 +48,8 @@ from shardmig.records import (
 RULES: Final = 1
 """Of what a run looks like in W&B. A run half written by other rules is begun anew, not gone on with."""
 
-_KEY: Final = re.compile(r"[0-9a-f]{32}")
+_KEY: Final = re.compile(r"[0-9a-z]{32,60}")
+"""What `migration_key` makes; W&B takes run ids of 64 characters."""
 
 CAPABILITIES: Final = Capabilities(
     name="wandb",

@@ -21,8 +21,8 @@ import numpy as np
 
 from shardmig import __version__
 from shardmig.adapters.run_facts import RunFacts
+from shardmig.adapters.zenml.entities import Version
 from shardmig.adapters.zenml.naming import Naming, second_name
-from shardmig.adapters.zenml.store import Version
 from shardmig.records import Finding, Header, MigrationKey, TargetRunId
 
 RUN: Final = "run"

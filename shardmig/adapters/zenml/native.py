@@ -25,8 +25,9 @@ from typing import Final
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.sidecar.rules import Value
 from shardmig.adapters.zenml.artifacts import Folder
+from shardmig.adapters.zenml.entities import Artifact, Version
 from shardmig.adapters.zenml.fit import flattened
-from shardmig.adapters.zenml.store import Artifact, Version, ZenmlStore
+from shardmig.adapters.zenml.store import ZenmlStore
 from shardmig.errors import Permanent
 from shardmig.records import Chunk, Field, Fields, FieldType, FileRef, Files, Finding, RunRef
 from shardmig.selection import Matcher

@@ -19,10 +19,11 @@ from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.adapters.sidecar.writing import Facts, RunContent
 from shardmig.adapters.zenml import facts
 from shardmig.adapters.zenml.artifacts import Folder
+from shardmig.adapters.zenml.entities import Version
 from shardmig.adapters.zenml.fit import ZenmlRules, flattened
 from shardmig.adapters.zenml.naming import Naming
 from shardmig.adapters.zenml.series import SERIES, PointsWriter, read_points
-from shardmig.adapters.zenml.store import Version, ZenmlStore
+from shardmig.adapters.zenml.store import ZenmlStore
 from shardmig.errors import NotFound
 from shardmig.records import (
     NO_TIME,

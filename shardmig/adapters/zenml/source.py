@@ -15,11 +15,12 @@ import msgspec
 
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.zenml import facts, native
+from shardmig.adapters.zenml.entities import Artifact, Version
 from shardmig.adapters.zenml.naming import is_loading
 from shardmig.adapters.zenml.opening import Opened
 from shardmig.adapters.zenml.options import StoreOptions
 from shardmig.adapters.zenml.run import ENTRY, read_run
-from shardmig.adapters.zenml.store import Artifact, Version, ZenmlStore
+from shardmig.adapters.zenml.store import ZenmlStore
 from shardmig.errors import AdapterError, BadInput
 from shardmig.records import End, Header, Piece, ProjectId, RunId, RunRef, Selection
 from shardmig.selection import Matcher

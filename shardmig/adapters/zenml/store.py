@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-import msgspec
 from zenml.artifacts.preexisting_data_materializer import PreexistingDataMaterializer
 from zenml.enums import ArtifactSaveType, ArtifactType, MetadataResourceTypes, StackComponentType
 from zenml.metadata.metadata_types import MetadataTypeEnum
 from zenml.models import (
     ArtifactVersionFilter,
     ArtifactVersionRequest,
-    ArtifactVersionResponse,
     ComponentFilter,
     ComponentResponse,
     ModelFilter,
@@ -25,7 +22,6 @@ from zenml.models import (
     ModelVersionArtifactRequest,
     ModelVersionFilter,
     ModelVersionRequest,
-    ModelVersionResponse,
     ModelVersionUpdate,
     Page,
     RunMetadataRequest,
@@ -40,6 +36,7 @@ from zenml.zen_stores.base_zen_store import BaseZenStore
 
 from shardmig.adapters.wrappers import retrying
 from shardmig.adapters.zenml.artifacts import FileSystem, Folder
+from shardmig.adapters.zenml.entities import Artifact, NewArtifact, Version, artifact_of, version_of, whole_version_of
 from shardmig.adapters.zenml.local import LocalStore
 from shardmig.adapters.zenml.opening import Opened, release
 from shardmig.adapters.zenml.refusals import database_errors, zenml_errors
@@ -50,40 +47,6 @@ T = TypeVar("T")
 PAGE: Final = 500
 _MATERIALIZER: Final = source_utils.resolve(PreexistingDataMaterializer)
 _DATA_TYPE: Final = source_utils.resolve(Path)
-
-
-class Version(msgspec.Struct, frozen=True):
-    """A model version. `tags` and `metadata` are empty unless it was read whole."""
-
-    id: str
-    name: str
-    model: str
-    created_ms: int
-    description: str = ""
-    tags: list[str] = []
-    metadata: dict[str, Any] = {}
-    stage: str = ""
-    number: int = 0
-
-
-class Artifact(msgspec.Struct, frozen=True):
-    """An artifact version."""
-
-    id: str
-    name: str
-    version: str
-    uri: str
-    store_id: str | None
-    metadata: dict[str, Any] = {}
-
-
-class NewArtifact(msgspec.Struct, frozen=True):
-    """An artifact version that is to be: files that lie in the artifact store already."""
-
-    name: str
-    version: str
-    uri: str
-    metadata: dict[str, dict[str, Any]] = {}
 
 
 class ZenmlStore:
@@ -123,11 +86,11 @@ class ZenmlStore:
                 self._filtered(ModelVersionFilter, page=number, model=model_id)
             )
         ):
-            yield from map(_version, page.items)
+            yield from map(version_of, page.items)
 
     def version(self, version_id: str) -> Version:
         """A model version with all that is in it. Raises NotFound."""
-        return _whole_version(
+        return whole_version_of(
             self._call(f"model version {version_id}", lambda: self._store.get_model_version(UUID(version_id)))
         )
 
@@ -173,7 +136,7 @@ class ZenmlStore:
         """An artifact version with its metadata."""
         chosen = self._filtered(ArtifactVersionFilter, artifact=f"equals:{name}", version=f"equals:{version}", size=1)
         page = self._call(f"artifact {name}", lambda: self._store.list_artifact_versions(chosen, hydrate=True))
-        exact = [one for one in map(_artifact, page.items) if (one.name, one.version) == (name, version)]
+        exact = [one for one in map(artifact_of, page.items) if (one.name, one.version) == (name, version)]
         return exact[0] if exact else None
 
     def artifacts_named(self, name: str) -> Iterator[Artifact]:
@@ -336,7 +299,7 @@ class ZenmlStore:
     def _one_version(self, **wanted: str) -> Version | None:
         chosen = self._filtered(ModelVersionFilter, **wanted)
         page = self._call("model versions", lambda: self._store.list_model_versions(chosen))
-        return next(map(_version, page.items), None)
+        return next(map(version_of, page.items), None)
 
     def _artifacts(self, **wanted: str) -> Iterator[Artifact]:
         for page in self._pages(
@@ -344,7 +307,7 @@ class ZenmlStore:
                 self._filtered(ArtifactVersionFilter, page=number, **wanted), hydrate=True
             )
         ):
-            yield from map(_artifact, page.items)
+            yield from map(artifact_of, page.items)
 
     def _filtered(self, kind: type[T], **wanted: Any) -> T:
         return kind(**{"project": self._project_id, "size": PAGE, "sort_by": "asc:created"} | wanted)
@@ -372,39 +335,3 @@ class ZenmlStore:
 
 def _stack_filter(stack: str | UUID) -> StackFilter:
     return StackFilter(id=stack) if isinstance(stack, UUID) else StackFilter(name=f"equals:{stack}")
-
-
-def _version(response: ModelVersionResponse) -> Version:
-    return Version(
-        id=str(response.id),
-        name=response.name or "",
-        model=response.model.name,
-        created_ms=_ms(response.get_body().created),
-        stage=response.stage or "",
-        number=response.number,
-    )
-
-
-def _whole_version(response: ModelVersionResponse) -> Version:
-    return msgspec.structs.replace(
-        _version(response),
-        description=response.description or "",
-        tags=[tag.name for tag in response.tags],
-        metadata=dict(response.run_metadata),
-    )
-
-
-def _artifact(response: ArtifactVersionResponse) -> Artifact:
-    return Artifact(
-        id=str(response.id),
-        name=response.artifact.name,
-        version=response.version,
-        uri=response.uri,
-        store_id=str(response.artifact_store_id) if response.artifact_store_id else None,
-        metadata=dict(response.run_metadata),
-    )
-
-
-def _ms(time: datetime) -> int:
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1000)

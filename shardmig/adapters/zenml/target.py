@@ -17,12 +17,13 @@ from shardmig.adapters.run_facts import RunFacts
 from shardmig.adapters.sidecar.writing import leading_fields
 from shardmig.adapters.zenml import facts
 from shardmig.adapters.zenml.artifacts import Folder
+from shardmig.adapters.zenml.entities import Artifact, NewArtifact
 from shardmig.adapters.zenml.fit import ZenmlRules, rows
 from shardmig.adapters.zenml.naming import MAX_KEY, Naming, is_loading, loading_name, second_name, wanted_model_name
 from shardmig.adapters.zenml.opening import Opened
 from shardmig.adapters.zenml.options import TargetOptions
 from shardmig.adapters.zenml.run import ENTRY, Collected, read_run
-from shardmig.adapters.zenml.store import Artifact, NewArtifact, ZenmlStore
+from shardmig.adapters.zenml.store import ZenmlStore
 from shardmig.errors import ShardmigError, TargetConflict
 from shardmig.records import (
     Chunk,

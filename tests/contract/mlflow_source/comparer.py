@@ -88,11 +88,17 @@ def _content(client: MlflowClient, experiment: str, run: Run, new_ids: dict[str,
         "tags": sorted(tags.items()),
         "latest metrics": sorted(_latest(run)),
         "inputs": sorted(_inputs(run)),
-        "model inputs": [model.model_id for model in run.inputs.model_inputs] if run.inputs else [],
-        "model outputs": [(one.model_id, one.step) for one in run.outputs.model_outputs] if run.outputs else [],
+        "model inputs": [_model(client, one.model_id) for one in run.inputs.model_inputs] if run.inputs else [],
+        "model outputs": [(_model(client, one.model_id), one.step) for one in run.outputs.model_outputs]
+        if run.outputs
+        else [],
     }
     content |= {f"metric {key}": _history(client, run, key) for key in run.data.metrics}
     return content | {f"artifact {path}": digest for path, digest in _artifacts(client, run).items()}
+
+
+def _model(client: MlflowClient, id_: str) -> str:
+    return str(client.get_logged_model(id_).name)
 
 
 def _latest(run: Run) -> Iterator[tuple[Any, ...]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.mlflow_source.copies import Copy
+from tests.contract.mlflow_source.objects_world import fill_objects
 from tests.contract.mlflow_source.world import fill
 from tests.servers.mlflow import mlflow_server
 from tests.servers.postgres import postgres_server
@@ -32,7 +33,7 @@ def databases(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def servers(sqlite_template: Path, tmp_path: Path) -> Iterator[Copy]:
-    """A filled server and an empty one."""
+    """A server with runs and objects, and an empty one."""
     folders = [tmp_path / "source", tmp_path / "target"]
     for folder in folders:
         folder.mkdir()
@@ -42,4 +43,5 @@ def servers(sqlite_template: Path, tmp_path: Path) -> Iterator[Copy]:
         mlflow_server(folders[1], folders[1] / "mlflow.db", workers=1) as target,
     ):
         fill(source.uri)
+        fill_objects(source.uri)
         yield Copy(tmp_path, source.uri, target.uri)

@@ -29,6 +29,11 @@ class Copy(NamedTuple):
         report = self._told(self.migration(*options), code)
         return _reported(report["outcomes"]["load"])
 
+    def failing(self, *options: str) -> set[str]:
+        """Copy while some writes are bound to fail; the ids of what failed."""
+        outcomes = self._told(self.migration("--max-attempts", "1", *options), 3)["outcomes"]["load"]
+        return {outcome["run"]["id"] for outcome in outcomes if outcome["state"] == "failed"}
+
     def verify(self, *options: str, code: int = 0) -> list[str]:
         """The verdicts on all runs."""
         line = [*self._shardmig("verify"), *self._into(), "--include-archived-runs", "--json", *options]

@@ -16,7 +16,6 @@ from mlflow.entities import ViewType
 from tests.contract.mlflow_source.copies import Copy
 from tests.contract.mlflow_source.objects_comparer import object_differences
 from tests.contract.mlflow_source.objects_world import fill_objects
-from tests.servers.mlflow import mlflow_server
 
 DANGLING = "model dangling: version 3: "
 """The one object whose run is nowhere, not even in the source."""
@@ -83,19 +82,6 @@ def test_databases_have_the_same_objects_after_a_copy(once_copied: tuple[Path, d
     assert _between(folder).verify("--engine", "inline") == ["equal"] * EVERYTHING
 
 
-@pytest.mark.server
-@pytest.mark.xdist_group("mlflow-server")
-def test_servers_have_the_same_objects_after_a_copy(sqlite_template: Path, tmp_path: Path) -> None:
-    with _server(sqlite_template, tmp_path / "one") as source, _server(sqlite_template, tmp_path / "other") as target:
-        fill_objects(source)
-        copy = Copy(tmp_path, source, target)
-        reported = copy.migrate("--engine", "inline")
-        assert reported["reference-not-here"] == {"versions/3/run/id"}
-        assert reported["source-not-kept"] == {"versions/3/source"}
-        _assert_equal(copy)
-        assert copy.verify("--engine", "inline") == ["equal"] * EVERYTHING
-
-
 def test_a_copy_of_a_copy_has_the_objects_of_the_original(copied: Copy, sqlite_template: Path) -> None:
     again = shutil.copy(sqlite_template, copied.folder / "again.db")
     onward = Copy(copied.folder / "onward", copied.target, f"sqlite:///{again}")
@@ -116,8 +102,7 @@ def test_what_refers_to_objects_that_were_not_selected_is_told_and_linked_once_t
 
 def test_a_write_that_was_cut_is_repeated_and_nothing_is_there_twice(objects: Copy) -> None:
     with _refusing(objects, CUTS):
-        objects.migrate("--engine", "inline", "--max-attempts", "1", code=3)
-    assert len(object_differences(objects.source, objects.target)) > len(CUTS)
+        assert len(objects.failing("--engine", "inline")) >= len(CUTS)
     objects.migrate("--engine", "inline")
     _assert_equal(objects)
     assert _is_nothing_doubled(objects)
@@ -194,11 +179,3 @@ def _refusing(copy: Copy, rows: Mapping[str, str]) -> Iterator[None]:
         yield
         for table in rows:
             connection.execute(f"DROP TRIGGER refusing_{table}")
-
-
-@contextmanager
-def _server(template: Path, folder: Path) -> Iterator[str]:
-    folder.mkdir()
-    database = Path(shutil.copy(template, folder / "mlflow.db"))
-    with mlflow_server(folder, database, workers=1) as server:
-        yield server.uri

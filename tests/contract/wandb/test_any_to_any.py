@@ -70,8 +70,7 @@ def _shardmig(line: str, *arguments: str) -> Any:
 
 
 def _verdicts(line: str) -> set[str]:
-    phases = _shardmig(line)["phases"]
-    return {outcome["verdict"] for phase in phases if phase["phase"] == "verify" for outcome in phase["outcomes"]}
+    return {outcome["verdict"] for outcome in _shardmig(line)["outcomes"]["verify"]}
 
 
 def _contents(folder: Path) -> dict[tuple[str, str], dict[FieldKey, FieldDigest]]:

@@ -3,6 +3,7 @@ nothing is doubled."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,14 @@ def test_a_run_that_was_deleted_too_often_fails_alone(wandb: WandbServer) -> Non
     wandb.store.deleted |= {("team", "plain", key if not number else f"{key}-{number}") for number in range(8)}
     with pytest.raises(Permanent, match="8 times"):
         _write(target, chunks)
+
+
+def test_numbers_are_sent_no_faster_than_allowed(wandb: WandbServer) -> None:
+    target = _target({"values-per-minute": "600"})
+    _write(target, plain_run(run_id="RUN-1"))
+    started = time.monotonic()
+    _write(target, plain_run(run_id="RUN-2"))
+    assert time.monotonic() - started > 0.5  # 10 of 600
 
 
 def _target(options: dict[str, str] | None = None) -> WriteSide:

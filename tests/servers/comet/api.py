@@ -69,7 +69,10 @@ class Api:
             "write/experiment/html": self._log_html,
             "write/experiment/git/metadata": self._log_git,
         }
-        self._client: dict[str, Callable[[dict[str, Any]], Any]] = {
+        self._client = self._client_paths()
+
+    def _client_paths(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
+        return {
             "logger/add/run": self._add_run,
             "logger/get/run": lambda payload: self._handshake(self._by_key(payload["previousExperiment"])),
             "status-report/update": self._status,

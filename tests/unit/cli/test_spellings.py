@@ -24,6 +24,18 @@ def test_each_target_is_given_its_own_option(tmp_path: Path, monkeypatch: pytest
     assert target_of(comet).options["project"] == "{{old}}-{project}"
 
 
+def test_where_a_server_is_belongs_to_the_target_also_when_the_environment_says_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
+    assert target_of(TargetFlags(target="wandb")).options == {"base-url": "https://wandb.example"}
+    given = TargetFlags(target="wandb", target_option=["base-url=https://other.example", "key-file=key"])
+    key = str(tmp_path / "key")
+    assert target_of(given).options == {"base-url": "https://other.example", "key-file": key}
+    assert "base-url" not in target_of(TargetFlags(target="wandb", offline_dir=Path("runs"))).options
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [

@@ -162,6 +162,15 @@ def test_damaged_lines_are_a_gap_and_cost_nothing_else(tmp_path: Path) -> None:
     assert [(finding.kind, finding.code, finding.count) for finding in run.findings] == [("gap", "message-damaged", 1)]
 
 
+def test_half_a_character_is_replaced_and_told(tmp_path: Path) -> None:
+    param = {"paramName": "half\ud800", "paramValue": "\udc00!", "step": None}
+    run = one(tmp_path, {"type": "parameter_msg", "payload": {"param": param, "local_timestamp": 1}})
+    assert run.value("params/half\ufffd") == "\ufffd!"
+    assert [(finding.kind, finding.code, finding.count) for finding in run.findings] == [
+        ("approximation", "lone-surrogate", 1)
+    ]
+
+
 def test_steps_and_values_that_are_none_are_losses(tmp_path: Path) -> None:
     run = one(tmp_path, metric("m", 1.0, 1e-20), metric("m", None, 1), metric("m", 3.0, 2**70), metric("m", 4.0, 0.125))
     assert [(step, value) for step, _, value in run.points["metrics/m"]] == [("0.125", 4.0)]

@@ -195,7 +195,8 @@ def test_a_file_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path: Path) -
 
 def test_a_line_with_bare_nan_is_read_as_the_vendors_client_reads_it() -> None:
     good = json.dumps(_metric("loss", 1.0, 0)).encode()
-    [point, odd, none] = decode_block(good + b"\n" + good.replace(b"1.0", b"NaN") + b"\n{half a line")
+    [point, odd, none], mended = decode_block(good + b"\n" + good.replace(b"1.0", b"NaN") + b"\n{half a line")
+    assert mended == 0
     assert isinstance(point, MetricMessage)
     assert isinstance(odd, MetricMessage)
     assert odd.payload.metric is not None

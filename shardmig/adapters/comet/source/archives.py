@@ -47,6 +47,7 @@ class ArchiveReading:
         self._uploads: dict[tuple[str, Decimal | None], _Upload] = {}
         self._losses: list[Finding] = []
         self._damaged = 0
+        self._mended = 0
 
     def chunks(self, sink: FileSink) -> Iterator[Chunk]:
         """Everything wanted. Raises BadInput when an archive cannot be read."""
@@ -58,8 +59,8 @@ class ArchiveReading:
         yield from self._files(sink)
         for path in self._paths:
             for block in read_messages(path):
-                yield from self._points.add(_rows(block))
-                for message in block:
+                yield from self._points.add(_rows(block.messages))
+                for message in block.messages:
                     if message is not None and (text := _output(message)) is not None:
                         yield from self._points.add_text(*text)
         yield from self._points.rest()
@@ -70,7 +71,8 @@ class ArchiveReading:
         self._add_facts()
         for path in self._paths:
             for block in read_messages(path):
-                for message in block:
+                self._mended += block.mended
+                for message in block.messages:
                     if message is None:
                         self._damaged += 1
                     elif not isinstance(message, m.MetricMessage):
@@ -208,6 +210,10 @@ class ArchiveReading:
     def _findings(self) -> list[Finding]:
         damaged = f"lines of {self._paths[-1].name} that are no messages"
         lines = [Finding("gap", "message-damaged", count=self._damaged, detail=damaged)] if self._damaged else []
+        if self._mended:
+            lines.append(
+                Finding("approximation", "lone-surrogate", count=self._mended, detail="lines with half a character")
+            )
         wanted = self._matcher.wants_field
         scalars = [one for one in self._scalars.findings() if wanted(one.field, "string")]
         return [*lines, *scalars, *self._points.findings(), *self._losses]

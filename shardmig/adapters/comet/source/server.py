@@ -102,11 +102,9 @@ class ServerSource:
 
     def _as_it_was(self, run: RunRef) -> RunRef:
         others = RemoteExperiment(self._client, run.id).others
-        if "shardmig.project" not in others or "shardmig.run_id" not in others:
+        if facts.PROJECT not in others or facts.RUN_ID not in others:
             return run
-        return msgspec.structs.replace(
-            run, project=ProjectId(others["shardmig.project"]), id=RunId(others["shardmig.run_id"])
-        )
+        return msgspec.structs.replace(run, project=ProjectId(others[facts.PROJECT]), id=RunId(others[facts.RUN_ID]))
 
     def _experiments(self, project: ProjectId) -> Iterator[RunRef]:
         """Every experiment of a project of Comet's, archived ones too; the earliest first."""

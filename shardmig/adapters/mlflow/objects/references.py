@@ -17,7 +17,7 @@ NOT_HERE: Final = "reference-not-here"
 
 
 class Here(NamedTuple):
-    """What a target knows of itself. `find`: which run or object carries a migration key; `experiment`: the active
+    """What a target knows of itself. `find`: which whole run or object carries a migration key; `experiment`: the active
     experiment of a project, made if need be; `experiment_named`: how it is called."""
 
     find: Callable[[MigrationKey], TargetRunId | None]
@@ -92,6 +92,11 @@ class References:
             self._found[key] = found
         return found
 
+    def wait_for(self, entity: RunRef) -> None:
+        """What refers to this entity is to be written again once that is here. One that is here already is not waited for."""
+        if self.find(key := migration_key(entity)) is None:
+            self.missing.append(key)
+
     def names_of(self, experiment_ids: Iterable[str]) -> list[str]:
         """The names of these experiments; one that is gone keeps its id."""
         names = set()
@@ -112,15 +117,13 @@ class References:
             if found is not None:
                 ids.append(str(found.experiment_id))
                 continue
-            self.missing.append(
-                migration_key(RunRef(project=ProjectId(project), id=RunId(project), scope="experiments"))
-            )
+            self.wait_for(RunRef(project=ProjectId(project), id=RunId(project), scope="experiments"))
             detail = f"experiment {project!r} is not in the target: its name is kept in a tag"
             findings.append(Finding("approximation", NOT_HERE, "experiments", detail=detail))
         return ids, findings
 
     def find(self, key: MigrationKey) -> TargetRunId | None:
-        """Which run or object carries a migration key."""
+        """Which whole run or object carries a migration key."""
         return self._here.find(key) if self._here is not None else None
 
     def experiment(self, project: ProjectId) -> str:

@@ -13,7 +13,7 @@ from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.base import LINKING, Facts, Making, ObjectClass, Stored
 from shardmig.adapters.mlflow.objects.links import RunLinks
 from shardmig.adapters.mlflow.objects.reading import pieces
-from shardmig.adapters.mlflow.objects.references import References, identity_of
+from shardmig.adapters.mlflow.objects.references import NOT_HERE, References, identity_of
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.errors import BadInput, NotFound, TargetConflict
@@ -121,7 +121,7 @@ class ObjectTarget:
         stored, findings = kind.make(making)
         findings += rest.findings()
         known = changes.changes(fields, kind.fields(stored), kind.is_volatile)
-        findings += _changed(kind, known, {finding.field for finding in findings})
+        findings += _changed(kind, known, findings)
         is_whole = not any(finding.kind == "loss" for finding in [*findings, *rest.end.findings])
         end_tags = changes.encode(known)
         if self._references.missing:
@@ -199,8 +199,10 @@ class _Rest:
         return [*lost, *(finding for finding in self.end.findings if finding.code == "run-cut")]
 
 
-def _changed(kind: ObjectClass, known: list[changes.Change], told: set[str]) -> list[Finding]:
-    """What MLflow made something else of, beyond what it always makes by itself."""
+def _changed(kind: ObjectClass, known: list[changes.Change], findings: list[Finding]) -> list[Finding]:
+    """What MLflow made something else of, beyond what it always makes by itself and what was told already."""
+    told = {finding.field for finding in findings}
+    told |= {f"{finding.field.removesuffix('/id')}/project" for finding in findings if finding.code == NOT_HERE}
     return [
         Finding("approximation", "changed-by-mlflow", change.path, detail="kept in tags, exact")
         for change in known

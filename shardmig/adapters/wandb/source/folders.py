@@ -54,11 +54,10 @@ class Folders:
 
 def brought_ref(block: Block, parent: Block | None, *, locator: str, fingerprint: str) -> RunRef:
     """The original run of a block."""
-    scopes: dict[str, Scope] = {"models": "models", "model_versions": "model_versions"}
     return RunRef(
         project=ProjectId(block.project),
         id=RunId(block.run_id),
-        scope=scopes.get(block.scope, "runs"),
+        scope=block.scope,
         created_ms=block.start_ms,
         parent=RunId(parent.run_id) if parent else None,
         parent_project=ProjectId(parent.project) if parent and parent.project != block.project else None,

@@ -1,0 +1,64 @@
+"""What W&B's own client recorded offline, in this test and with no server, is what the source gives."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shardmig.adapters.base import Want
+from shardmig.adapters.conformance import field_digests
+from shardmig.adapters.wandb.source import open_source
+from shardmig.archive.files import DigestSink
+from shardmig.records import Chunk, Fields, FloatPoints, Selection
+
+SCRIPT = """
+import sys, wandb, numpy as np
+settings = wandb.Settings(mode="offline", root_dir=sys.argv[1], silent=True, disable_git=True, x_save_requirements=False)
+run = wandb.init(project="p", entity="e", name="first", group="g", tags=["b", "a"], notes="n", settings=settings,
+                 id="abc", config={"lr": 0.1, "deep": {"a": [1, 2]}, "big": 2**53 + 1})
+for step in range(50):
+    row = {"loss": 1 / (step + 3), "deep": {"x": step / 7}, "odd": float("nan") if step % 2 else float("-inf")}
+    if step % 10 == 0:
+        row["hist"] = wandb.Histogram(np_histogram=(np.array([1, 2]), np.array([0.0, 0.1, 0.7])))
+        row["image"] = wandb.Image(np.zeros((2, 2, 3), dtype=np.uint8))
+        row["table"] = wandb.Table(columns=["a"], data=[[step]])
+        row["word"] = f"w{step}"
+    run.log(row)
+run.finish(exit_code=3)
+wandb.teardown()
+"""
+
+
+@pytest.mark.server
+def test_a_run_that_was_never_synced_is_read_whole(tmp_path: Path) -> None:
+    own = {f"WANDB_{name}_DIR": str(tmp_path / "own") for name in ("CACHE", "CONFIG", "DATA")}
+    environment = os.environ | own | {"WANDB_ERROR_REPORTING": "false"}
+    subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment, check=True, timeout=60)
+    chunks = _read(tmp_path)
+    fields = {field.path: field.value for chunk in chunks if isinstance(chunk, Fields) for field in chunk.fields}
+    assert fields["config/lr"] == 0.1
+    assert fields["config/big"] == 2**53 + 1
+    assert fields["sys/tags"] == ["a", "b"]
+    assert (fields["sys/failed"], fields["sys/wandb/state"]) == (True, "failed")
+    values = {
+        path: points.values.tolist()
+        for chunk in chunks
+        if isinstance(chunk, FloatPoints)
+        for path, points in chunk.series()
+    }
+    assert values["metrics/loss"] == [1 / (step + 3) for step in range(50)]
+    assert values["metrics/deep.x"] == [step / 7 for step in range(50)]
+    rows = {key: digest.rows for key, digest in field_digests(chunks).items()}
+    assert [rows[f"metrics/{name}", "file_series"] for name in ("image", "table")] == [5, 5]
+    assert rows["metrics/hist", "histogram_series"] == rows["metrics/word", "string_series"] == 5
+
+
+def _read(root: Path) -> list[Chunk]:
+    source = open_source({"path": str(root)})
+    (project,) = source.list_projects(Selection())
+    (run,) = source.list_runs(project, Selection())
+    return [piece.chunk for piece in source.read_runs([run], Want(), DigestSink())]

@@ -1,0 +1,95 @@
+"""What is read of a ZenML store: runs that were brought, exactly; model versions of others, by the map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shardmig.adapters.base import ReadSide, Want
+from shardmig.adapters.conformance.runs import field_digests, plain_run, rich_run
+from shardmig.adapters.zenml import open_source
+from shardmig.archive.files import ArchiveFiles, DigestSink
+from shardmig.errors import BadInput, UsageError
+from shardmig.records import ArchivePaths, Chunk, End, Field, Fields, FileRef, Files, ProjectId, RunId, Selection
+from tests.contract.zenml.world import run_of, write
+from tests.servers.zenml import use_zenml
+
+pytestmark = pytest.mark.xdist_group("zenml")
+
+
+def test_what_was_brought_comes_back_as_it_was(filled_zenml: Path, tmp_path: Path) -> None:
+    use_zenml(filled_zenml)
+    paths = ArchivePaths(str(tmp_path / "data"), str(tmp_path / "files"))
+    rich = rich_run(ArchiveFiles(paths, ProjectId("ws/rich")))
+    fork = plain_run("ws/forks", "RUN-3", parent="RUN-1")
+    source = open_source({})
+    for chunks in (rich, fork):
+        expected = run_of(chunks)
+        (run,) = source.list_runs(expected.project, Selection())
+        assert (run.id, run.scope, run.created_ms, run.parent) == (
+            expected.id,
+            expected.scope,
+            expected.created_ms,
+            expected.parent,
+        )
+        assert field_digests(_read(source, run.project, run.id)) == field_digests(chunks)
+    source.close()
+
+
+def test_a_model_version_of_others_is_a_run_of_its_model(filled_zenml: Path) -> None:
+    use_zenml(filled_zenml)
+    source = open_source({})
+    assert list(source.list_projects(Selection())) == ["models of others", "ws/forks", "ws/plain", "ws/rich"]
+    assert {run.id for run in source.list_runs(ProjectId("ws/plain"), Selection())} == {"RUN-1", "RUN-2", "baseline"}
+    chunks = _read(source, ProjectId("models of others"), RunId("first"))
+    source.close()
+    fields = {field.path: field for chunk in chunks if isinstance(chunk, Fields) for field in chunk.fields}
+    for field in (
+        Field("metadata/accuracy", "float", 0.875),
+        Field("metadata/epochs", "int", 3),
+        Field("metadata/ok", "bool", True),
+        Field("metadata/note", "string", "żółw"),
+        Field("metadata/nested/deep/er", "string", "x"),
+        Field("metadata/nested/names", "string_set", ["a", "b"]),
+        Field("metadata/nested/list", "string", "[1, 2]"),
+        Field("sys/description", "string", "by hand"),
+        Field("sys/tags", "string_set", ["a b", "mine"]),
+        Field("sys/zenml/version_number", "int", 1),
+    ):
+        assert fields[field.path] == field
+    files = {ref.path: ref for chunk in chunks if isinstance(chunk, Files) for ref in chunk.files}
+    assert _size(files, "artifacts/models of others weights") == 256
+    assert _size(files, "artifacts/models of others config") > 0
+    (end,) = (chunk for chunk in chunks if isinstance(chunk, End))
+    assert [(one.kind, one.code, one.field) for one in end.findings] == [
+        ("approximation", "value-as-json", "metadata/nested/list"),
+        ("loss", "artifact-unreadable", "artifacts/models of others gone"),
+    ]
+
+
+def test_a_run_that_was_never_loaded_to_its_end_is_told(zenml: Path) -> None:
+    write(plain_run()[:-1])
+    source = open_source({})
+    (run,) = source.list_runs(ProjectId("ws/plain"), Selection())
+    with pytest.raises(BadInput, match="never loaded to its end"):
+        list(source.read_runs([run], Want(), DigestSink()))
+    source.close()
+
+
+def test_a_store_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> None:
+    use_zenml(tmp_path / "nothing")
+    source = open_source({})
+    with pytest.raises(UsageError, match="there is no ZenML database"):
+        list(source.list_projects(Selection()))
+    source.close()
+    assert not list(tmp_path.rglob("*.db"))
+
+
+def _read(source: ReadSide, project: ProjectId, run_id: RunId) -> list[Chunk]:
+    (run,) = (run for run in source.list_runs(project, Selection()) if run.id == run_id)
+    return [piece.chunk for piece in source.read_runs([run], Want(), DigestSink())]
+
+
+def _size(files: dict[str, FileRef], path: str) -> int:
+    return files[path].size_bytes
