@@ -8,58 +8,29 @@ takes when they are downloaded; below `shardmig/` lies what is ours.
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
-from posixpath import normpath
 from typing import Final
 
-from shardmig.adapters.names import digest_of, fit_name
-from shardmig.adapters.sidecar.manifest import OWN_FOLDER
-from shardmig.records import Field, Finding
+from shardmig.adapters.names import fit_name
+from shardmig.adapters.sidecar.naming import PlainNaming
 
 MAX_KEY: Final = 100
 MAX_PROJECT: Final = 100
-MAX_ASSET: Final = 400
-MAX_ASSET_SEGMENT_BYTES: Final = 200
 
 _REFUSED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _REFUSED_IN_ASSET: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff:*?\"<>|\\]")
-_MADE: Final = re.compile(r"~[0-9a-f]{16}$")
-_MADE_ASSET: Final = re.compile(r"~[0-9a-f]{16}(\.[^/]*)?$")
 
 
-class Naming:
-    """`sidecar.naming.Naming` of Comet. Pure and injective."""
+class Naming(PlainNaming):
+    """The names of Comet."""
 
-    def wanted_key(self, path: str) -> str:
-        """The field's own path."""
-        return path
+    refused = _REFUSED_IN_ASSET
+    refused_at_start = " "
+    max_path = 400
+    max_stem_bytes = 60
 
     def key(self, path: str) -> str:
-        """The name of a param or metric."""
+        """As Naming: the name of a param or metric."""
         return fit_name(path, accepts=_accepts_key, clean=_clean_key, max_length=MAX_KEY)
-
-    def wanted_artifact(self, path: str) -> str:
-        """The asset's own path."""
-        return path
-
-    def artifact(self, path: str) -> str:
-        """The name of an asset."""
-        return path if _accepts_asset(path) else self.unlike_any_other(path, path)
-
-    def unlike_any_other(self, path: str, identity: str) -> str:
-        """A name that only `identity` has, with the extension of `path`."""
-        extension = PurePosixPath(path).suffix
-        stem = _REFUSED_IN_ASSET.sub("_", path.removesuffix(extension)).replace("/", "_").strip(" ._")
-        suffix = _REFUSED_IN_ASSET.sub("_", extension)[:16]
-        return f"{stem[:60] or '_'}~{digest_of(identity)}{suffix}"
-
-    def is_param(self, field: Field) -> bool:  # noqa: ARG002 (the protocol's)
-        """Every scalar is a param."""
-        return True
-
-    def findings(self, field: Field) -> list[Finding]:  # noqa: ARG002
-        """None."""
-        return []
 
 
 def project_name(wanted: str) -> str:
@@ -91,18 +62,3 @@ def _accepts_project(name: str) -> bool:
 
 def _clean_project(name: str) -> str:
     return _REFUSED.sub("_", name).replace("/", "-").strip()
-
-
-def _accepts_asset(path: str) -> bool:
-    segments = path.split("/")
-    return (
-        0 < len(path) <= MAX_ASSET
-        and _REFUSED_IN_ASSET.search(path) is None
-        and normpath(path) == path
-        and not path.startswith(("/", ".."))
-        and path != "."
-        and segments[0].lower() != OWN_FOLDER
-        and _MADE_ASSET.search(path) is None
-        and all(len(segment.encode()) <= MAX_ASSET_SEGMENT_BYTES for segment in segments)
-        and not any(segment[0] == " " or segment[-1] in " ." for segment in segments)
-    )

@@ -8,54 +8,33 @@ is ours.
 
 from __future__ import annotations
 
-import posixpath
 import re
-from pathlib import PurePosixPath
 from typing import Final
 
 from shardmig.adapters.mlflow.options import MlflowOptions, renames
-from shardmig.adapters.names import digest_of, fit_name
-from shardmig.adapters.sidecar.manifest import OWN_FOLDER
-from shardmig.records import Field, Finding
+from shardmig.adapters.names import fit_name
+from shardmig.adapters.sidecar.naming import PlainNaming, is_normal
 
 MAX_KEY: Final = 250
 MAX_EXPERIMENT_NAME: Final = 256
 """MLflow's API says 500, its database column (as PostgreSQL enforces) 256."""
 MAX_RUN_NAME: Final = 250
-MAX_ARTIFACT_PATH: Final = 480
-MAX_ARTIFACT_SEGMENT_BYTES: Final = 200
 
 _KEY: Final = re.compile(r"[/\w.\- :]*")
 _NOT_KEY: Final = re.compile(r"[^/\w.\- :]")
-_ARTIFACT: Final = re.compile(r"[/\w.\- +=@,()\[\]~]*")
 _NOT_ARTIFACT: Final = re.compile(r"[^/\w.\- +=@,()\[\]~]")
 _MADE_KEY: Final = re.compile(r"--[0-9a-f]{16}$")
-_MADE: Final = re.compile(r"~[0-9a-f]{16}(\.[^/]*)?$")
 _CASELESS: Final = re.compile(r"[!-@\[-~]([ -@\[-~]*[!-@\[-~])?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
-class Naming:
-    """The names of one target. Pure and injective: equal names only for equal fields."""
+class Naming(PlainNaming):
+    """The names of one target."""
+
+    refused = _NOT_ARTIFACT
 
     def __init__(self, *, caseless: bool = False) -> None:
         self._caseless = caseless
-
-    def wanted_key(self, path: str) -> str:
-        """The key that the field would have if MLflow took every name."""
-        return path
-
-    def wanted_artifact(self, path: str) -> str:
-        """The artifact path of a file that wants to be called `path`, if every path were possible."""
-        return path
-
-    def is_param(self, field: Field) -> bool:  # noqa: ARG002 (NativeNaming has others)
-        """Is this scalar a param?"""
-        return True
-
-    def findings(self, field: Field) -> list[Finding]:  # noqa: ARG002
-        """What becomes of a scalar that is no param."""
-        return []
 
     def key(self, path: str) -> str:
         """The key of a param or metric."""
@@ -68,16 +47,9 @@ class Naming:
         made = fit_name(name, accepts=lambda _: False, clean=_clean_key, max_length=MAX_KEY - 1)
         return made.replace("~", "--")  # MLflow takes no ~ in keys
 
-    def artifact(self, path: str) -> str:
-        """The artifact path of a file that wants to be called `path`."""
-        wanted = self.wanted_artifact(path)
-        return wanted if self._accepts_artifact(wanted) else self.unlike_any_other(path, path)
-
-    def unlike_any_other(self, path: str, identity: str) -> str:
-        """A top-level artifact path that only `identity` has, with the extension of `path`."""
-        extension = _NOT_ARTIFACT.sub("_", PurePosixPath(path).suffix)[:16].lower()
-        stem = _NOT_ARTIFACT.sub("_", path.removesuffix(PurePosixPath(path).suffix)).replace("/", "_").strip(" ._")
-        return f"{_cut_to_bytes(stem, 120) or '_'}~{digest_of(identity)}{extension}"
+    def accepts_file(self, path: str) -> bool:
+        """As PlainNaming."""
+        return super().accepts_file(path) and (not self._caseless or _CASELESS.fullmatch(path) is not None)
 
     def _accepts_key(self, name: str) -> bool:
         return (
@@ -86,19 +58,6 @@ class Naming:
             and _MADE_KEY.search(name) is None
             and is_normal(name)
             and (not self._caseless or _CASELESS.fullmatch(name) is not None)
-        )
-
-    def _accepts_artifact(self, path: str) -> bool:
-        segments = path.split("/")
-        return (
-            len(path) <= MAX_ARTIFACT_PATH
-            and _ARTIFACT.fullmatch(path) is not None
-            and is_normal(path)
-            and segments[0].lower() != OWN_FOLDER
-            and _MADE.search(path) is None
-            and all(len(segment.encode()) <= MAX_ARTIFACT_SEGMENT_BYTES for segment in segments)
-            and not any(segment[0] in " ~" or segment[-1] in " ." for segment in segments)
-            and (not self._caseless or _CASELESS.fullmatch(path) is not None)
         )
 
 
@@ -134,11 +93,6 @@ def without_control_characters(text: str) -> str:
     return re.sub("[\x00\ud800-\udfff]", "\ufffd", text)
 
 
-def is_normal(path: str) -> bool:
-    """Would this name, taken as a path, lead to itself? MLflow's own rule."""
-    return posixpath.normpath(path) == path and path != "." and not path.startswith(("..", "/"))
-
-
 def _accepts_experiment(name: str) -> bool:
     return 0 < len(name) <= MAX_EXPERIMENT_NAME and _CONTROL.search(name) is None and name.strip() == name
 
@@ -146,7 +100,3 @@ def _accepts_experiment(name: str) -> bool:
 def _clean_key(name: str) -> str:
     words = [word for word in _NOT_KEY.sub("_", name).split("/") if word not in ("", ".", "..")]
     return "/".join(words).lstrip(". ") or "_"
-
-
-def _cut_to_bytes(text: str, size_bytes: int) -> str:
-    return text.encode("utf-8", "replace")[:size_bytes].decode("utf-8", "ignore")

@@ -30,9 +30,9 @@ from typing import Final
 import msgspec
 
 from shardmig.adapters.mlflow.facts import PARENT, PROVENANCE, RUN_NAME, RunFacts, tag_value
-from shardmig.adapters.mlflow.naming import Naming, is_normal
+from shardmig.adapters.mlflow.naming import Naming
 from shardmig.adapters.mlflow.store import Dataset, Experiment, Status, StoredRun
-from shardmig.adapters.sidecar.manifest import OWN_FOLDER
+from shardmig.adapters.sidecar.naming import OWN_FOLDER, is_normal
 from shardmig.errors import BadInput
 from shardmig.records import Field, Finding, RunRef, TargetRunId
 
@@ -217,7 +217,8 @@ class NativeNaming(Naming):
     def _accepts_key(self, name: str) -> bool:
         return super()._accepts_key(name.replace("--", "__"))
 
-    def _accepts_artifact(self, path: str) -> bool:
+    def accepts_file(self, path: str) -> bool:
+        """As PlainNaming: what stood in MLflow may stand there."""
         return (
             is_normal(path)
             and _REFUSED.search(path) is None
@@ -324,4 +325,5 @@ def _experiment_facts(experiment: Experiment) -> Iterator[Field]:
     if experiment.created_ms is not None:
         yield Field(EXPERIMENT + "creation_time", "datetime", experiment.created_ms)
     for key, text in experiment.tags.items():
-        yield Field(EXPERIMENT_TAGS + key, "string", text)
+        if not is_reserved(key):
+            yield Field(EXPERIMENT_TAGS + key, "string", text)

@@ -9,12 +9,10 @@ from typing import Final
 import msgspec
 
 from shardmig.adapters.names import digest_of
-from shardmig.adapters.sidecar.naming import Naming
+from shardmig.adapters.sidecar.naming import OWN_FOLDER, Naming
 from shardmig.errors import BadInput
 from shardmig.records import Field, FieldType, FileRef, RunRef
 
-OWN_FOLDER: Final = "shardmig"
-"""Where a run keeps what shardmig needs; no file of the run itself lies below it."""
 MANIFEST: Final = f"{OWN_FOLDER}/manifest.json"
 SIDECAR: Final = f"{OWN_FOLDER}/exact.parquet"
 VERSION: Final = 1

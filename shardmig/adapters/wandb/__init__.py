@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shardmig.adapters.base import WriteSide
-from shardmig.adapters.wandb.options import WandbOptions, parse_options
+from shardmig.adapters.wandb.options import WandbOptions, parse_options, require_wandb
 from shardmig.adapters.wandb.stored import RunStore
 from shardmig.records import LoadOptions
 
@@ -25,6 +25,7 @@ def open_target(options: Mapping[str, str], load: LoadOptions) -> WriteSide:
     """The write side. Raises UsageError for its options, MissingExtra where wandb is not installed."""
     from shardmig.adapters.wandb.target import WandbTarget
 
+    require_wandb()
     chosen = parse_options(options)
     return WandbTarget(lambda: _store(chosen), chosen, load)
 

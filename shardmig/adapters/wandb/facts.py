@@ -29,12 +29,11 @@ LOADING = "loading"
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the config's key `shardmig` holds. `intent`: two loads of equal intent leave the same run behind."""
+    """What the config's key `shardmig` holds: how the run is found again, whether it is whole, and where it came from."""
 
     key: MigrationKey
     state: str
     digest: str = ""
-    intent: str = ""
     project: str = ""
     run_id: str = ""
     scope: Scope = "runs"

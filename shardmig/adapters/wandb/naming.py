@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from shardmig.adapters.names import digest_of, fit_name
-from shardmig.adapters.sidecar.manifest import OWN_FOLDER
+from shardmig.adapters.sidecar.naming import OWN_FOLDER
 from shardmig.adapters.wandb.options import WandbOptions
 from shardmig.records import Field, Finding
 

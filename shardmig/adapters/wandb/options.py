@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from string import Formatter
 from typing import Final, TypeVar
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from shardmig.errors import AuthFailed, UsageError
+from shardmig.errors import AuthFailed, MissingExtra, UsageError
 
 DEFAULT_SERVER: Final = "https://api.wandb.ai"
 MOST_JOB_TYPE: Final = 64
@@ -62,6 +63,7 @@ class WandbOptions(ServerOptions, frozen=True, kw_only=True):
     project_prefix  what every project's name begins with
     job_type        of every run
     sync_deadline_s after which sending one run is given up
+    arrival_s       how long to wait until all that was sent is seen on the server
     values_per_minute of all workers of one computer together; W&B advises 100,000 on its hosted service; 0 = no limit
     """
 
@@ -71,7 +73,14 @@ class WandbOptions(ServerOptions, frozen=True, kw_only=True):
     project_prefix: str = ""
     job_type: str = ""
     sync_deadline_s: float = 3600.0
+    arrival_s: float = 60.0
     values_per_minute: int = 0
+
+
+def require_wandb() -> None:
+    """Raises MissingExtra where the vendor's package is not installed."""
+    if find_spec("wandb") is None:
+        raise MissingExtra("Weights & Biases needs the package 'wandb'", hint="pip install 'shardmig[wandb]'")
 
 
 def parse_options(texts: Mapping[str, str]) -> WandbOptions:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
@@ -31,6 +32,7 @@ from shardmig.errors import NotFound, Permanent, TargetConflict, Unavailable
 from shardmig.records import MigrationKey, TargetRunId
 
 PROJECTS_IN_PAGE: Final = 100
+_LOOK_AGAIN_S: Final = 2.0
 
 
 class ServerStore:
@@ -76,8 +78,7 @@ class ServerStore:
         """As RunStore."""
         self._send(staged)
         entity = staged.entity or str(self._connection.account["entity"])
-        run = self.get(TargetRunId(f"{entity}/{staged.project}/{staged.run_id}"))
-        self._check(run, staged.folder, staged.rows)
+        run = self._arrived(staged, TargetRunId(f"{entity}/{staged.project}/{staged.run_id}"))
         if block.is_complete:
             self._set_block(run, block)
         return run.id
@@ -145,18 +146,16 @@ class ServerStore:
         pace.pause(staged.values * 60 / most)
         sync.send(staged.folder, self._options.sync_deadline_s)
 
-    def _check(self, run: ServerRun, folder: Path, rows: int) -> None:
-        """Did all of it arrive, once? Raises Unavailable: the run is written anew."""
-        if run.row_count != rows:
-            raise Unavailable(f"wandb sync sent {rows} rows of history, and {run.row_count} are there")
-        root = folder / "files"
-        for path in sorted(root.rglob("*")):
-            name = path.relative_to(root).as_posix()
-            if not path.is_file() or name in _OWN_FILES:
-                continue
-            held = run.listed.get(name)
-            if held is None or held.size_bytes != path.stat().st_size or (held.md5 and held.md5 != _md5_of(path)):
-                raise Unavailable(f"wandb sync sent {name}, and it is not there as it was sent")
+    def _arrived(self, staged: Staged, run_id: TargetRunId) -> ServerRun:
+        """The run, once all of it is seen there. Raises Unavailable when it is not: the run is written anew."""
+        deadline = time.monotonic() + self._options.arrival_s
+        while True:
+            run = self.get(run_id)
+            if not (missing := _missing(run, staged)):
+                return run
+            if time.monotonic() >= deadline or run.row_count > staged.rows:
+                raise Unavailable(missing)
+            time.sleep(_LOOK_AGAIN_S)
 
     def _set_block(self, run: ServerRun, block: Block) -> None:
         config = run.raw_config | {BLOCK: {"value": msgspec.to_builtins(block)}}
@@ -165,6 +164,21 @@ class ServerStore:
 
 _OWN_FILES: Final = frozenset({"config.yaml", "wandb-summary.json"})
 """wandb-core writes these into the folder while it sends it."""
+
+
+def _missing(run: ServerRun, staged: Staged) -> str:
+    """What of a run that was sent is not there as it was sent; "" = all is."""
+    if run.row_count != staged.rows:
+        return f"wandb sync sent {staged.rows} rows of history, and {run.row_count} are there"
+    root = staged.folder / "files"
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if not path.is_file() or name in _OWN_FILES:
+            continue
+        held = run.listed.get(name)
+        if held is None or held.size_bytes != path.stat().st_size or (held.md5 and held.md5 != _md5_of(path)):
+            return f"wandb sync sent {name}, and it is not there as it was sent"
+    return ""
 
 
 def generation(key: MigrationKey, number: int) -> str:

@@ -50,7 +50,9 @@ class Sync:
             process.stdin.write(os.fsencode(folder) + b"\n")
             process.stdin.flush()
         except BrokenPipeError as error:
-            raise Unavailable(f"wandb sync ended: {self._told()}") from error
+            told = self._told()
+            self.close()
+            raise Unavailable(f"wandb sync ended: {told}") from error
         self._wait(process, deadline_s)
 
     def close(self) -> None:

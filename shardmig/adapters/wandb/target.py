@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal
@@ -44,9 +43,6 @@ from shardmig.records import (
     TargetRun,
     TargetRunId,
 )
-
-RULES: Final = 1
-"""Of what a run looks like in W&B. A run half written by other rules is begun anew, not gone on with."""
 
 _KEY: Final = re.compile(r"[0-9a-z]{32,60}")
 """What `migration_key` makes; W&B takes run ids of 64 characters."""
@@ -153,16 +149,12 @@ class WandbTarget:
         self._store.discard(held.id)
         return None
 
-    def _begun(
-        self, key: MigrationKey, digest: str, header: Header, facts: RunFacts, parent: TargetRunId | None
-    ) -> Block:
-        load = self._load
-        decisive = (RULES, digest, *self._place(header.run), load.step_multiplier, load.allow_step_merge, load.sidecar)
+    @staticmethod
+    def _begun(key: MigrationKey, digest: str, header: Header, facts: RunFacts, parent: TargetRunId | None) -> Block:
         return Block(
             key=key,
             state=LOADING,
             digest=digest,
-            intent=blake2b(repr(decisive).encode(), digest_size=16).hexdigest(),
             project=header.run.project,
             run_id=header.run.id,
             scope=header.run.scope,

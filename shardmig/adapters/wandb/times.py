@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shardmig.adapters.sidecar.manifest import OWN_FOLDER
+from shardmig.adapters.sidecar.naming import OWN_FOLDER
 from shardmig.adapters.wandb.columns import Points
 from shardmig.archive.layout import disk_errors
 from shardmig.records import Int64s

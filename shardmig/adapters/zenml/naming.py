@@ -16,7 +16,7 @@ from uuid import UUID
 
 from shardmig.adapters.names import digest_of, fit_name
 from shardmig.adapters.run_facts import RunFacts
-from shardmig.adapters.sidecar.manifest import OWN_FOLDER
+from shardmig.adapters.sidecar.naming import OWN_FOLDER
 from shardmig.adapters.zenml.options import TargetOptions
 from shardmig.records import Field, Finding, MigrationKey
 

@@ -103,18 +103,20 @@ class PointsWriter:
     def add(self, points: FloatPoints) -> None:
         """Append points. Raises DiskFull."""
         self.cards.add(points)
-        owner = pa.array(np.repeat(np.arange(len(points.paths), dtype=np.int32), points.lengths))
-        paths = pa.DictionaryArray.from_arrays(owner, pa.array(points.paths, pa.string()))
-        columns = [
-            paths.cast(pa.string()),
-            step_array(points.steps),
-            time_array(points.times_ms),
-            pa.array(points.values),
-        ]
-        self._waiting.append(pa.Table.from_arrays(columns, schema=SCHEMA))
-        self._paths.update(points.paths)
-        if sum(map(len, self._waiting)) >= ENOUGH_ROWS:
-            self._write()
+        owner = np.repeat(np.arange(len(points.paths), dtype=np.int32), points.lengths)
+        names = pa.array(points.paths, pa.string())
+        for start in range(0, len(owner), ENOUGH_ROWS):
+            rows = slice(start, start + ENOUGH_ROWS)
+            columns = [
+                pa.DictionaryArray.from_arrays(pa.array(owner[rows]), names).cast(pa.string()),
+                step_array(points.steps[rows]),
+                time_array(points.times_ms[rows]),
+                pa.array(points.values[rows]),
+            ]
+            self._waiting.append(pa.Table.from_arrays(columns, schema=SCHEMA))
+            self._paths.update(points.paths[number] for number in np.unique(owner[rows]).tolist())
+            if sum(map(len, self._waiting)) >= ENOUGH_ROWS:
+                self._write()
 
     def close(self) -> bool:
         """Finish the file; is there one? Idempotent. Raises DiskFull."""

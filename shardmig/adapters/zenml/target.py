@@ -8,6 +8,7 @@ makes it complete. Whatever a crash leaves behind is found by key or by that nam
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Literal
@@ -24,7 +25,7 @@ from shardmig.adapters.zenml.opening import Opened
 from shardmig.adapters.zenml.options import TargetOptions
 from shardmig.adapters.zenml.run import ENTRY, Collected, read_run
 from shardmig.adapters.zenml.store import ZenmlStore
-from shardmig.errors import ShardmigError, TargetConflict
+from shardmig.errors import NotFound, ShardmigError, TargetConflict
 from shardmig.records import (
     Chunk,
     Field,
@@ -206,7 +207,8 @@ class ZenmlTarget:
         for artifact in self._store.artifacts_below(entry.uri):
             if artifact.id != entry.id:
                 self._store.delete_artifact(artifact.id)
-        self._store.folder(entry.uri, entry.store_id).remove()
+        with contextlib.suppress(NotFound):  # the artifact store may be gone, and the files with it
+            self._store.folder(entry.uri, entry.store_id).remove()
         self._store.delete_artifact(entry.id)
 
     def _entry(self, key: MigrationKey) -> Artifact | None:

@@ -40,8 +40,12 @@ def _experiments(client: MlflowClient) -> dict[str, Experiment]:
 
 
 def _experiment_differences(name: str, one: Experiment, other: Experiment) -> Iterator[str]:
-    if one.tags != other.tags:
-        yield f"experiment {name}: tags {one.tags} are {other.tags}"
+    mine, theirs = (
+        {key: text for key, text in experiment.tags.items() if not key.startswith("shardmig.")}
+        for experiment in (one, other)
+    )
+    if mine != theirs:
+        yield f"experiment {name}: tags {mine} are {theirs}"
     if one.lifecycle_stage != other.lifecycle_stage:
         yield f"experiment {name}: {one.lifecycle_stage} is {other.lifecycle_stage}"
 

@@ -11,8 +11,11 @@ import pytest
 from shardmig.adapters.base import Want, WriteSide, migration_key
 from shardmig.adapters.conformance import field_digests, plain_run
 from shardmig.adapters.wandb import open_target
+from shardmig.adapters.wandb.connection import Connection
+from shardmig.adapters.wandb.options import parse_options
+from shardmig.adapters.wandb.syncing import shared_sync
 from shardmig.archive.files import ArchiveFiles, DigestSink
-from shardmig.errors import AuthFailed, Permanent, TargetConflict, Transient
+from shardmig.errors import AuthFailed, Permanent, TargetConflict, TimedOut, Transient
 from shardmig.records import ArchivePaths, Chunk, Header, LoadOptions, RunRef
 from tests.servers.neptune3.faults import Fault, Faults
 from tests.servers.wandb.server import WandbServer
@@ -110,6 +113,34 @@ def test_a_run_that_was_deleted_too_often_fails_alone(wandb: WandbServer) -> Non
         _write(target, chunks)
 
 
+def test_what_is_seen_late_is_waited_for(wandb: WandbServer) -> None:
+    target, chunks = _target({"arrival-s": "30"}), plain_run()
+    wandb.graph.rows_seen_late = 2
+    _write(target, chunks)
+    assert wandb.graph.rows_seen_late == 0
+    _assert_whole(target, chunks)
+
+
+def test_a_sync_that_dies_costs_one_attempt(wandb: WandbServer) -> None:
+    target, chunks = _target(), plain_run()
+    sync = shared_sync(Connection(parse_options({})).environment())
+    _write(target, plain_run(run_id="RUN-0"))
+    assert sync._process is not None
+    sync._process.kill()
+    sync._process.wait()
+    with pytest.raises(Transient, match="wandb sync ended"):
+        _write(target, chunks)
+    _write(target, chunks)
+    _assert_whole(target, chunks)
+
+
+def test_a_sync_that_takes_too_long_is_given_up(wandb: WandbServer) -> None:
+    target = _target({"sync-deadline-s": "1"})
+    wandb.faults.plan("file_stream", "503", 1000)
+    with pytest.raises(TimedOut):
+        _write(target, plain_run())
+
+
 def test_numbers_are_sent_no_faster_than_allowed(wandb: WandbServer) -> None:
     target = _target({"values-per-minute": "600"})
     _write(target, plain_run(run_id="RUN-1"))
@@ -119,7 +150,7 @@ def test_numbers_are_sent_no_faster_than_allowed(wandb: WandbServer) -> None:
 
 
 def _target(options: dict[str, str] | None = None) -> WriteSide:
-    return open_target(options or {}, LoadOptions(step_multiplier=1))
+    return open_target({"arrival-s": "0", **(options or {})}, LoadOptions(step_multiplier=1))
 
 
 def _run(chunks: list[Chunk]) -> RunRef:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from shardmig.adapters.base import ReadSide, Want, migration_key
 from shardmig.adapters.conformance import SourceSuite, field_digests, plain_run, rich_run
 from shardmig.adapters.wandb import open_target
 from shardmig.adapters.wandb.source import open_source
 from shardmig.archive.files import ArchiveFiles, DigestSink
+from shardmig.errors import BadInput
 from shardmig.records import ArchivePaths, Chunk, Fields, Finding, Header, LoadOptions, ProjectId, RunRef, Selection
 from tests.contract.wandb.foreign_runs import START_MS, Recording, everything
 
@@ -95,6 +98,19 @@ def test_damage_costs_the_records_that_it_hit_and_is_told(tmp_path: Path) -> Non
     chunks = _read(tmp_path, "ent/p", "hurt")
     assert 4000 < field_digests(chunks)["metrics/m", "float_series"].rows < 5000
     assert ("gap", "damaged-records") in {(finding.kind, finding.code) for finding in _findings(chunks)}
+
+
+@pytest.mark.parametrize("content", [b"", b":W&B\xe1\xbe\x00", b"something else"])
+def test_a_log_that_names_no_run_fails_alone_and_loudly(tmp_path: Path, content: bytes) -> None:
+    everything(tmp_path)
+    (tmp_path / "run-1-zzz").mkdir()
+    (tmp_path / "run-1-zzz" / "run-zzz.wandb").write_bytes(content)
+    source = open_source({"path": str(tmp_path)})
+    (run,) = source.list_runs(ProjectId("uncategorized"), Selection())
+    assert run.id == "zzz"
+    with pytest.raises(BadInput):
+        list(source.read_runs([run], Want(), DigestSink()))
+    assert _read(tmp_path, "ent/one", "rich1")
 
 
 def test_system_metrics_and_console_can_be_left_out(tmp_path: Path) -> None:

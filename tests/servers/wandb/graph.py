@@ -22,6 +22,8 @@ class Graph:
         self._store = store
         self._url = url
         self.unknown: list[str] = []
+        self.rows_seen_late = 0
+        """How many more times a run with rows is told without them, as a service does that is behind."""
 
     def answer(self, query: str, given: Answer) -> Answer:
         """The `data` of an operation. Raises Refused."""
@@ -173,6 +175,10 @@ class Graph:
 
     def _run(self, run: Run) -> Answer:
         entity, project, name = run.key
+        rows = len(run.lines.get("wandb-history.jsonl", {}))
+        if rows and self.rows_seen_late:
+            self.rows_seen_late -= 1
+            rows = 0
         return {
             "id": run.id,
             "name": name,
@@ -193,7 +199,7 @@ class Graph:
             "createdAt": f"2026-01-01T00:00:{run.number % 60:02}",
             "heartbeatAt": "2026-01-01T00:01:00",
             "sweepName": None,
-            "historyLineCount": len(run.lines.get("wandb-history.jsonl", {})),
+            "historyLineCount": rows,
             "eventsLineCount": len(run.lines.get("wandb-events.jsonl", {})),
             "logLineCount": len(run.lines.get("output.log", {})),
             "historyKeys": {"lastStep": max((row["_step"] for row in run.history), default=-1), "keys": {}},

@@ -46,6 +46,7 @@ class WandbServer:
         """Begin anew, without faults."""
         self.store.forget()
         self.faults = Faults()
+        self.graph.rows_seen_late = 0
         self.requests.clear()
         self.log.clear()
 

@@ -12,7 +12,6 @@ from shardmig.adapters.base import migration_key
 from shardmig.adapters.conformance.runs import HOSTILE_NAMES
 from shardmig.adapters.litlogger.facts import OWN_TAGS
 from shardmig.adapters.litlogger.naming import (
-    MAX_ARTIFACT_PATH,
     MAX_KEY,
     LightningNaming,
     colors_of,
@@ -50,7 +49,7 @@ def test_artifacts_are_never_alike_and_stay_in_their_folder(names: set[str]) -> 
     paths = {NAMING.artifact(name) for name in names}
     assert len(paths) == len(names)
     for path in paths:
-        assert 0 < len(path) <= MAX_ARTIFACT_PATH
+        assert 0 < len(path) <= LightningNaming.max_path
         assert not {"", ".", ".."} & set(path.split("/"))
         assert not set(path) & set("?#%\\\n\0")
         assert path.split("/")[0].lower() != "shardmig"

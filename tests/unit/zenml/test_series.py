@@ -40,7 +40,7 @@ def test_only_the_wanted_series_are_read(tmp_path: Path) -> None:
     writer.add(_points(["b", "c"], [2, 1], [1.0, 2.0, 3.0]))
     writer.close()
     found = list(read_points(writer.path, lambda path: path == "b", 1000))
-    assert [points.paths for points in found] == [["b"], ["b"]]
+    assert {path for points in found for path in points.paths} == {"b"}
     assert sum(len(points.values) for points in found) == 4
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from shardmig.adapters.wandb.facts import Block
 from shardmig.adapters.wandb.folder import FolderRun
 from shardmig.adapters.wandb.source.foreign import ForeignRun
-from shardmig.adapters.wandb.source.recorded import RecordedRun, recorded_runs
+from shardmig.adapters.wandb.source.recorded import RecordedRun, recorded_runs, run_id_of
 from shardmig.adapters.wandb.stored import StoredRun
 from shardmig.errors import NotFound
 from shardmig.records import MigrationKey, ProjectId, RunId, RunRef, Scope
@@ -45,7 +45,7 @@ class Folders:
         found = list(recorded_runs(self._paths))
         brought = {run.block.key: run.block for run, _ in found if isinstance(run, FolderRun) and run.block}
         refs = [
-            (_brought_ref(run, brought) if isinstance(run, FolderRun) else _foreign_ref(head), run)
+            (_brought_ref(run, brought) if isinstance(run, FolderRun) else _foreign_ref(run, head), run)
             for run, head in found
         ]
         ordered = sorted(refs, key=lambda one: (one[0].project, one[0].scope, one[0].created_ms or 0, one[0].id))
@@ -78,7 +78,9 @@ def _brought_ref(run: FolderRun, brought: dict[MigrationKey, Block]) -> RunRef:
     return brought_ref(block, parent, locator=str(run.folder), fingerprint=block.digest)
 
 
-def _foreign_ref(head: Any) -> RunRef:
+def _foreign_ref(run: RecordedRun, head: Any) -> RunRef:
+    if head is None:
+        return RunRef(project=project_id("", ""), id=RunId(run_id_of(run.path)), locator=str(run.path))
     return RunRef(
         project=project_id(head.entity, head.project),
         id=RunId(head.run_id),

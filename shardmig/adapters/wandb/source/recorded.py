@@ -14,8 +14,8 @@ from shardmig.adapters.wandb.runlog import RunLog, Tree, row_of, update
 from shardmig.adapters.wandb.scan import Row
 from shardmig.adapters.wandb.source.foreign import Artifact, Aside, RunInfo
 from shardmig.archive.layout import disk_errors
-from shardmig.errors import NotFound
-from shardmig.records import Finding
+from shardmig.errors import BadInput, NotFound
+from shardmig.records import Finding, TargetRunId
 
 _STREAMS: Final = {0: "stderr", 1: "stdout"}
 
@@ -38,9 +38,17 @@ class RecordedRun:
         self._logs = [RunLog(path) for path in logs]
         self._ends: _Ends = _Ends()
 
+    @property
+    def path(self) -> Path:
+        """Its first log."""
+        return self._logs[0].path
+
     @cached_property
     def _first(self) -> Any:
-        return self._logs[0].run()
+        run = self._logs[0].run()
+        if run is None:
+            raise BadInput(f"{self.path} names no run: its writer was stopped before it had begun")
+        return run
 
     def info(self) -> RunInfo:
         """As ForeignRun."""
@@ -178,18 +186,30 @@ class _Ends:
 
 def recorded_runs(paths: list[Path]) -> Iterator[tuple[RecordedRun | FolderRun, Any]]:
     """Every run below these paths with its first run record, in order of (entity, project, id). One that shardmig wrote
-    is given as what it wrote."""
+    is given as what it wrote. A log that names no run is one with None: reading it fails, and says so."""
     found: dict[tuple[str, str, str], list[tuple[int, Path, Any]]] = {}
     for path in logs_below(paths):
-        run = RunLog(path).run()
-        if run is not None:
-            started = run.start_time.ToMilliseconds()
-            found.setdefault((run.entity, run.project, run.run_id), []).append((started, path, run))
+        run = _head_of(path)
+        key = ("", "", run_id_of(path)) if run is None else (run.entity, run.project, run.run_id)
+        started = 0 if run is None else run.start_time.ToMilliseconds()
+        found.setdefault(key, []).append((started, path, run))
     for key in sorted(found):
         logs = sorted(found[key], key=lambda one: one[:2])
-        folder = FolderRun(logs[-1][1].parent, logs[-1][2].run_id)
-        is_ours = len(logs) == 1 and folder.block is not None
+        folder = FolderRun(logs[-1][1].parent, TargetRunId(key[2]))
+        is_ours = len(logs) == 1 and logs[0][2] is not None and folder.block is not None
         yield folder if is_ours else RecordedRun([path for _, path, _ in logs]), logs[0][2]
+
+
+def run_id_of(path: Path) -> str:
+    """The run id in the name of a log."""
+    return path.stem.removeprefix("run-")
+
+
+def _head_of(path: Path) -> Any:
+    try:
+        return RunLog(path).run()
+    except BadInput:
+        return None
 
 
 def _copy(place: Path, file: Path) -> None:
