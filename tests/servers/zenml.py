@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,13 @@ def use_zenml(folder: Path) -> None:
     GlobalConfiguration._reset_instance()
     Client._reset_instance()
     stack._STACK_CACHE.clear()  # by the id, which is the same in all copies of a store
+
+
+def child_processes() -> ForkServerContext:
+    """Processes that start at once, from one without threads that has imported ZenML; each begins with `use_zenml`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["zenml.client", "shardmig.adapters.zenml.target"])
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
-"""The GraphQL operations that are asked of a W&B server beside those of wandb itself."""
+"""The GraphQL operations that are asked of a W&B server beside those of wandb itself. Every field in them is one that
+wandb 0.31 asks for too."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ GENERATIONS: Final = 8
 
 _RUN: Final = """
 fragment Run on Run {
-    id name displayName group jobType notes host tags state config summaryMetrics createdAt sweepName commit
+    id name displayName group jobType notes tags state config summaryMetrics createdAt sweepName commit
     historyLineCount eventsLineCount fileCount user { username }
 }
 """
@@ -77,18 +78,24 @@ ARTIFACTS: Final = """query ShardmigArtifacts(
     project(name: $project, entityName: $entity) {
         run(name: $run) {
             artifacts: outputArtifacts(first: $perPage, after: $cursor) {
-                edges { node { id versionIndex artifactType { name } artifactSequence { name } } }
+                edges { node { versionIndex artifactType { name } artifactSequence { name } } }
                 pageInfo { hasNextPage endCursor }
             }
         }
     }
 }"""
 
-ARTIFACT_FILES: Final = """query ShardmigArtifactFiles($id: ID!, $cursor: String, $perPage: Int!) {
-    artifact(id: $id) {
-        files(first: $perPage, after: $cursor) {
-            edges { node { name: displayName directUrl sizeBytes } }
-            pageInfo { hasNextPage endCursor }
+ARTIFACT_FILES: Final = """query ShardmigArtifactFiles(
+    $entity: String!, $project: String!, $collection: String!, $alias: String!, $cursor: String, $perPage: Int!
+) {
+    project(name: $project, entityName: $entity) {
+        artifactCollection(name: $collection) {
+            artifactMembership(aliasName: $alias) {
+                files(first: $perPage, after: $cursor) {
+                    edges { node { name: displayName directUrl sizeBytes } }
+                    pageInfo { hasNextPage endCursor }
+                }
+            }
         }
     }
 }"""
@@ -101,5 +108,5 @@ UPSERT: Final = """mutation ShardmigUpsert($id: String, $name: String, $project:
 }"""
 
 DELETE: Final = """mutation DeleteRun($id: ID!) {
-    deleteRun(input: { id: $id, deleteArtifacts: false }) { clientMutationId }
+    deleteRun(input: { id: $id }) { clientMutationId }
 }"""

@@ -201,6 +201,8 @@ def _assessment(client: MlflowClient, assessment: Any) -> str:
 
 def _links_of_traces(client: MlflowClient) -> dict[str, list[str]]:
     links: dict[str, list[str]] = {}
+    if "FileStore" in type(client._tracking_client.store).__name__:  # it knows none
+        return links
     where = list(experiments(client))
     for run in _pages(client.search_runs, experiment_ids=where, run_view_type=ViewType.ALL):
         for trace in client.search_traces(locations=where, run_id=run.info.run_id, include_spans=False):
@@ -211,7 +213,7 @@ def _links_of_traces(client: MlflowClient) -> dict[str, list[str]]:
 def _datasets(client: MlflowClient) -> Iterator[tuple[str, dict[str, Any]]]:
     store = client._tracking_client.store
     names = experiments(client)
-    for dataset in _pages(store.search_datasets):
+    for dataset in _pages(store.search_datasets) if "FileStore" not in type(store).__name__ else ():
         records, _ = store._load_dataset_records(dataset.dataset_id)
         yield (
             f"dataset {dataset.name}",

@@ -51,6 +51,22 @@ def fill_objects(uri: str) -> None:
     client.delete_run(deleted)
 
 
+def fill_folder_objects(uri: str) -> None:
+    """What a folder `mlruns` can hold of it."""
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("objects")
+    runs = [_run(client, experiment, f"run {number}", number) for number in range(3)]
+    with _use_tracking_uri(uri):
+        model = _logged_model(client, experiment, "whole", runs[0], {"a": "ü"}, "READY")
+        _registered_models(client, runs, runs[0], runs[1])
+        _prompts(client)
+        store = client._tracking_client.store
+        info = TraceInfo("tr-of-a-folder", TraceLocation.from_experiment_id(experiment), START_MS, TraceState.OK)
+        info.trace_metadata = {"mlflow.sourceRun": runs[0], "mlflow.modelId": model}
+        info.tags = {"mlflow.traceName": "ü"}
+        client._tracing_client._upload_trace_data(store.start_trace(info), TraceData([_span(info.trace_id, 5, "ü")]))
+
+
 def _run(client: MlflowClient, experiment: str, name: str, number: int) -> str:
     run: str = client.create_run(experiment, start_time=START_MS + number, run_name=name).info.run_id
     client.log_param(run, "number", str(number))
@@ -264,7 +280,7 @@ def _experiments(client: MlflowClient) -> None:
     deleted = client.create_experiment("deleted, without runs", tags={"why": "ü"})
     client.delete_experiment(deleted)
     full = client.create_experiment("deleted")
-    run = _run(client, full, "in a deleted experiment", 7)
+    run = _run(client, full, "run of a deleted experiment", 7)
     _logged_model(client, full, "in a deleted experiment", run, {"a": "1"}, "READY")
     _stored_trace(client._tracking_client.store, full, "in a deleted experiment", {"mlflow.sourceRun": run})
     client.delete_experiment(full)

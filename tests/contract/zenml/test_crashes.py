@@ -3,7 +3,6 @@ is one transaction, as in a local store, or many, as on a server."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from contextlib import closing
 from pathlib import Path
@@ -12,18 +11,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 from zenml.client import Client
-from zenml.config.global_config import GlobalConfiguration
 from zenml.zen_stores.base_zen_store import BaseZenStore
 
 from shardmig.adapters.base import Want, WriteSide, migration_key
 from shardmig.adapters.conformance.runs import field_digests, plain_run
 from shardmig.adapters.zenml import open_target
-from shardmig.adapters.zenml.opening import DEFAULT, Opened
-from shardmig.adapters.zenml.options import TargetOptions
+from shardmig.adapters.zenml.opening import Opened, open_store, release
+from shardmig.adapters.zenml.options import StoreOptions, TargetOptions
 from shardmig.adapters.zenml.target import ZenmlTarget
 from shardmig.archive.files import ArchiveFiles, DigestSink
 from shardmig.records import ArchivePaths, Chunk, LoadOptions, ProjectId
 from tests.contract.zenml.world import DIGEST, run_of
+from tests.servers.zenml import child_processes, use_zenml
 
 pytestmark = pytest.mark.xdist_group("zenml")
 
@@ -35,7 +34,7 @@ _KILLED = 9
 
 @pytest.mark.parametrize(
     ("way", "replaced", "every"),
-    [("local", False, 4), ("server", False, 2), ("server", True, 6)],
+    [("local", False, 6), ("server", False, 3), ("server", True, 9)],
     ids=["local", "server", "server-replaced"],
 )
 def test_killed_before_any_commit_the_same_command_again_ends_well(
@@ -43,7 +42,7 @@ def test_killed_before_any_commit_the_same_command_again_ends_well(
 ) -> None:
     with closing(_target(way)) as target:
         commits = range(0, 100, every)
-        runs = 1 + next(n for n, left in enumerate(commits) if not _is_killed(way, target, left, replaced))
+        runs = 1 + next(n for n, left in enumerate(commits) if not _is_killed(zenml, way, target, left, replaced))
         assert runs * every > 10
         assert _counts() == (1, runs, 2 * runs)
         held = target.find_run(migration_key(run_of(plain_run(run_id="RUN-0"))))
@@ -53,14 +52,14 @@ def test_killed_before_any_commit_the_same_command_again_ends_well(
     assert len(list(zenml.rglob("manifest.json"))) == runs - 1
 
 
-def _is_killed(way: str, target: WriteSide, commits: int, replaced: bool) -> bool:
+def _is_killed(zenml: Path, way: str, target: WriteSide, commits: int, replaced: bool) -> bool:
     """Kill the load of a run before that commit, repeat it, and look at what is there."""
     chunks = plain_run(run_id=f"RUN-{commits}")
     key = migration_key(run_of(chunks))
     with closing(_target(way)) as before:
         if replaced:
             _write(before, chunks, "a" * 32)
-    child = multiprocessing.get_context("fork").Process(target=_write_and_die, args=(way, chunks, commits))
+    child = child_processes().Process(target=_write_and_die, args=(zenml, way, chunks, commits))
     child.start()
     child.join(60)
     killed = child.exitcode == _KILLED
@@ -87,9 +86,12 @@ def _target(way: str) -> WriteSide:
 
 def _ordinary_store() -> Opened:
     """The same database through ZenML's own class, without transactions of ours: what a server does."""
-    config = GlobalConfiguration().get_store_configuration()
-    store = BaseZenStore.create_store(config, skip_default_registrations=True, skip_migrations=True)
-    return Opened(store, DEFAULT, DEFAULT)
+    opened = open_store(StoreOptions())
+    release(opened.store)
+    config = opened.store.config
+    return opened._replace(
+        store=BaseZenStore.create_store(config, skip_default_registrations=True, skip_migrations=True)
+    )
 
 
 def _counts() -> tuple[int, int, int]:
@@ -98,8 +100,9 @@ def _counts() -> tuple[int, int, int]:
     return client.list_models().total, versions.total, artifacts.total
 
 
-def _write_and_die(way: str, chunks: list[Chunk], commits: int) -> None:
+def _write_and_die(zenml: Path, way: str, chunks: list[Chunk], commits: int) -> None:
     """Load a run in a process that dies before its n-th commit of changes."""
+    use_zenml(zenml)
     left = commits
 
     def before_commit(*_: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -11,42 +10,25 @@ from shardmig.adapters.base import Want, migration_key
 from shardmig.adapters.conformance.runs import field_digests, plain_run
 from shardmig.adapters.zenml import open_target
 from shardmig.archive.files import DigestSink
-from shardmig.records import LoadOptions
+from shardmig.records import Chunk, LoadOptions
 from tests.contract.zenml.world import run_of, write
+from tests.servers.zenml import child_processes, use_zenml
 
 pytestmark = pytest.mark.xdist_group("zenml")
 
 _RUNS = 5
 
 
-@pytest.fixture(autouse=True)
-def _store(zenml: Path) -> None:
-    """A new store as ZenML's own; what is imported now, the children need not."""
-    open_target({}, LoadOptions()).close()
-
-
-def test_two_processes_make_one_model_and_each_tag_once() -> None:
-    children = [multiprocessing.get_context("fork").Process(target=_load, args=(number,)) for number in range(2)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(60)
-    assert [child.exitcode for child in children] == [0, 0]
+def test_two_processes_make_one_model_and_each_tag_once(zenml: Path) -> None:
+    _together(zenml, [[plain_run(run_id=f"RUN-{number}-{run}") for run in range(_RUNS)] for number in range(2)], {})
     _check()
 
 
-def test_two_processes_with_runs_of_one_name_keep_both() -> None:
+def test_two_processes_with_runs_of_one_name_keep_both(zenml: Path) -> None:
     chunks = [plain_run("ws/one", "RUN-1"), plain_run("ws/two", "RUN-1")]
-    children = [
-        multiprocessing.get_context("fork").Process(target=write, args=(some, None, {"model-name-template": "all"}))
-        for some in chunks
-    ]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(60)
-    assert [child.exitcode for child in children] == [0, 0]
-    target = open_target({"model-name-template": "all"}, LoadOptions(step_multiplier=1))
+    options = {"model-name-template": "all"}
+    _together(zenml, [[some] for some in chunks], options)
+    target = open_target(options, LoadOptions(step_multiplier=1))
     for some in chunks:
         held = target.find_run(migration_key(run_of(some)))
         assert held is not None
@@ -58,9 +40,19 @@ def test_two_processes_with_runs_of_one_name_keep_both() -> None:
     target.close()
 
 
-def _load(number: int) -> None:
-    for run in range(_RUNS):
-        write(plain_run(run_id=f"RUN-{number}-{run}"))
+def _together(zenml: Path, work: list[list[list[Chunk]]], options: dict[str, str]) -> None:
+    children = [child_processes().Process(target=_load, args=(zenml, runs, options)) for runs in work]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0] * len(work)
+
+
+def _load(zenml: Path, runs: list[list[Chunk]], options: dict[str, str]) -> None:
+    use_zenml(zenml)
+    for chunks in runs:
+        write(chunks, options=options)
 
 
 def _check() -> None:

@@ -94,7 +94,8 @@ class Graph:
     def _parquet(self, given: Answer) -> Answer:
         """Nothing is exported yet: all rows are live."""
         run = self._store.find(given["entity"], given["project"], given["runName"])
-        live = [{"_step": row["_step"]} for row in run.history[:1]] if run else []
+        first = run.lines.get("wandb-history.jsonl", {}).get(0) if run else None
+        live = [] if first is None else [{"_step": json.loads(first)["_step"]}]
         return {"project": {"run": {"parquetHistory": {"parquetUrls": [], "liveData": live}}}}
 
     def _history(self, given: Answer) -> Answer:
@@ -111,7 +112,9 @@ class Graph:
         if "runs(" in query:
             node |= self._runs(entity, str(project), given)
         else:
-            node["run"] = None if run is None else self._run(run) | self._files(run, given) | self._lines(run, given)
+            node["run"] = None if run is None else self._run(run) | self._files(run, given)
+            if run is not None and ("history(" in query or "events(" in query):
+                node["run"] |= self._lines(run, given)
         return {"project": node if project in self._store.projects(entity) else None}
 
     def _models(self, given: Answer) -> Answer:
@@ -129,9 +132,8 @@ class Graph:
 
     def _artifacts(self, given: Answer) -> Answer:
         run = self._store.find(given["entity"], given["project"], given["run"])
-        nodes = [
+        nodes: list[Answer] = [
             {
-                "id": f"{'/'.join(run.key)}/{name}",
                 "versionIndex": 0,
                 "artifactType": {"name": "model"},
                 "artifactSequence": {"name": name},
@@ -139,26 +141,28 @@ class Graph:
             for name in sorted(run.artifacts if run else ())
             if run
         ]
-        edges = [{"node": node, "cursor": node["id"]} for node in nodes]
+        edges = [{"node": node, "cursor": node["artifactSequence"]["name"]} for node in nodes]
         page, more = _page(edges, given.get("cursor"), given["perPage"])
         return {"project": {"run": {"artifacts": {"edges": page, "pageInfo": more}}}}
 
     def _artifact_files(self, given: Answer) -> Answer:
-        *key, name = given["id"].split("/")
-        run = self._store.runs[key[0], key[1], key[2]]
+        runs = [run for key, run in self._store.runs.items() if key[:2] == (given["entity"], given["project"])]
+        run = next(run for run in runs if given["collection"] in run.artifacts)
+        members = run.artifacts[given["collection"]]
         edges = [
             {
                 "node": {
                     "name": file,
-                    "directUrl": self._address(run, run.artifacts[name][file]),
-                    "sizeBytes": len(run.files[run.artifacts[name][file]]),
+                    "directUrl": self._address(run, members[file]),
+                    "sizeBytes": len(run.files[members[file]]),
                 },
                 "cursor": file,
             }
-            for file in sorted(run.artifacts[name])
+            for file in sorted(members)
         ]
         page, more = _page(edges, given.get("cursor"), given["perPage"])
-        return {"artifact": {"files": {"edges": page, "pageInfo": more}}}
+        membership = {"files": {"edges": page, "pageInfo": more}}
+        return {"project": {"artifactCollection": {"artifactMembership": membership}}}
 
     def _lines(self, run: Run, given: Answer) -> Answer:
         events = run.lines.get("wandb-events.jsonl", {})
@@ -202,7 +206,7 @@ class Graph:
             "historyLineCount": rows,
             "eventsLineCount": len(run.lines.get("wandb-events.jsonl", {})),
             "logLineCount": len(run.lines.get("output.log", {})),
-            "historyKeys": {"lastStep": max((row["_step"] for row in run.history), default=-1), "keys": {}},
+            "historyKeys": {"lastStep": run.last_step, "keys": {}},
             "fileCount": len(run.files),
             "user": {"name": "somebody", "username": "somebody"},
             "project": {"id": "1", "name": project, "entity": {"id": "1", "name": entity}},

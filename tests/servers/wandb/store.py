@@ -47,6 +47,12 @@ class Run:
         return base64.b64encode(f"Run:v1:{':'.join(self.key)}:{self.number}".encode()).decode()
 
     @property
+    def last_step(self) -> int:
+        """Of the last row; -1 = there is none."""
+        lines = self.lines.get("wandb-history.jsonl")
+        return int(json.loads(lines[max(lines)])["_step"]) if lines else -1
+
+    @property
     def history(self) -> list[dict[str, Any]]:
         """The rows in order of their lines."""
         lines = self.lines.get("wandb-history.jsonl", {})

@@ -63,6 +63,10 @@ class ObjectSource:
                 raise BadInput(f"{run.label} was never loaded to its end", hint="finish that load, or delete it")
             yield from pieces(run, kind, stored, self._stores, want, files, version)
 
+    def close(self) -> None:
+        """As ReadSide.close."""
+        self._stores.close()
+
     @cached_property
     def _listed(self) -> dict[ProjectId, list[RunRef]]:
         by_project: dict[ProjectId, list[RunRef]] = {}

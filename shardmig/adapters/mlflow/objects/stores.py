@@ -25,6 +25,9 @@ class Stores:
     Raises MissingExtra where mlflow is not installed.
     """
 
+    links_traces = True
+    """Can traces be linked to runs?"""
+
     def __init__(self, uri: str, http: HttpClient | None) -> None:
         self.uri = uri
         self.http = http

@@ -35,6 +35,8 @@ class TraceLinks:
 
     def runs_of(self, info: Any) -> list[str]:
         """The runs that a trace was linked to."""
+        if not self._stores.links_traces:
+            return []
         by_trace = getattr(self._stores.tracking, "search_entities_by_source", None)
         if by_trace is not None:
             return list(by_trace(info.trace_id, "trace", "run").to_list())

@@ -28,7 +28,7 @@ def open_source(options: Mapping[str, str]) -> ReadSide:
 
     chosen = parse_options(options)
     if chosen.folder is not None:
-        return _folder_source(chosen.folder)
+        return _folder_source(chosen.folder, chosen)
     if not chosen.is_http:
         return _database_source(chosen)
     login = Login(credentials_of("source", chosen.credentials_file), chosen.tracking_uri)
@@ -49,12 +49,17 @@ def _objects(options: SourceOptions, http: HttpClient | None) -> ObjectSource:
     return ObjectSource(stores, classes(stores, References(stores), options.scopes))
 
 
-def _folder_source(folder: Path) -> ReadSide:
+def _folder_source(folder: Path, options: SourceOptions) -> ReadSide:
+    from shardmig.adapters.mlflow.objects.classes import classes
+    from shardmig.adapters.mlflow.objects.folder import NOT_IN_FOLDERS, FolderStores
+    from shardmig.adapters.mlflow.objects.reading import ObjectSource
+    from shardmig.adapters.mlflow.objects.references import References
     from shardmig.adapters.mlflow.source.files import FileStore
     from shardmig.adapters.mlflow.source.reader import MlflowSource
 
-    store = FileStore(folder)
-    return MlflowSource(store, None, lost=store.lost)
+    store, stores = FileStore(folder), FolderStores(folder)
+    objects = ObjectSource(stores, classes(stores, References(stores), options.scopes - NOT_IN_FOLDERS))
+    return MlflowSource(store, None, lost=store.lost, objects=objects, scopes=options.scopes)
 
 
 def _database_source(options: SourceOptions) -> ReadSide:

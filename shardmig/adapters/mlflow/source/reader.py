@@ -120,6 +120,8 @@ class MlflowSource:
     def close(self) -> None:
         """As ReadSide."""
         self._store.close()
+        if self._objects is not None:
+            self._objects.close()
 
     @property
     def _listed(self) -> Mapping[ProjectId, list[RunRef]]:

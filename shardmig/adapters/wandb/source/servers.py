@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import calendar
 import json
-import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +24,7 @@ _RUNS_IN_PAGE: Final = 100
 _PROJECTS_IN_PAGE: Final = 100
 _ARTIFACTS_IN_PAGE: Final = 50
 _FILES_IN_PAGE: Final = 500
+_ARTIFACT_FILES: Final = ("project", "artifactCollection", "artifactMembership", "files")
 _SYSTEM: Final = "system."
 
 
@@ -115,7 +115,6 @@ class ForeignServerRun:
             group=node.get("group") or "",
             job_type=node.get("jobType") or "",
             notes=node.get("notes") or "",
-            host=node.get("host") or "",
             user=(node.get("user") or {}).get("username") or "",
             tags=list(node.get("tags") or []),
             sweep=node.get("sweepName") or "",
@@ -168,13 +167,11 @@ class ForeignServerRun:
         run = self._run
         asked = {"entity": run.entity, "project": run.project, "run": run.name, "perPage": _ARTIFACTS_IN_PAGE}
         for node in _paged(self._connection, ARTIFACTS, asked, ("project", "run", "artifacts")):
-            files = {"id": node["id"], "perPage": _FILES_IN_PAGE}
-            members = [
-                (file["name"], json.dumps([file["directUrl"], int(file["sizeBytes"] or 0)]))
-                for file in _paged(self._connection, ARTIFACT_FILES, files, ("artifact", "files"))
-            ]
-            name = f"{node['artifactSequence']['name']}:v{node['versionIndex']}"
-            yield Artifact(name=name, type=node["artifactType"]["name"], members=sorted(members))
+            name, alias = node["artifactSequence"]["name"], f"v{node['versionIndex']}"
+            which = {"entity": run.entity, "project": run.project, "collection": name, "alias": alias}
+            listed = _paged(self._connection, ARTIFACT_FILES, {**which, "perPage": _FILES_IN_PAGE}, _ARTIFACT_FILES)
+            members = [(file["name"], json.dumps([file["directUrl"], int(file["sizeBytes"] or 0)])) for file in listed]
+            yield Artifact(name=f"{name}:{alias}", type=node["artifactType"]["name"], members=sorted(members))
 
     def member(self, address: str, file: Path) -> None:
         """As ForeignRun."""
@@ -204,9 +201,8 @@ def _paged(
 
 
 def _time_ms(text: str | None) -> int | None:
-    """W&B's time of creation: UTC, in seconds."""
+    """A time as W&B writes it; without a zone it is UTC."""
     if not text:
         return None
-    whole, _, fraction = text.rstrip("Z").partition(".")
-    seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
-    return seconds * 1000 + (int((fraction + "000")[:3]) if fraction.isdigit() else 0)
+    told = datetime.fromisoformat(text)
+    return round((told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp() * 1000)
