@@ -148,6 +148,7 @@ def _server_options(flags: SourceFlags) -> dict[str, str]:
         "project-pattern": "|".join(f"(?:{pattern})" for pattern in flags.project_pattern or ()),
         "project-exclude-pattern": "|".join(f"(?:{pattern})" for pattern in flags.project_exclude_pattern or ()),
         "runs-query": flags.runs_query,
+        "objects": flags.objects,
         "token-file": str(flags.api_token_file.absolute()) if flags.api_token_file is not None else None,
         "lineage": "yes" if flags.lineage else None,
         "metric-previews": "yes" if flags.include_metric_previews else None,

@@ -19,6 +19,9 @@ from shardmig.cli.moving import carry_out
 from shardmig.cli.speech import Speech
 from shardmig.errors import UsageError
 
+_REGISTRY: Final = "registry"
+"""The project of registered models in source `mlflow`."""
+
 if TYPE_CHECKING:
     from shardmig.adapters.mlflow.rows.copying import Copied
     from shardmig.records import Selection
@@ -42,6 +45,13 @@ class CopyFlags:
     name_prefix: Annotated[str | None, Option(help="Put before the name of every experiment.")] = None
     experiment_rename_file: Annotated[
         Path | None, Option(metavar="FILE", help="CSV of old,new: what experiments are called in the copy.")
+    ] = None
+    objects: Annotated[
+        str | None,
+        Option(
+            metavar="CLASSES",
+            help="Only these, between commas: runs, models, logged-models, traces, prompts, datasets, experiments.",
+        ),
     ] = None
     include_deleted: Annotated[bool, Option("--include-deleted", help="Also deleted runs; they are deleted again.")] = (
         False
@@ -101,6 +111,48 @@ def copy_run(
     return _copy(chosen, copy, execution, watch, speech)
 
 
+def copy_model(
+    copy: CopyFlags,
+    execution: ExecutionFlags,
+    watch: WatchFlags,
+    speech: Speech,
+    names: Annotated[list[str], Argument(metavar="NAME...", help="Names of registered models.")],
+) -> int:
+    """Copy registered models with all of their versions, and compare.
+
+    \b
+    shardmig copy model churn --from http://old:5000 --to http://new:5000
+
+    Runs and logged models that the versions came from are linked where they are in the target already: copy their
+    experiments first.
+    """
+    from shardmig.records import Selection
+
+    _check_names(names)
+    return _copy(Selection(projects=(_REGISTRY,), run_ids=tuple(names)), copy, execution, watch, speech, "models")
+
+
+def copy_model_version(
+    copy: CopyFlags,
+    execution: ExecutionFlags,
+    watch: WatchFlags,
+    speech: Speech,
+    name: Annotated[str, Argument(help="Name of a registered model.")],
+    version: Annotated[int, Argument(min=1, help="Number of the version.")],
+) -> int:
+    """Copy one version of a registered model, under its number, and compare.
+
+    \b
+    shardmig copy model-version churn 3 --from http://old:5000 --to http://new:5000
+    """
+    from shardmig.records import Selection
+
+    _check_names([name])
+    wanted = f"^(sys/|tags/|versions/{version}/)"
+    chosen = Selection(projects=(_REGISTRY,), run_ids=(name,), attributes=(wanted,))
+    return _copy(chosen, copy, execution, watch, speech, "models")
+
+
 def copy_database(
     speech: Speech,
     from_uri: Annotated[str, Option("--from", metavar="URI", help="Tracking database to read.")],
@@ -144,12 +196,21 @@ COMMANDS: Final[dict[str, Callable[..., int]]] = {
     "all": copy_all,
     "experiment": copy_experiment,
     "run": copy_run,
+    "model": copy_model,
+    "model-version": copy_model_version,
     "database": copy_database,
 }
 """By the names that they have behind `shardmig copy`."""
 
 
-def _copy(selection: Selection, copy: CopyFlags, execution: ExecutionFlags, watch: WatchFlags, speech: Speech) -> int:
+def _copy(
+    selection: Selection,
+    copy: CopyFlags,
+    execution: ExecutionFlags,
+    watch: WatchFlags,
+    speech: Speech,
+    objects: str | None = None,
+) -> int:
     from shardmig import planner
     from shardmig.archive.layout import archive_paths
     from shardmig.cli import asked
@@ -157,7 +218,12 @@ def _copy(selection: Selection, copy: CopyFlags, execution: ExecutionFlags, watc
 
     home = (copy.keep or _home(selection, copy)).absolute()
     paths = archive_paths(str(home / "data"), str(home / "files"))
-    reading = SourceFlags(source="mlflow", paths=[copy.from_uri], source_option=_credentials(copy.from_credentials))
+    reading = SourceFlags(
+        source="mlflow",
+        paths=[copy.from_uri],
+        objects=objects or copy.objects,
+        source_option=_credentials(copy.from_credentials),
+    )
     writing = TargetFlags(
         target="mlflow",
         mlflow_tracking_uri=copy.to_uri,
@@ -187,7 +253,7 @@ def _copy(selection: Selection, copy: CopyFlags, execution: ExecutionFlags, watc
 
 def _home(selection: Selection, copy: CopyFlags) -> Path:
     """Where the archive in between lies: the same folder for the same command, so that it goes on after a crash."""
-    text = repr((selection, copy.from_uri, copy.to_uri, copy.name_prefix, copy.experiment_rename_file))
+    text = repr((selection, copy.objects, copy.from_uri, copy.to_uri, copy.name_prefix, copy.experiment_rename_file))
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return Path(tempfile.gettempdir()) / f"shardmig-copy-{os.getuid()}-{digest}"
 

@@ -94,6 +94,13 @@ class SourceFlags:
     include_metric_previews: Annotated[
         bool, Option("--include-metric-previews", help="Also points that were never committed (neptune3).")
     ] = False
+    objects: Annotated[
+        str | None,
+        Option(
+            metavar="CLASSES",
+            help="Only these, between commas: runs, models, logged-models, traces, prompts, datasets, experiments (mlflow).",
+        ),
+    ] = None
     source_option: SourceOption = None
     api_token: ApiToken = None
 

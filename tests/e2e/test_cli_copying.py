@@ -179,3 +179,42 @@ def test_a_password_in_a_database_uri_is_refused(capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().err
     assert "~/.pgpass" in said
     assert "secret" not in said
+
+
+@pytest.fixture
+def registry(source: Path) -> Path:
+    """A registered model with three versions, the second deleted, the last of the run `parent`."""
+    client = MlflowClient(f"sqlite:///{source}")
+    run = runs(source, "one")["parent"].info
+    client.create_registered_model("m", description="about")
+    for number in (1, 2, 3):
+        client.create_model_version("m", f"{run.artifact_uri}/v{number}", run_id=run.run_id, description=f"v{number}")
+    client.delete_model_version("m", "2")
+    client.create_registered_model("other")
+    return source
+
+
+def versions(database: Path) -> dict[int, str]:
+    found = MlflowClient(f"sqlite:///{database}").search_model_versions("name = 'm'")
+    return {int(version.version): str(version.description) for version in found}
+
+
+def test_a_model_is_copied_with_its_versions_and_linked_to_runs_that_are_there(registry: Path, target: Path) -> None:
+    copy("experiment one", registry, target)
+    copy("model m", registry, target)
+    client = MlflowClient(f"sqlite:///{target}")
+    assert [model.name for model in client.search_registered_models()] == ["m"]
+    assert versions(target) == {1: "v1", 3: "v3"}
+    assert client.get_model_version("m", "3").run_id == runs(target, "one")["parent"].info.run_id
+
+
+def test_one_version_is_copied_under_its_number(registry: Path, target: Path) -> None:
+    copy("model-version m 3", registry, target)
+    assert versions(target) == {3: "v3"}
+
+
+def test_classes_of_objects_are_chosen(registry: Path, target: Path) -> None:
+    copy("all", registry, target, "--objects", "models")
+    client = MlflowClient(f"sqlite:///{target}")
+    assert {model.name for model in client.search_registered_models()} == {"m", "other"}
+    assert [experiment.name for experiment in client.search_experiments()] in (["Default"], [])

@@ -201,8 +201,12 @@ def _assessment(client: MlflowClient, assessment: Any) -> str:
 
 def _links_of_traces(client: MlflowClient) -> dict[str, list[str]]:
     links: dict[str, list[str]] = {}
-    if "FileStore" in type(client._tracking_client.store).__name__:  # it knows none
-        return links
+    if "FileStore" in type(client._tracking_client.store).__name__:  # it knows none but the run that each was made in
+        made_in = {
+            one.info.trace_id: one.info.trace_metadata["mlflow.sourceRun"]
+            for one in client.search_traces(locations=list(experiments(client)), include_spans=False)
+        }
+        return {trace: [run_name(client, run)] for trace, run in made_in.items()}
     where = list(experiments(client))
     for run in _pages(client.search_runs, experiment_ids=where, run_view_type=ViewType.ALL):
         for trace in client.search_traces(locations=where, run_id=run.info.run_id, include_spans=False):

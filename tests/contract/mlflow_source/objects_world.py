@@ -55,14 +55,18 @@ def fill_folder_objects(uri: str) -> None:
     """What a folder `mlruns` can hold of it."""
     client = MlflowClient(uri)
     experiment = client.create_experiment("objects")
-    runs = [_run(client, experiment, f"run {number}", number) for number in range(3)]
+    run = _run(client, experiment, "run", 1)
     with _use_tracking_uri(uri):
-        model = _logged_model(client, experiment, "whole", runs[0], {"a": "ü"}, "READY")
-        _registered_models(client, runs, runs[0], runs[1])
-        _prompts(client)
+        model = _logged_model(client, experiment, "whole", run, {"a": "ü"}, "READY")
+        client.create_registered_model("registered", {"owner": "ü"}, "described")
+        for source in (f"runs:/{run}/model", f"runs:/{run}/model", f"models:/{model}"):
+            client.create_model_version("registered", source, run, {"a": "ü"})
+        client.delete_model_version("registered", "2")
+        client.set_registered_model_alias("registered", "champion", "3")
+        client.register_prompt("prompt", "Say {{what}}", tags={"n": "1"})
         store = client._tracking_client.store
         info = TraceInfo("tr-of-a-folder", TraceLocation.from_experiment_id(experiment), START_MS, TraceState.OK)
-        info.trace_metadata = {"mlflow.sourceRun": runs[0], "mlflow.modelId": model}
+        info.trace_metadata = {"mlflow.sourceRun": run, "mlflow.modelId": model}
         info.tags = {"mlflow.traceName": "ü"}
         client._tracing_client._upload_trace_data(store.start_trace(info), TraceData([_span(info.trace_id, 5, "ü")]))
 

@@ -1,0 +1,54 @@
+"""What MLflow made of an object's fields is kept, and taken back as long as nobody changed it."""
+
+from __future__ import annotations
+
+import pytest
+
+from shardmig.adapters.mlflow.objects.changes import Change, changes, decode, encode, restored
+from shardmig.errors import BadInput
+from shardmig.records import Field
+
+WANTED = [Field("sys/id", "string", "old"), Field("tags/a", "string", "1"), Field("updated", "int", 5)]
+HELD = [Field("sys/id", "string", "new"), Field("tags/a", "string", "1"), Field("updated", "int", 6)]
+
+
+def _is_volatile(path: str) -> bool:
+    return path == "updated"
+
+
+def test_what_differs_is_a_change_and_what_mlflow_changes_by_itself_always_is() -> None:
+    assert changes(WANTED, HELD, _is_volatile) == [
+        Change("sys/id", "string", "old", "new"),
+        Change("updated", "int", 5, 6),
+    ]
+    assert changes(WANTED, WANTED, _is_volatile) == [Change("updated", "int", 5, 5)]
+
+
+def test_fields_come_back_as_they_were() -> None:
+    known = changes(WANTED, HELD, _is_volatile)
+    later = [*HELD[:2], Field("updated", "int", 99)]
+    assert restored(later, known, _is_volatile) == WANTED
+
+
+def test_a_field_that_somebody_changed_since_is_given_as_it_is() -> None:
+    known = changes(WANTED, HELD, _is_volatile)
+    changed = [Field("sys/id", "string", "changed"), *HELD[1:]]
+    assert restored(changed, known, _is_volatile)[0] == Field("sys/id", "string", "changed")
+
+
+def test_a_field_that_mlflow_added_is_left_out_and_one_that_it_left_out_is_there() -> None:
+    known = changes(WANTED[:1], HELD[1:2], _is_volatile)
+    assert restored(HELD[1:2], known, _is_volatile) == WANTED[:1]
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_changes_survive_as_tags_of_bounded_length(count: int) -> None:
+    known = [Change(f"versions/{number}/ü", "string", "日本" * 10, None) for number in range(count)]
+    tags = encode(known)
+    assert all(len(text) <= 3000 for text in tags.values())
+    assert decode({"other": "tag", **tags}, "x") == known
+
+
+def test_damaged_tags_are_refused_by_name() -> None:
+    with pytest.raises(BadInput, match="the model"):
+        decode({"shardmig.changes.0": "[["}, "the model")
