@@ -8,69 +8,43 @@ ours.
 
 from __future__ import annotations
 
-import posixpath
 import re
-from pathlib import PurePosixPath
 from typing import Final
 from uuid import UUID
 
-from shardmig.adapters.names import digest_of, fit_name
+from shardmig.adapters.names import fit_name
 from shardmig.adapters.run_facts import RunFacts
-from shardmig.adapters.sidecar.naming import OWN_FOLDER
+from shardmig.adapters.sidecar.naming import PlainNaming
 from shardmig.adapters.zenml.options import TargetOptions
-from shardmig.records import Field, Finding, MigrationKey
+from shardmig.records import MigrationKey
 
 MAX_NAME: Final = 250
 MAX_KEY: Final = 1000
 """Characters of a key in a metadata dictionary: with its value it must fit a 60 kB row."""
-MAX_PATH: Final = 480
-MAX_SEGMENT_BYTES: Final = 200
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _STAGES: Final = frozenset({"none", "staging", "production", "archived", "latest"})
-_PATH: Final = re.compile(r"[/\w.\- +=@,()\[\]~]*")
 _NOT_PATH: Final = re.compile(r"[^/\w.\- +=@,()\[\]~]")
-_MADE_PATH: Final = re.compile(r"~[0-9a-f]{16}(\.[^/]*)?$")
 _LOADING: Final = re.compile(r" \(loading [0-9a-z]{32,}\)$")
 _CASELESS: Final = re.compile(r"[^A-Z\x80-\U0010ffff]*")
 
 
-class Naming:
-    """The names of one target. Pure and injective: equal names only for equal fields."""
+class Naming(PlainNaming):
+    """The names of one target."""
+
+    refused = _NOT_PATH
+    refused_at_start = " ~."
 
     def __init__(self, *, caseless: bool = False) -> None:
         self._caseless = caseless
-
-    def wanted_key(self, path: str) -> str:
-        """As sidecar.naming."""
-        return path
 
     def key(self, path: str) -> str:
         """As sidecar.naming: every path but an extremely long one."""
         return fit_name(path, accepts=lambda name: len(name) <= MAX_KEY, clean=str, max_length=MAX_KEY)
 
-    def wanted_artifact(self, path: str) -> str:
-        """As sidecar.naming."""
-        return path
-
-    def artifact(self, path: str) -> str:
-        """As sidecar.naming."""
-        return path if self._accepts_path(path) else self.unlike_any_other(path, path)
-
-    def unlike_any_other(self, path: str, identity: str) -> str:
-        """As sidecar.naming: at the top of the run's folder."""
-        extension = _NOT_PATH.sub("_", PurePosixPath(path).suffix)[:16].lower()
-        stem = _NOT_PATH.sub("_", path.removesuffix(PurePosixPath(path).suffix)).replace("/", "_").strip(" ._")
-        short = stem.encode("utf-8", "replace")[:120].decode("utf-8", "ignore")
-        return f"{short or '_'}~{digest_of(identity)}{extension}"
-
-    def is_param(self, field: Field) -> bool:  # noqa: ARG002 (all are)
-        """As sidecar.naming."""
-        return True
-
-    def findings(self, field: Field) -> list[Finding]:  # noqa: ARG002
-        """As sidecar.naming."""
-        return []
+    def accepts_file(self, path: str) -> bool:
+        """As PlainNaming."""
+        return super().accepts_file(path) and (not self._caseless or _CASELESS.fullmatch(path) is not None)
 
     def name(self, wanted: str) -> str:
         """The name of a model or an artifact."""
@@ -97,20 +71,6 @@ class Naming:
 
     def _accepts_tag(self, name: str) -> bool:
         return self._accepts_name(name) and not _is_uuid(name)
-
-    def _accepts_path(self, path: str) -> bool:
-        segments = path.split("/")
-        return (
-            len(path) <= MAX_PATH
-            and _PATH.fullmatch(path) is not None
-            and posixpath.normpath(path) == path
-            and not path.startswith(("..", "/", "."))
-            and segments[0].lower() != OWN_FOLDER
-            and _MADE_PATH.search(path) is None
-            and all(len(segment.encode()) <= MAX_SEGMENT_BYTES for segment in segments)
-            and not any(segment[0] in " ~" or segment[-1] in " ." for segment in segments)
-            and (not self._caseless or _CASELESS.fullmatch(path) is not None)
-        )
 
 
 def wanted_model_name(options: TargetOptions, facts: RunFacts) -> str:
