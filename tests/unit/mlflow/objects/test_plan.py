@@ -50,7 +50,7 @@ def test_shards_follow_the_order_of_references() -> None:
 
 
 def test_runs_alone_begin_at_depth_0() -> None:
-    assert [shard.depth for shard in cut([_entity("runs"), _entity("models")])] == [0, 0]
+    assert [shard.depth for shard in cut([_entity("runs"), _entity("runs", "child", parent="x")])] == [0, 1]
 
 
 @pytest.mark.parametrize("scope", get_args(Scope))
