@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from shardmig.adapters.base import ReadSide, WriteSide
+from shardmig.adapters.base import Capabilities, ReadSide, WriteSide
 from shardmig.adapters.counts import Counting
 from shardmig.adapters.wrappers import RetryingSource, RetryingTarget
 from shardmig.errors import MissingExtra, UnknownAdapter, UsageError
@@ -59,6 +59,15 @@ def open_target(spec: AdapterSpec, load: LoadOptions) -> WriteSide:
     """The write side named by `spec`, patient with transient errors. Raises UnknownAdapter, MissingExtra, and UsageError for its options."""
     make: Callable[..., WriteSide] = _load(TARGETS, "target", spec.name, "open_target")
     return RetryingTarget(make(spec.options, load))
+
+
+def capabilities_of(spec: AdapterSpec, load: LoadOptions) -> Capabilities:
+    """What the target named by `spec` can do. Connects to nothing. Raises as open_target."""
+    target = open_target(spec, load)
+    try:
+        return target.caps
+    finally:
+        target.close()
 
 
 def check_target(spec: AdapterSpec) -> None:

@@ -53,6 +53,7 @@ def plan(
     keeps every step. -v lists every run.
     """
     from shardmig import coordinator, planner
+    from shardmig.adapters.registry import capabilities_of
     from shardmig.cli import asked
     from shardmig.report import estimate
 
@@ -75,7 +76,8 @@ def plan(
     with tempfile.TemporaryDirectory(prefix="shardmig-plan-") as home, _observer(watch, speech) as observe:
         report = coordinator.execute(request, _settings(execution), observe, home=Path(home))
     report = _with_selection_checked(report, chosen)
-    found = estimate.estimate_of(report, phases)
+    held = capabilities_of(request.target, request.load) if request.target is not None else None
+    found = estimate.estimate_of(report, phases, held)
     speech.answer(found, estimate.shown(found, report, verbose=speech.is_verbose))
     return report.exit_code
 

@@ -9,6 +9,7 @@ import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
+from shardmig.adapters.base import Capabilities
 from shardmig.errors import StepConflict
 from shardmig.records import Counters, Failure, Finding, ProjectId, Report, RunOutcome, StepNeeds
 from shardmig.report import refused, terminal, words
@@ -32,7 +33,7 @@ class RunEstimate(msgspec.Struct, frozen=True, kw_only=True):
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """What a command would do. `step_multiplier`: the smallest that keeps every step, None: there is none
-    (`step_conflict` says why). `predicted`: what the target would change, over all runs."""
+    (`step_conflict` says why). `predicted`: what the target would change, over all runs. `target`: what it can do."""
 
     migration: str
     exit_code: int
@@ -47,9 +48,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     predicted: list[Reason]
     runs: list[RunEstimate]
     refused: dict[ProjectId, Failure] = {}
+    target: Capabilities | None = None
 
 
-def estimate_of(report: Report, phases: list[str]) -> Estimate:
+def estimate_of(report: Report, phases: list[str], target: Capabilities | None = None) -> Estimate:
     """The estimate from a survey. `phases` are those of the command that is planned."""
     outcomes = report.outcomes.get("survey", [])
     needs, counters = StepNeeds(), Counters()
@@ -71,6 +73,7 @@ def estimate_of(report: Report, phases: list[str]) -> Estimate:
         predicted=reasons(outcomes),
         runs=[_run_estimate(outcome) for outcome in outcomes],
         refused=report.refused,
+        target=target,
     )
 
 
@@ -85,6 +88,8 @@ def shown(estimate: Estimate, report: Report, *, verbose: bool) -> Iterator[Rend
     terminal.row(amounts, *map(words.count, numbers), words.size(counters.bytes))
     yield amounts
     yield Text(_steps(estimate))
+    if estimate.target is not None and (most := estimate.target.requests_per_s):
+        yield Text(f"budget: {most:g} requests/s into {estimate.target.name}, of all workers together")
     yield Text(f"names that the target cannot take as they are: {words.count(estimate.name_changes)}")
     if estimate.predicted:
         yield Text()
@@ -123,6 +128,8 @@ def _steps(estimate: Estimate) -> str:
     if not estimate.steps.lowest:
         return "steps: none"
     bounds = f"steps: {estimate.steps.lowest} to {estimate.steps.highest}"
+    if estimate.target is not None and estimate.target.step_type == "decimal":
+        return f"{bounds}; the target keeps fractions"
     if estimate.step_multiplier is None:
         return f"{bounds}; {estimate.step_conflict}"
     return f"{bounds}; --step-multiplier {estimate.step_multiplier} keeps every one (what auto chooses)"

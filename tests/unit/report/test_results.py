@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from shardmig import codec
-from shardmig.records import Failure, Finding, Report, RunOutcome, StepNeeds
+from shardmig.adapters.registry import capabilities_of
+from shardmig.records import AdapterSpec, Failure, Finding, LoadOptions, Report, RunOutcome, StepNeeds
 from shardmig.report import failures, results, terminal
 from shardmig.report.estimate import estimate_of, shown
 from shardmig.report.findings import reasons
@@ -84,6 +85,21 @@ def test_the_estimate_proposes_the_multiplier_that_keeps_every_step(report: Repo
     assert "infinity" in text
     assert "ws/proj/RUN-1" in text
     assert json.loads(codec.encode_json(estimate))["predicted"][0]["code"] == "infinity"
+
+
+def test_the_estimate_knows_the_target(report: Report) -> None:
+    survey = msgspec.structs.replace(report, outcomes={"survey": report.outcomes["load"][:1]})
+    target = capabilities_of(AdapterSpec("wandb", {"offline-dir": "runs"}), LoadOptions())
+    text = "".join(
+        terminal.text_of(part) for part in shown(estimate_of(survey, ["load"], target), survey, verbose=False)
+    )
+    assert f"budget: {target.requests_per_s:g} requests/s into wandb" in text
+    decimal = msgspec.structs.replace(target, step_type="decimal", requests_per_s=None)
+    text = "".join(
+        terminal.text_of(part) for part in shown(estimate_of(survey, ["load"], decimal), survey, verbose=False)
+    )
+    assert "the target keeps fractions" in text
+    assert "budget" not in text
 
 
 def test_the_error_report_has_the_keys_of_neptune_exporter_and_one_line_per_loss(
