@@ -25,6 +25,7 @@ from shardmig.adapters.litlogger.drive import Drive
 from shardmig.adapters.litlogger.options import SourceOptions
 from shardmig.adapters.litlogger.reading import Reading, time_of
 from shardmig.adapters.litlogger.run import read_run
+from shardmig.adapters.sidecar.reading import brought
 from shardmig.errors import AdapterError, BadInput, Denied, NotFound
 from shardmig.records import End, Header, Piece, ProjectId, RunId, RunRef, Scope, Selection
 from shardmig.selection import Matcher
@@ -162,9 +163,8 @@ class LightningSource:
                 f"experiment {stream.name} was never loaded to its end",
                 hint="finish that load, or delete the experiment",
             )
-        for piece in read_run(self._cloud, stream, drive, want, files):
-            chunk = piece.chunk
-            yield Piece(run, msgspec.structs.replace(chunk, run=run) if isinstance(chunk, Header) else chunk)
+        pieces = read_run(self._cloud, stream, drive, want, files)
+        yield from brought(pieces, run, stream.metadata.get(facts.DIGEST, ""), want)
 
 
 def _identity(stream: Stream) -> tuple[str, str, str]:

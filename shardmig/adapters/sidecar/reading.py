@@ -11,6 +11,7 @@ from itertools import count, groupby
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from shardmig.adapters.sidecar.rules import Rules, Value
 from shardmig.adapters.sidecar.scalars import field_of
 from shardmig.adapters.sidecar.tables import points_of_table
 from shardmig.adapters.sidecar.uploads import ArtifactStore
+from shardmig.archive.digest import RunDigest
 from shardmig.errors import NotFound
 from shardmig.records import (
     Chunk,
@@ -37,10 +39,32 @@ from shardmig.records import (
     FloatPoints,
     Header,
     Piece,
+    RunRef,
 )
 from shardmig.selection import Matcher
 
 FILES_IN_CHUNK: Final = 1000
+
+
+def brought(pieces: Iterable[Piece], run: RunRef, digest: str, want: Want) -> Iterator[Piece]:
+    """The pieces of a run that shardmig wrote, as a source gives them: under the original `run`, and with a gap at its end
+    where they are not what was loaded then, whose digest was noted ("" = none was)."""
+    content = RunDigest() if digest and Matcher(want.selection).takes_every_field else None
+    for piece in pieces:
+        chunk = piece.chunk
+        if isinstance(chunk, Header):
+            chunk = msgspec.structs.replace(chunk, run=run)
+        elif isinstance(chunk, End):
+            if content is not None and content.digest() != digest:
+                chunk = msgspec.structs.replace(chunk, findings=[*chunk.findings, _CHANGED])
+        elif content is not None:
+            content.add(chunk)
+        yield Piece(run, chunk)
+
+
+_CHANGED: Final = Finding(
+    "gap", "content-changed", detail="not what was loaded: changed or damaged since, or loaded without the sidecar"
+)
 
 
 class HeldRun(Protocol):

@@ -11,9 +11,8 @@ from functools import cached_property
 from importlib.metadata import version as installed
 from typing import Any
 
-import msgspec
-
 from shardmig.adapters.base import FileSink, Want
+from shardmig.adapters.sidecar.reading import brought
 from shardmig.adapters.zenml import facts, native
 from shardmig.adapters.zenml.entities import Artifact, Version
 from shardmig.adapters.zenml.naming import is_loading
@@ -90,11 +89,7 @@ class ZenmlSource:
             yield from (Piece(run, chunk) for chunk in reading.chunks(files))
             yield Piece(run, End(reading.findings))
             return
-        for piece in read_run(self._store, version, key, want, files):
-            chunk = piece.chunk
-            if isinstance(chunk, Header):
-                chunk = msgspec.structs.replace(chunk, run=run)
-            yield Piece(run, chunk)
+        yield from brought(read_run(self._store, version, key, want, files), run, run.fingerprint, want)
 
 
 def _own(entry: Artifact) -> dict[str, Any]:

@@ -11,8 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import msgspec
-
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.comet.fit import CometRules
 from shardmig.adapters.comet.naming import Naming
@@ -21,9 +19,9 @@ from shardmig.adapters.comet.reader import read_experiment
 from shardmig.adapters.comet.source.archives import ArchiveReading
 from shardmig.adapters.comet.source.listing import at, experiments_in
 from shardmig.adapters.comet.source.options import SourceOptions
-from shardmig.adapters.sidecar.reading import RunReader
+from shardmig.adapters.sidecar.reading import RunReader, brought
 from shardmig.errors import AdapterError, BadInput
-from shardmig.records import Header, LoadOptions, Piece, ProjectId, RunRef, Selection
+from shardmig.records import LoadOptions, Piece, ProjectId, RunRef, Selection
 from shardmig.selection import Matcher
 
 RULES = CometRules(LoadOptions(), Naming())
@@ -74,6 +72,5 @@ class ArchiveSource:
             raise BadInput(f"{found} of {file.shardmig.numbered} numbered archives of this run are there")
         experiment = ArchivedExperiment(file.offline_id, paths, paths[-1])
         with closing(experiment), TemporaryDirectory(prefix="shardmig-") as staging:
-            for piece in RunReader(experiment, experiment, want, Path(staging), RULES).pieces(files):
-                chunk = piece.chunk
-                yield Piece(run, msgspec.structs.replace(chunk, run=run) if isinstance(chunk, Header) else chunk)
+            pieces = RunReader(experiment, experiment, want, Path(staging), RULES).pieces(files)
+            yield from brought(pieces, run, file.shardmig.digest, want)

@@ -22,9 +22,9 @@ from shardmig.adapters.comet.sampled import WholeExperiment
 from shardmig.adapters.comet.source.options import SourceOptions
 from shardmig.adapters.comet.source.reader import RULES
 from shardmig.adapters.comet.source.remote import RemoteReading
-from shardmig.adapters.sidecar.reading import RunReader
+from shardmig.adapters.sidecar.reading import RunReader, brought
 from shardmig.errors import AdapterError, BadInput
-from shardmig.records import Header, Piece, ProjectId, RunId, RunRef, Selection
+from shardmig.records import Piece, ProjectId, RunId, RunRef, Selection
 from shardmig.selection import Matcher
 
 _PAGE: Final = 1000
@@ -144,6 +144,5 @@ class ServerSource:
             if experiment.others.get(facts.STATE) != facts.COMPLETE:
                 raise BadInput(f"experiment {experiment.id} was never loaded to its end", hint="load it again")
             whole = WholeExperiment(experiment, staging)
-            for piece in RunReader(whole, experiment, want, staging, RULES).pieces(files):
-                chunk = piece.chunk
-                yield Piece(run, msgspec.structs.replace(chunk, run=run) if isinstance(chunk, Header) else chunk)
+            pieces = RunReader(whole, experiment, want, staging, RULES).pieces(files)
+            yield from brought(pieces, run, experiment.others.get(facts.DIGEST, ""), want)

@@ -12,9 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-import msgspec
-
 from shardmig.adapters.base import FileSink, Want
+from shardmig.adapters.sidecar.reading import brought
 from shardmig.adapters.wandb.held import read_back
 from shardmig.adapters.wandb.source.foreign import ForeignRun
 from shardmig.adapters.wandb.source.options import SourceOptions
@@ -76,9 +75,8 @@ class WandbSource:
     def _read(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
         found = self._catalogue.open(run)
         if not isinstance(found, ForeignRun):
-            for piece in read_back(found, want, files):
-                chunk = piece.chunk
-                yield Piece(run, msgspec.structs.replace(chunk, run=run) if isinstance(chunk, Header) else chunk)
+            digest = found.block.digest if found.block is not None else ""
+            yield from brought(read_back(found, want, files), run, digest, want)
             return
         yield Piece(run, Header(run, "wandb", version("wandb")))
         with TemporaryDirectory(prefix="shardmig-") as staging:
