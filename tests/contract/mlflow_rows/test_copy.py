@@ -93,10 +93,10 @@ def test_pages_are_cut_anywhere(source: Path, tmp_path: Path, postgres_uri: str)
     client = MlflowClient(sqlite(source))
     run = client.create_run(str(EXPERIMENT)).info.run_id
     with closing(sqlite3.connect(source)) as connection, connection:
-        rows = [(f"k{number % 7}", number / 3, number, number, 0, run) for number in range(45_000)]
+        rows = [(f"k{number % 7}", number / 3, number, number, 0, run) for number in range(60_000)]
         names = "key, value, timestamp, step, is_nan, run_uuid"
         connection.executemany(f"INSERT INTO metrics ({names}) VALUES (?, ?, ?, ?, ?, ?)", rows)
-    broken = _breaking(2, "metrics")
+    broken = _breaking(1, "metrics")
     with pytest.raises(Broken):
         copy_database(sqlite(source), postgres_uri, [], broken)
     assert copy(sqlite(source), postgres_uri).is_equal
