@@ -86,9 +86,14 @@ def mlflow_errors(what: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         status: int = error.get_http_status_code()
-        raise error_of(status, str(error.error_code), f"{what}: {error.message}") from error
+        raise error_of(status, str(error.error_code), f"{what}: {_without_sql(error.message)}") from error
     except SQLAlchemyError as error:
-        raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
+        raise Unavailable(f"{what}: {type(error).__name__}: {_without_sql(str(error))}") from error
+
+
+def _without_sql(message: str) -> str:
+    """Without the statement and its parameters, which hold what users logged."""
+    return message.partition("\n[SQL:")[0].strip()
 
 
 def deleted_experiment(name: str, experiment_id: str) -> TargetConflict:
