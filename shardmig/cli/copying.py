@@ -19,9 +19,6 @@ from shardmig.cli.moving import carry_out
 from shardmig.cli.speech import Speech
 from shardmig.errors import UsageError
 
-_REGISTRY: Final = "registry"
-"""The project of registered models in source `mlflow`."""
-
 if TYPE_CHECKING:
     from shardmig.adapters.mlflow.rows.copying import Copied
     from shardmig.records import Selection
@@ -126,10 +123,11 @@ def copy_model(
     Runs and logged models that the versions came from are linked where they are in the target already: copy their
     experiments first.
     """
+    from shardmig.adapters.mlflow.objects.base import REGISTRY
     from shardmig.records import Selection
 
     _check_names(names)
-    return _copy(Selection(projects=(_REGISTRY,), run_ids=tuple(names)), copy, execution, watch, speech, "models")
+    return _copy(Selection(projects=(REGISTRY,), run_ids=tuple(names)), copy, execution, watch, speech, "models")
 
 
 def copy_model_version(
@@ -145,11 +143,12 @@ def copy_model_version(
     \b
     shardmig copy model-version churn 3 --from http://old:5000 --to http://new:5000
     """
+    from shardmig.adapters.mlflow.objects.base import REGISTRY
     from shardmig.records import Selection
 
     _check_names([name])
     wanted = f"^(sys/|tags/|versions/{version}/)"
-    chosen = Selection(projects=(_REGISTRY,), run_ids=(name,), attributes=(wanted,))
+    chosen = Selection(projects=(REGISTRY,), run_ids=(name,), attributes=(wanted,))
     return _copy(chosen, copy, execution, watch, speech, "models")
 
 

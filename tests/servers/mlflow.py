@@ -9,14 +9,14 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 
 import msgspec
 import pytest
+
+from tests.servers.health import wait_until_healthy
 
 _START_TIMEOUT_S = 180.0
 _STOP_TIMEOUT_S = 3.0
@@ -51,7 +51,7 @@ def mlflow_server(folder: Path, database: Path, *, workers: int) -> Iterator[Mlf
             command, stdout=log, stderr=log, cwd=folder, start_new_session=True, env=_environment(folder)
         )
         try:
-            _wait_until_healthy(port, process, folder / "server.log")
+            wait_until_healthy("mlflow server", port, process, folder / "server.log", _START_TIMEOUT_S)
             yield MlflowServer(port, database)
         finally:
             _stop(process)
@@ -78,23 +78,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"mlflow server ended with {process.returncode}:\n{log.read_text()[-2000:]}")
-        connection = HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/health")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            time.sleep(0.2)
-        finally:
-            connection.close()
-    raise RuntimeError(f"mlflow server is not healthy after {_START_TIMEOUT_S} s:\n{log.read_text()[-2000:]}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -8,13 +8,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
+
+from tests.servers.health import wait_until_healthy
 
 DATABASE = Path("local_stores/default_zen_store/zenml.db")
 """Where it lies in ZenML's configuration folder."""
@@ -96,7 +96,7 @@ def zenml_server(zenml_template: Path, tmp_path_factory: pytest.TempPathFactory)
             [*command, "--port", str(port)], stdout=log, stderr=log, cwd=folder, env=_server_environment(folder)
         )
         try:
-            _wait_until_healthy(port, process, folder / "server.log")
+            wait_until_healthy("the ZenML server", port, process, folder / "server.log", _START_TIMEOUT_S)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -113,20 +113,3 @@ def _server_environment(folder: Path) -> dict[str, str]:
         "ZENML_SERVER_DEPLOYMENT_TYPE": "local",
         "ZENML_ANALYTICS_OPT_IN": "false",
     }
-
-
-def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"the ZenML server ended with {process.returncode}:\n{log.read_text()[-2000:]}")
-        connection = HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/health")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            time.sleep(0.2)
-        finally:
-            connection.close()
-    raise RuntimeError(f"the ZenML server is not healthy after {_START_TIMEOUT_S} s:\n{log.read_text()[-2000:]}")

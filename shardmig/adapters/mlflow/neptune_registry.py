@@ -14,7 +14,8 @@ in their order, and one that is not here leaves a gap.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Final
 
 from shardmig.adapters.mlflow import facts
@@ -75,19 +76,24 @@ class NeptuneRegistry:
     def _versions(self, told: RunFacts) -> dict[int, StoredRun]:
         """The runs of this model's versions, by number."""
         found = {}
-        for run in self._runs_of_versions():
+        for run in self._runs_of_versions:
             is_its = run.params.get("sys/model_id") == told.run.id and run.tags[facts.PROJECT] == told.run.project
             number = _NUMBER.search(run.tags.get(facts.RUN_ID, ""))
             if is_its and number is not None:
                 found[int(number[1])] = run
         return found
 
-    def _runs_of_versions(self) -> Iterator[StoredRun]:
+    @cached_property
+    def _runs_of_versions(self) -> list[StoredRun]:
+        """Of all models: asked once, because the planner has every version written before the first model."""
         experiments = [experiment.id for experiment in self._store.experiments() if not experiment.is_deleted]
-        for run in self._store.search_runs(experiments, only_migrated=True):
-            is_whole = run.tags.get(facts.STATE) == facts.COMPLETE and not run.is_deleted
-            if run.tags.get("shardmig.scope") == VERSIONS and is_whole:
-                yield run
+        return [
+            run
+            for run in self._store.search_runs(experiments, only_migrated=True)
+            if run.tags.get("shardmig.scope") == VERSIONS
+            and run.tags.get(facts.STATE) == facts.COMPLETE
+            and not run.is_deleted
+        ]
 
     def _key_of(self, name: str) -> str | None:
         """The key of the registered model of that name; "" = it did not come from here, None = there is none."""
