@@ -13,7 +13,6 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from shardmig import __version__
 from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written
 from shardmig.adapters.comet import facts
 from shardmig.adapters.comet.experiment import KEY_PREFIX, Experiment, Mark
@@ -24,6 +23,7 @@ from shardmig.adapters.comet.naming import MAX_KEY, Naming
 from shardmig.adapters.comet.options import REQUESTS_PER_S, CometOptions
 from shardmig.adapters.comet.run import AssetsOfRun, FilesOfRun, RunInArchives, looking_ahead
 from shardmig.adapters.comet.writer import ArchiveWriter
+from shardmig.adapters.sidecar.provenance import STEP_MULTIPLIER, provenance
 from shardmig.adapters.sidecar.reading import HeldRun, RunReader
 from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
@@ -257,18 +257,8 @@ class CometTarget:
         return content
 
     def _provenance(self, asked: _Asked, state: str) -> dict[str, str]:
-        header = asked.header
-        others = {
-            facts.KEY: asked.key,
-            facts.STATE: state,
-            facts.DIGEST: asked.digest,
-            "shardmig.source": " ".join(filter(None, (header.source, header.source_version))),
-            facts.PROJECT: header.run.project,
-            facts.RUN_ID: header.run.id,
-            "shardmig.scope": header.run.scope,
-            "shardmig.step_multiplier": str(self._load.step_multiplier or 1),
-            "shardmig.version": __version__,
-        }
+        others = provenance(asked.key, asked.digest, asked.header, state=state)
+        others[STEP_MULTIPLIER] = str(self._load.step_multiplier or 1)
         return {name: other_value(value) for name, value in others.items() if value}
 
     def _link(self, run: TargetRun, parent: TargetRunId | None) -> None:

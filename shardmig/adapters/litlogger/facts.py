@@ -10,21 +10,22 @@ from typing import Final
 
 from shardmig.adapters.litlogger.answers import Stream
 from shardmig.adapters.run_facts import RunFacts, Status
+from shardmig.adapters.sidecar import provenance
 from shardmig.records import TargetRunId
 
-KEY: Final = "shardmig.key"
-STATE: Final = "shardmig.state"
-DIGEST: Final = "shardmig.digest"
-INTENT: Final = "shardmig.intent"
-SOURCE: Final = "shardmig.source"
-PROJECT: Final = "shardmig.project"
-RUN_ID: Final = "shardmig.run_id"
-SCOPE: Final = "shardmig.scope"
-STEP_MULTIPLIER: Final = "shardmig.step_multiplier"
-VERSION: Final = "shardmig.version"
+KEY: Final = provenance.KEY
+STATE: Final = provenance.STATE
+DIGEST: Final = provenance.DIGEST
+INTENT: Final = provenance.INTENT
+SOURCE: Final = provenance.SOURCE
+PROJECT: Final = provenance.PROJECT
+RUN_ID: Final = provenance.RUN_ID
+SCOPE: Final = provenance.SCOPE
+STEP_MULTIPLIER: Final = provenance.STEP_MULTIPLIER
+VERSION: Final = provenance.VERSION
 PARENT: Final = "shardmig.parent"
-COMPLETE: Final = "complete"
-LOADING: Final = "loading"
+COMPLETE: Final = provenance.COMPLETE
+LOADING: Final = provenance.LOADING
 OWN_TAGS: Final = frozenset(
     {KEY, STATE, DIGEST, INTENT, SOURCE, PROJECT, RUN_ID, SCOPE, STEP_MULTIPLIER, VERSION, PARENT}
 )

@@ -14,7 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
-from shardmig import __version__
 from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written, migration_key
 from shardmig.adapters.litlogger import facts
 from shardmig.adapters.litlogger.answers import Stream, Teamspace
@@ -27,6 +26,7 @@ from shardmig.adapters.litlogger.naming import MAX_KEY, LightningNaming, colors_
 from shardmig.adapters.litlogger.options import TargetOptions
 from shardmig.adapters.litlogger.run import read_run
 from shardmig.adapters.run_facts import RunFacts
+from shardmig.adapters.sidecar.provenance import provenance
 from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
 from shardmig.errors import ShardmigError, TargetConflict
@@ -209,19 +209,9 @@ class LightningTarget:
     def _provenance(
         self, key: MigrationKey, digest: str, intent: str, header: Header, parent: TargetRunId | None
     ) -> dict[str, str]:
-        tags = {
-            facts.KEY: key,
-            facts.STATE: facts.LOADING,
-            facts.DIGEST: digest,
-            facts.INTENT: intent,
-            facts.SOURCE: " ".join(filter(None, (header.source, header.source_version))),
-            facts.PROJECT: header.run.project,
-            facts.RUN_ID: header.run.id,
-            facts.SCOPE: header.run.scope,
-            facts.STEP_MULTIPLIER: str(self._load.step_multiplier or 1),
-            facts.VERSION: __version__,
-            facts.PARENT: parent or "",
-        }
+        multiplier = str(self._load.step_multiplier or 1)
+        own = {facts.INTENT: intent, facts.STEP_MULTIPLIER: multiplier, facts.PARENT: parent or ""}
+        tags = provenance(key, digest, header) | own
         return {name: value for name, value in tags.items() if value}
 
     def _link(self, stream: Stream, parent: TargetRunId | None) -> None:

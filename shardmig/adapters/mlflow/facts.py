@@ -21,17 +21,18 @@ from typing import Final
 from shardmig.adapters import run_facts
 from shardmig.adapters.mlflow.naming import Naming, run_name, without_control_characters
 from shardmig.adapters.mlflow.store import Status, StoredRun
+from shardmig.adapters.sidecar import provenance
 from shardmig.records import Finding, TargetRunId
 
-KEY: Final = "shardmig.key"
-STATE: Final = "shardmig.state"
-DIGEST: Final = "shardmig.digest"
-INTENT: Final = "shardmig.intent"
+KEY: Final = provenance.KEY
+STATE: Final = provenance.STATE
+DIGEST: Final = provenance.DIGEST
+INTENT: Final = provenance.INTENT
 PROVENANCE: Final = "shardmig."
-COMPLETE: Final = "complete"
-LOADING: Final = "loading"
-PROJECT: Final = "shardmig.project"
-RUN_ID: Final = "shardmig.run_id"
+COMPLETE: Final = provenance.COMPLETE
+LOADING: Final = provenance.LOADING
+PROJECT: Final = provenance.PROJECT
+RUN_ID: Final = provenance.RUN_ID
 LIFECYCLE: Final = "shardmig.lifecycle"
 DELETED: Final = "deleted"
 PARENT: Final = "mlflow.parentRunId"
@@ -101,7 +102,7 @@ def is_deleted_copy(run: StoredRun) -> bool:
 
 def is_native_copy(run: StoredRun) -> bool:
     """Did it come from MLflow? Then its tags are fields."""
-    return run.tags.get("shardmig.source", "").partition(" ")[0] == "mlflow"
+    return run.tags.get(provenance.SOURCE, "").partition(" ")[0] == "mlflow"
 
 
 def tag_value(text: str) -> str:

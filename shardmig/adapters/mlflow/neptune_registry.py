@@ -24,6 +24,7 @@ from shardmig.adapters.mlflow.objects.registered import make_gap
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.mlflow.store import RunStore, StoredRun
+from shardmig.adapters.sidecar.provenance import SCOPE
 from shardmig.errors import NotFound, TargetConflict
 from shardmig.records import Finding, MigrationKey
 
@@ -90,9 +91,7 @@ class NeptuneRegistry:
         return [
             run
             for run in self._store.search_runs(experiments, only_migrated=True)
-            if run.tags.get("shardmig.scope") == VERSIONS
-            and run.tags.get(facts.STATE) == facts.COMPLETE
-            and not run.is_deleted
+            if run.tags.get(SCOPE) == VERSIONS and run.tags.get(facts.STATE) == facts.COMPLETE and not run.is_deleted
         ]
 
     def _key_of(self, name: str) -> str | None:

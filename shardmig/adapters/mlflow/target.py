@@ -12,7 +12,6 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from shardmig import __version__
 from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written, migration_key, scope_of
 from shardmig.adapters.mlflow import facts, neptune_registry
 from shardmig.adapters.mlflow.artifacts import artifacts_of
@@ -32,6 +31,7 @@ from shardmig.adapters.mlflow.objects.writing import ObjectTarget
 from shardmig.adapters.mlflow.options import MlflowOptions
 from shardmig.adapters.mlflow.run import RunInMlflow, read_run
 from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
+from shardmig.adapters.sidecar.provenance import INTENT, SCOPE, STEP_MULTIPLIER, provenance
 from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
 from shardmig.adapters.wrappers import retrying
@@ -206,7 +206,7 @@ class MlflowTarget:
             return {}
         stored = self._store.get_run(run.id)
         held = facts.held_facts(stored, self._store.experiment_name(stored.experiment_id))
-        is_model = stored.tags.get("shardmig.scope") == neptune_registry.MODELS
+        is_model = stored.tags.get(SCOPE) == neptune_registry.MODELS
         if is_model and (name := self._neptune_registry.registered(stored)):
             held[neptune_registry.FACT] = name
         return held
@@ -327,18 +327,8 @@ class MlflowTarget:
         return blake2b(repr((*decisive, self._options.is_caseless)).encode(), digest_size=16).hexdigest()
 
     def _provenance(self, key: MigrationKey, digest: str, intent: str, header: Header) -> dict[str, str]:
-        tags = {
-            facts.KEY: key,
-            facts.STATE: facts.LOADING,
-            facts.DIGEST: digest,
-            facts.INTENT: intent,
-            "shardmig.source": " ".join(filter(None, (header.source, header.source_version))),
-            facts.PROJECT: header.run.project,
-            facts.RUN_ID: header.run.id,
-            "shardmig.scope": header.run.scope,
-            "shardmig.step_multiplier": str(self._manner_of(header.source).rules.load.step_multiplier or 1),
-            "shardmig.version": __version__,
-        }
+        multiplier = self._manner_of(header.source).rules.load.step_multiplier or 1
+        tags = provenance(key, digest, header) | {INTENT: intent, STEP_MULTIPLIER: str(multiplier)}
         return {name: facts.tag_value(value) for name, value in tags.items() if value}
 
     def _discard(self, run: StoredRun) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
-from shardmig import __version__
 from shardmig.adapters.base import FileSink, FileStore, Want, Written, scope_of
 from shardmig.adapters.mlflow import facts
 from shardmig.adapters.mlflow.native import ModelLink
@@ -16,6 +15,7 @@ from shardmig.adapters.mlflow.objects.reading import pieces
 from shardmig.adapters.mlflow.objects.references import NOT_HERE, References, identity_of
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.sidecar.provenance import provenance
 from shardmig.errors import BadInput, NotFound, TargetConflict
 from shardmig.records import (
     Chunk,
@@ -75,7 +75,7 @@ class ObjectTarget:
                     return Written(TargetRunId(stored.id), [])
                 self._refuse_other_content(stored)
                 kind.discard(stored)
-            return self._make(kind, self._provenance(key, digest, header), header, fields, chunks, files)
+            return self._make(kind, provenance(key, digest, header), header, fields, chunks, files)
 
     def discard(self, run: TargetRun) -> None:
         """As WriteSide.discard_run."""
@@ -151,18 +151,6 @@ class ObjectTarget:
                 f"MLflow holds this as {stored.id}, whole but with other content",
                 hint="--on-existing replace writes it anew",
             )
-
-    def _provenance(self, key: MigrationKey, digest: str, header: Header) -> dict[str, str]:
-        return {
-            facts.KEY: key,
-            facts.STATE: facts.LOADING,
-            facts.DIGEST: digest,
-            "shardmig.source": " ".join(filter(None, (header.source, header.source_version))),
-            facts.PROJECT: header.run.project,
-            facts.RUN_ID: header.run.id,
-            "shardmig.scope": header.run.scope,
-            "shardmig.version": __version__,
-        }
 
 
 class _Rest:
