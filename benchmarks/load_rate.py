@@ -160,11 +160,8 @@ def http_rows(folder: Path, shape: Shape, repeats: int) -> list[list[str]]:
         rates = Rates(repeats)
         rates.measure(
             {f"bare clients: {count}": partial(post, server.port, bodies, count) for count in CLIENTS}
-            | {
-                "write side": written,
-                "shardmig load --workers 1": lambda: loaded(1),
-                "shardmig load --workers 2": lambda: loaded(2),
-            }
+            | {"write side": written}
+            | {f"shardmig load --workers {count}": partial(loaded, count) for count in (1, 2, 4)}
         )
     best = min((f"bare clients: {count}" for count in CLIENTS), key=rates.seconds)
     return table(rates, shape, f"server, {SERVER_WORKERS} workers", best)
@@ -206,13 +203,18 @@ def post(port: int, batches: list[tuple[int, bytes]], clients: int) -> float:
 
 
 def _posted(connection: HTTPConnection, method: str, body: bytes) -> bytes:
-    connection.request("POST", f"/api/2.0/mlflow/runs/{method}", body, {"Content-Type": "application/json"})
+    return asked(connection, "POST", f"/api/2.0/mlflow/runs/{method}", body)
+
+
+def asked(connection: HTTPConnection, method: str, path: str, body: bytes | None = None) -> bytes:
+    """The answer of a server; it must be a good one."""
+    connection.request(method, path, body, {"Content-Type": "application/json"})
     if hasattr(socket, "TCP_QUICKACK"):  # else the server's answers wait for a delayed acknowledgement, 43 ms each
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
     response = connection.getresponse()
     content = response.read()
     if response.status != 200:
-        raise SystemExit(f"{method}: {response.status} {content[:300]!r}")
+        raise SystemExit(f"{path}: {response.status} {content[:300]!r}")
     return content
 
 
