@@ -39,17 +39,7 @@ class MigrationFolder:
 
     def write_plan(self, plan: Plan) -> None:
         """Freeze the plan: it appears whole or not at all."""
-        scratch = self.plan_file.with_suffix(".tmp")
-        with open(scratch, "wb") as file:
-            file.write(codec.encode(plan))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, self.plan_file)
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        codec.write_whole(self.plan_file, codec.encode(plan))
 
     def read_plan(self) -> Plan:
         """The frozen plan. Raises PlanMismatch when it is of another format or cannot be read."""
@@ -72,8 +62,16 @@ class MigrationFolder:
 
 
 def home_of(archive: ArchivePaths) -> Path:
-    """Where the migrations of an archive are kept. Neptune-exporter ignores folders that start with a dot."""
-    return Path(archive.data) / ".shardmig"
+    """Where the migrations of an archive are kept. Neptune-exporter ignores folders that start with a dot.
+
+    Journal and locks need a disk: for an archive in an object store it is a folder of this user, named by the URL, below
+    $SHARDMIG_HOME (default: $XDG_STATE_HOME/shardmig, ~/.local/state/shardmig).
+    """
+    scheme, is_url, name = archive.data.partition("://")
+    if not is_url:
+        return Path(archive.data) / ".shardmig"
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(os.environ.get("SHARDMIG_HOME") or Path(state, "shardmig")).absolute() / scheme / name / ".shardmig"
 
 
 def migrations(archive: ArchivePaths) -> Iterator[MigrationFolder]:

@@ -13,8 +13,9 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
@@ -30,6 +31,7 @@ from shardmig.archive.layout import (
     staged,
     sync_folder,
 )
+from shardmig.archive.places import Place, file_sha256
 from shardmig.errors import BadInput, HostilePath, NotFound, Unavailable
 from shardmig.records import ArchivePaths, FieldType, FileRef, ProjectId, RunRef
 
@@ -39,14 +41,16 @@ _MAX_SEGMENTS: Final = 8
 _EXTENSION: Final = re.compile(r"(?:\.tar)?\.[A-Za-z0-9]{1,16}$")
 _DRIVE: Final = re.compile(r"^[A-Za-z]:")
 
-_Take = Callable[[bytes], object]
-
 
 class ArchiveFiles:
     """FileSink and FileStore of one project."""
 
     def __init__(self, archive: ArchivePaths, project: ProjectId) -> None:
-        self._root = project_folder(archive.files, project)
+        self._archive, self._project = archive, project
+
+    @cached_property
+    def _root(self) -> Path:
+        return project_folder(self._archive.files, self._project)
 
     def put(
         self,
@@ -61,19 +65,16 @@ class ArchiveFiles:
     ) -> FileRef:
         """As FileSink.put: streamed, digested, synced, then renamed into place."""
         stored = _stored_name(run, path, field_type, name, step, time_ms)
-        target = self._root / stored
         with disk_errors(f"file {path!r} of {run.label}"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            size, sha256 = _store(content, staged(target), name)
-            staged(target).replace(target)
-            sync_folder(target.parent)
+            passing = Passing(content, name)
+            self._keep(stored, passing)
         return FileRef(
             path=path,
             type=field_type,
             stored=stored,
             name=name,
-            size_bytes=size,
-            sha256=sha256,
+            size_bytes=passing.size_bytes,
+            sha256=passing.sha256,
             step=step,
             time_ms=time_ms,
         )
@@ -83,25 +84,30 @@ class ArchiveFiles:
     ) -> FileRef:
         """As FileSink.put_tree: the whole tree is written beside its place and renamed."""
         stored = _stored_name(run, path, field_type, "", None, None)
-        target = self._root / stored
-        with disk_errors(f"files {path!r} of {run.label}"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(staged(target), ignore_errors=True)
-            staged(target).mkdir()
-            tree = _TreeDigest()
+        tree = _TreeDigest()
+
+        def passing() -> Iterator[Passing]:
+            names: set[PurePosixPath] = set()
             for name, content in members:
-                _refuse_hostile(name, path)
-                member = staged(target) / name
-                if member.exists():
+                refuse_hostile(name, path)
+                if PurePosixPath(name) in names:
                     raise BadInput(f"two members of a file set share the name {name!r}", run=run.label, field=path)
-                member.parent.mkdir(parents=True, exist_ok=True)
-                tree.add(name, *_store(content, member, name))
-            _replace_tree(staged(target), target)
+                names.add(PurePosixPath(name))
+                member = Passing(content, name)
+                yield member
+                tree.add(name, member.size_bytes, member.sha256)
+
+        try:
+            with disk_errors(f"files {path!r} of {run.label}"):
+                self._keep_tree(stored, passing())
+        except HostilePath as error:
+            error.run, error.field = run.label, path
+            raise
         return tree.ref(path, field_type, stored)
 
     def path(self, ref: FileRef) -> Path:
         """As FileStore.path. Names written on Windows are understood."""
-        _refuse_hostile(ref.stored, ref.path)
+        refuse_hostile(ref.stored, ref.path)
         found = self._root / ref.stored
         if not found.exists() and "\\" in ref.stored:
             found = self._root / ref.stored.replace("\\", "/")
@@ -120,6 +126,38 @@ class ArchiveFiles:
         )
         for name in names:
             yield name, self._inside(found / name, ref)
+
+    def expect(self, refs: Sequence[FileRef]) -> None:
+        """All of these, of one run, are about to be asked for: a store that answers slowly may ask for them at once."""
+
+    def held(self, ref: FileRef) -> tuple[Place, bool]:
+        """Where the archive holds it, and whether it is a tree; nothing is fetched. Raises as `path`."""
+        found = self.path(ref)
+        return found, found.is_dir()
+
+    def held_members(self, ref: FileRef) -> Iterator[tuple[str, Place]]:
+        """As `members`, where the archive holds them."""
+        return self.members(ref)
+
+    def _keep(self, stored: str, content: Passing) -> None:
+        """Put a file into its place."""
+        target = self._root / stored
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(content, staged(target))
+        staged(target).replace(target)
+        sync_folder(target.parent)
+
+    def _keep_tree(self, stored: str, members: Iterable[Passing]) -> None:
+        """Put a tree into its place."""
+        target = self._root / stored
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(staged(target), ignore_errors=True)
+        staged(target).mkdir()
+        for content in members:
+            member = staged(target) / content.name
+            member.parent.mkdir(parents=True, exist_ok=True)
+            _write(content, member)
+        _replace_tree(staged(target), target)
 
     def _inside(self, found: Path, ref: FileRef) -> Path:
         root = self._root.parent.resolve() / self._root.name  # a project's folder that is itself a link leads out
@@ -141,6 +179,53 @@ class ArchiveFiles:
         return real
 
 
+class Passing:
+    """The blocks of a content, counted and digested as they pass. Read once, to the end.
+
+    Raises NotFound for a file that cannot be opened, Unavailable for one that breaks off.
+    """
+
+    def __init__(self, content: BinaryIO | Path, name: str) -> None:
+        self._content = content
+        self._digest = hashlib.sha256()
+        self.name = name
+        self.size_bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        if not isinstance(self._content, Path):
+            yield from self._blocks(self._content)
+            return
+        try:
+            opened = open(self._content, "rb")  # noqa: SIM115 - closed by the with below
+        except OSError as error:
+            raise NotFound(f"the file {self.name!r} cannot be read: {error.strerror}") from error
+        with opened:
+            yield from self._blocks(opened)
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of what has passed, in hex."""
+        return self._digest.hexdigest()
+
+    def forget(self) -> tuple[int, str]:
+        """Size and SHA-256 of it all: digested is enough."""
+        for _ in self:
+            pass
+        return self.size_bytes, self.sha256
+
+    def _blocks(self, content: BinaryIO) -> Iterator[bytes]:
+        while block := self._next_block(content):
+            self._digest.update(block)
+            self.size_bytes += len(block)
+            yield block
+
+    def _next_block(self, content: BinaryIO) -> bytes:
+        try:
+            return content.read(_READ_BYTES)
+        except OSError as error:
+            raise Unavailable(f"the file {self.name!r} cannot be read to its end: {error}") from error
+
+
 class DigestSink:
     """A FileSink that stores nothing: what verify compares with."""
 
@@ -156,7 +241,7 @@ class DigestSink:
         time_ms: int | None = None,
     ) -> FileRef:
         """The reference that a storing sink would give, without a stored name."""
-        size, sha256 = _read(content, name, _forget)
+        size, sha256 = Passing(content, name).forget()
         return FileRef(
             path=path, type=field_type, stored="", name=name, size_bytes=size, sha256=sha256, step=step, time_ms=time_ms
         )
@@ -171,13 +256,9 @@ class DigestSink:
         """As `put`, for a tree."""
         tree = _TreeDigest()
         for name, content in members:
-            _refuse_hostile(name, path)
-            tree.add(name, *_read(content, name, _forget))
+            refuse_hostile(name, path)
+            tree.add(name, *Passing(content, name).forget())
         return tree.ref(path, field_type, "")
-
-
-def _forget(_: bytes) -> None:
-    """Digested is enough."""
 
 
 class _TreeDigest:
@@ -199,16 +280,15 @@ class _TreeDigest:
 
 
 def described(store: ArchiveFiles, ref: FileRef, *, with_hash: bool) -> FileRef:
-    """A reference of unknown size, hash or shape, completed from what lies on disk. Raises as ArchiveFiles.path."""
-    found = store.path(ref)
-    is_tree = found.is_dir()
+    """A reference of unknown size, hash or shape, completed from what the archive holds. Raises as ArchiveFiles.path."""
+    found, is_tree = store.held(ref)
     if not is_tree and ref.size_bytes >= 0 and found.stat().st_size != ref.size_bytes:
         raise BadInput(f"{found} has {found.stat().st_size} bytes, its row says {ref.size_bytes}", field=ref.path)
     if ref.size_bytes >= 0 and ref.sha256:
         return ref
     tree = _TreeDigest()
-    for name, member in store.members(ref):
-        known = _read(member, name, _forget) if with_hash else (member.stat().st_size, "")
+    for name, member in store.held_members(ref):
+        known = (member.stat().st_size, file_sha256(member) if with_hash else "")
         tree.add(name, *known)
         if not is_tree:
             return msgspec.structs.replace(ref, name=ref.name or name, size_bytes=known[0], sha256=known[1])
@@ -237,7 +317,8 @@ def _clean(segment: str) -> str:
     return cut_bytes(kept, _MAX_SEGMENT_BYTES).strip(".") or "_"
 
 
-def _refuse_hostile(name: str, field: str) -> None:
+def refuse_hostile(name: str, field: str) -> None:
+    """Raise HostilePath for a file name that is not relative, or leads upwards."""
     segments = re.split(r"[/\\]", name)
     if name.startswith(("/", "\\")) or _DRIVE.match(name) or "\0" in name or ".." in segments or not name.strip("./\\"):
         raise HostilePath(f"the file name {name!r} leads out of the archive", field=field)
@@ -252,34 +333,8 @@ def _replace_tree(tree: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def _store(content: BinaryIO | Path, target: Path, name: str) -> tuple[int, str]:
+def _write(content: Passing, target: Path) -> None:
     with open(target, "wb") as file:
-        known = _read(content, name, file.write)
+        file.writelines(content)
         file.flush()
         os.fsync(file.fileno())
-    return known
-
-
-def _read(content: BinaryIO | Path, name: str, take: _Take) -> tuple[int, str]:
-    """(size, SHA-256) of a file, each block given to `take`."""
-    if isinstance(content, Path):
-        try:
-            opened = open(content, "rb")  # noqa: SIM115 - closed by the with below
-        except OSError as error:
-            raise NotFound(f"the file {name!r} cannot be read: {error.strerror}") from error
-        with opened:
-            return _read(opened, name, take)
-    digest = hashlib.sha256()
-    size = 0
-    while block := _next_block(content, name):
-        digest.update(block)
-        size += len(block)
-        take(block)
-    return size, digest.hexdigest()
-
-
-def _next_block(content: BinaryIO, name: str) -> bytes:
-    try:
-        return content.read(_READ_BYTES)
-    except OSError as error:
-        raise Unavailable(f"the file {name!r} cannot be read to its end: {error}") from error

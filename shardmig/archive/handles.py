@@ -126,7 +126,8 @@ class FieldHandle:
         return found
 
     def fetch_path(self) -> Path:
-        """Where the one file (or tree of files) lies. Raises WrongFieldType for a file series."""
+        """Where the one file (or tree of files) lies; from an object store, a copy that goes with the run's handle.
+        Raises WrongFieldType for a file series."""
         self._must_be(FILE_TYPES - {"file_series"}, "fetch_path")
         files = self.fetch_files()
         if not files:

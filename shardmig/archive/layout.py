@@ -10,14 +10,17 @@ Names are neptune-exporter's and are never decoded: the parquet columns hold the
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Final, overload
 
+from shardmig.archive.places import Place, existing, names_in, root_of
+from shardmig.archive.store import ObjectPath
 from shardmig.errors import DiskFull, Permanent
 from shardmig.records import ArchivePaths, Scope
 
@@ -32,12 +35,17 @@ _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 def archive_paths(data: str | Path, files: str | Path | None = None) -> ArchivePaths:
     """The two folders of an archive, absolute. `data` is the folder of the project folders, or the one that holds data/
-    and files/; `files` defaults to the `files` beside `data`, as in neptune-exporter's ./exports/data, ./exports/files."""
-    folder = Path(data).absolute()
+    and files/; `files` defaults to the `files` beside `data`, as in neptune-exporter's ./exports/data, ./exports/files.
+    Either may be the URL of an object store."""
+    folder = root_of(data).absolute()
     if (folder / "data").is_dir():
         folder = folder / "data"
-    beside = folder.with_name(folder.name.replace("data", "files") if "data" in folder.name else "files")
-    return ArchivePaths(str(folder), str(Path(files).absolute() if files else beside))
+    return ArchivePaths(str(folder), str(root_of(files).absolute() if files else files_beside(folder)))
+
+
+def files_beside(data: Place) -> Place:
+    """The files of the archive whose parquet lies there, where nothing else is said."""
+    return data.parent / (data.name.replace("data", "files") if "data" in data.name else "files")
 
 
 def digest16(text: str) -> str:
@@ -59,9 +67,13 @@ def cut_bytes(text: str, most: int) -> str:
     return text if len(encoded) <= most else encoded[:most].decode("utf-8", "ignore")
 
 
-def project_folder(root: str | Path, project: str, scope: Scope = "runs") -> Path:
+@overload
+def project_folder(root: str | Path, project: str, scope: Scope = "runs") -> Path: ...
+@overload
+def project_folder(root: ObjectPath, project: str, scope: Scope = "runs") -> ObjectPath: ...
+def project_folder(root: str | Place, project: str, scope: Scope = "runs") -> Place:
     """The folder of a project's runs (or models, model versions) below `root`, which is archive.data or .files."""
-    folder = Path(root) / sanitize(project)
+    folder = (Path(root) if isinstance(root, str) else root) / sanitize(project)
     return folder if scope == "runs" else folder / scope
 
 
@@ -83,15 +95,27 @@ def staged(path: Path) -> Path:
     return path.with_name(cut_bytes(path.name, MAX_NAME_BYTES - len(".tmp")) + ".tmp")
 
 
-def parts_of(folder: Path, prefix: str) -> dict[int, Path]:
+def parts_of(folder: Place, prefix: str) -> dict[int, Place]:
     """The published parts of one run, by number."""
-    parts: dict[int, Path] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            parsed = parse_part(entry.name)
-            if parsed and parsed[0] == prefix:
-                parts[parsed[1]] = folder / entry.name
+    parts: dict[int, Place] = {}
+    for name in names_in(folder, f"{prefix}_part_"):
+        parsed = parse_part(name)
+        if parsed and parsed[0] == prefix:
+            parts[parsed[1]] = folder / name
     return dict(sorted(parts.items()))
+
+
+def parts_from(folder: Place, prefix: str, first: int, *, at_least: int = 0) -> list[Place]:
+    """The published parts of one run from number `first` on, up to the first gap behind `at_least`. Asks for names: in a
+    folder of 100,000 runs, `parts_of` would read 100,000."""
+    found: list[Place] = []
+    for number in itertools.count(first):
+        path = existing(folder / part_name(prefix, number))
+        if path is not None:
+            found.append(path)
+        elif number >= at_least:
+            break
+    return found
 
 
 def sync_file(path: Path) -> None:
@@ -107,22 +131,20 @@ def sync_folder(path: Path) -> None:
 def publish_parts(folder: Path, prefix: str, count: int) -> None:
     """Turn `count` staged and synced parts into the run, replacing an earlier one.
 
-    At every instant part_0 is either absent or whole with all the parts it names: the old part_0 goes first, then
-    the old parts, the new ones come in descending order and part_0 last. Executing it again after a crash, with the
-    same parts staged again, gives the same end state.
+    At every instant part_0 is either absent or whole with all the parts it names, and the others have no gap: the old
+    part_0 goes first, then the old parts from the last one down, the new ones come in order and part_0 last. Executing
+    it again after a crash, with the same parts staged again, gives the same end state.
     """
-    old = parts_of(folder, prefix)
-    if 0 in old:
-        old[0].unlink()
+    first = folder / part_name(prefix, 0)
+    if first.exists():
+        first.unlink()
         sync_folder(folder)
-    for number, path in old.items():
-        if number >= count:
-            path.unlink()
-    for number in range(count - 1, 0, -1):
+    for old in reversed(parts_from(folder, prefix, count)):
+        old.unlink()
+    for number in range(1, count):
         target = folder / part_name(prefix, number)
         staged(target).replace(target)
     sync_folder(folder)
-    first = folder / part_name(prefix, 0)
     staged(first).replace(first)
     sync_folder(folder)
 

@@ -18,9 +18,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from shardmig.archive.bucket_files import files_of
 from shardmig.archive.files import ArchiveFiles
 from shardmig.archive.handles import FieldHandle, NoSuchName, Value, WrongFieldType
 from shardmig.archive.layout import archive_paths, project_folder
+from shardmig.archive.places import root_of
 from shardmig.archive.reader import ArchiveReader
 from shardmig.archive.runs_table import runs_table
 from shardmig.errors import NotFound
@@ -40,13 +42,13 @@ __all__ = [
 
 
 def open_archive(data_path: str | Path, files_path: str | Path | None = None) -> Archive:
-    """An archive on disk, ours or neptune-exporter's.
+    """An archive on disk or in an object store (`s3://bucket/prefix`), ours or neptune-exporter's.
 
     `data_path`: the folder of the project folders, or the one that holds `data` and `files`. `files_path` defaults to
     the `files` beside it. Raises NotFound if there is no such folder.
     """
     archive = archive_paths(data_path, files_path)
-    if not Path(archive.data).is_dir():
+    if not root_of(archive.data).is_dir():
         raise NotFound(f"there is no archive at {archive.data}", hint="name the folder that holds the project folders")
     return Archive(archive)
 
@@ -65,7 +67,7 @@ class Archive:
         return self._reader.projects()
 
     def __getitem__(self, project: str) -> Project:
-        if not project_folder(self.paths.data, project).is_dir():  # else spare the look at every run
+        if not project_folder(root_of(self.paths.data), project).is_dir():  # else spare the look at every run
             known = list(self)
             if project not in known:
                 raise _no_such("project", project, self.paths.data, known)
@@ -73,7 +75,7 @@ class Archive:
 
 
 class Project:
-    """Runs by id; iterating gives the ids. Models and model versions: `project.scope("models")`."""
+    """Runs by id; iterating gives the ids. What is no run, such as a registered model: `project.scope("registered_models")`."""
 
     def __init__(self, reader: ArchiveReader, paths: ArchivePaths, project: ProjectId, scope: Scope = "runs") -> None:
         self._reader, self._paths = reader, paths
@@ -91,16 +93,16 @@ class Project:
         try:
             published = self._reader.published(ref)
         except NotFound:
-            raise _no_such("run", run, self.id, self) from None
-        return Run(self._reader, ArchiveFiles(self._paths, self.id), self._reader.described(published, ref))
+            raise _no_such(self._scope.removesuffix("s").replace("_", " "), run, self.id, self) from None
+        return Run(self._reader, files_of(self._paths, self.id), self._reader.described(published, ref))
 
     def scope(self, scope: Scope) -> Project:
-        """The same project's models or model versions."""
+        """What the same project has of another scope: models, traces, datasets and so on."""
         return Project(self._reader, self._paths, self.id, scope)
 
     def runs(self) -> Iterator[Run]:
         """All runs."""
-        files = ArchiveFiles(self._paths, self.id)
+        files = files_of(self._paths, self.id)
         return (Run(self._reader, files, ref) for ref in self._reader.runs(self.id, self._scope))
 
     def runs_table(self, fields: str = "") -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shardmig.archive.layout import disk_errors, drop_staged, part_name, staged, sync_file
+from shardmig.archive.places import file_sha256
 from shardmig.archive.receipts import footer_metadata
 from shardmig.archive.rows import CHUNK_BYTES
 from shardmig.archive.table import DICTIONARY_COLUMNS, TABLE_SCHEMA
@@ -27,7 +27,6 @@ _ENCODINGS: Final = {
     "timestamp": "DELTA_BINARY_PACKED",
     "int_value": "DELTA_BINARY_PACKED",
 }
-_READ_BYTES: Final = 1 << 20
 
 
 class PartsWriter:
@@ -160,15 +159,6 @@ class _Part:
     def info(self) -> PartInfo:
         """What the receipt says of a sealed part."""
         return PartInfo(self._name, self.rows, self._path.stat().st_size, file_sha256(self._path))
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _has_few_floats(table: pa.Table | None) -> bool:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shardmig.archive.layout import part_name, parts_of
+from shardmig.archive.layout import part_name, parts_from, parts_of
 from shardmig.archive.parsing import COLUMNS
-from shardmig.archive.parts import file_sha256
+from shardmig.archive.places import Place, existing, file_sha256
 from shardmig.archive.receipts import receipt_in
+from shardmig.archive.store import ObjectPath
 from shardmig.errors import BadInput, NotFound
 from shardmig.records import ProjectId, Receipt, RunId
 
@@ -49,46 +48,52 @@ def paths_between(row_group: Any) -> tuple[str, str] | None:
 class PublishedRun:
     """A run's parts. Opening reads nothing; every error names the file and the run."""
 
-    def __init__(self, folder: Path, prefix: str) -> None:
+    def __init__(self, folder: Place, prefix: str, first: Place | None = None) -> None:
         self.folder = folder
         self.prefix = prefix
-
-    @property
-    def first(self) -> Path:
+        self.first = first or folder / part_name(prefix, 0)
         """part_0."""
-        return self.folder / part_name(self.prefix, 0)
 
     def exists(self) -> bool:
         """Is it published? (Whole, `check` tells.)"""
-        return self.first.is_file()
+        found = existing(self.first)
+        self.first = found or self.first
+        return found is not None
 
     @cached_property
-    def parts(self) -> list[Path]:
+    def parts(self) -> list[Place]:
         """All parts by number. Raises BadInput naming a part that is missing, NotFound if there is no part_0."""
-        found = parts_of(self.folder, self.prefix) if self.folder.is_dir() else {}
-        if 0 not in found:
+        if not self.exists():
             raise NotFound(f"there is no {part_name(self.prefix, 0)} in {self.folder}", run=self.prefix)
+        if self.receipt is not None:
+            return [self.first, *parts_from(self.folder, self.prefix, 1, at_least=len(self.receipt.parts))]
+        found = parts_of(self.folder, self.prefix)
         for number in range(max(found)):
             if number not in found:
                 raise self._bad(self.folder / part_name(self.prefix, number), "is missing")
         return list(found.values())
 
-    @cached_property
+    @property
     def receipt(self) -> Receipt | None:
         """The receipt in part_0; None for archives of neptune-exporter."""
-        with self.opened(self.first) as file:
-            return receipt_in(file.metadata.metadata, str(self.first))
+        return self._head[0]
 
-    @cached_property
+    @property
     def identity(self) -> tuple[ProjectId, RunId]:
         """(project, run id) from the columns of part_0, else from the receipt."""
+        return self._head[1]
+
+    @cached_property
+    def _head(self) -> tuple[Receipt | None, tuple[ProjectId, RunId]]:
+        """What one look at part_0 tells: in a long listing, opening files is what takes the time."""
         with self.opened(self.first) as file:
+            receipt = receipt_in(file.metadata.metadata, str(self.first))
             if file.metadata.num_rows:
                 project, run = (_only_value(file, name) for name in ("project_id", "run_id"))
-                return ProjectId(project), RunId(run)
-        if self.receipt is None:
+                return receipt, (ProjectId(project), RunId(run))
+        if receipt is None:
             raise self._bad(self.first, "holds no rows and no receipt")
-        return self.receipt.run.project, self.receipt.run.id
+        return receipt, (receipt.run.project, receipt.run.id)
 
     def rows(self) -> int:
         """Rows of all parts, from their footers."""
@@ -124,10 +129,10 @@ class PublishedRun:
         """Changes when the content does: the receipt's digest, else names, sizes and times of the parts."""
         if self.receipt is not None:
             return self.receipt.digest
-        stats = [(path.name, os.stat(path)) for path in self.parts]
+        stats = [(path.name, path.stat()) for path in self.parts]
         return " ".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats)
 
-    def row_groups(self, path: Path, wants_group: WantsGroup = every_group) -> Iterator[pa.RecordBatch]:
+    def row_groups(self, path: Place, wants_group: WantsGroup = every_group) -> Iterator[pa.RecordBatch]:
         """The row groups of one part, each whole: only for parts of ours, whose row groups are small."""
         with self.opened(path) as file:
             for group in range(file.metadata.num_row_groups):
@@ -137,7 +142,7 @@ class PublishedRun:
                     yield from table.combine_chunks().to_batches()
 
     def batches(
-        self, path: Path, wants_group: WantsGroup = every_group, columns: Collection[str] = COLUMNS
+        self, path: Place, wants_group: WantsGroup = every_group, columns: Collection[str] = COLUMNS
     ) -> Iterator[pa.RecordBatch]:
         """The rows of one part in file order, in batches of bounded size."""
         with self.opened(path) as file:
@@ -153,10 +158,11 @@ class PublishedRun:
                     )
 
     @contextmanager
-    def opened(self, path: Path) -> Iterator[Any]:
+    def opened(self, path: Place) -> Iterator[Any]:
         """One part, open; what pyarrow says of a damaged file becomes BadInput."""
         try:
-            with pq.ParquetFile(path, read_dictionary=["attribute_path", "attribute_type"]) as file:
+            source = path.open() if isinstance(path, ObjectPath) else path
+            with pq.ParquetFile(source, read_dictionary=["attribute_path", "attribute_type"]) as file:
                 missing = {"project_id", "run_id", "attribute_path", "attribute_type"} - set(file.schema_arrow.names)
                 if missing:
                     raise self._bad(path, f"has no column {', '.join(sorted(missing))}")
@@ -166,7 +172,7 @@ class PublishedRun:
         except (pa.ArrowException, OSError) as error:
             raise self._bad(path, f"cannot be read: {error}") from error
 
-    def _bad(self, path: Path, what: str) -> BadInput:
+    def _bad(self, path: Place, what: str) -> BadInput:
         return BadInput(f"{path} {what}", run=self.prefix, hint=_AGAIN)
 
 

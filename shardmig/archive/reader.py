@@ -6,8 +6,8 @@ put in order on the way, in bounded memory; its completeness is unknown, and the
 
 from __future__ import annotations
 
-import os
 import tempfile
+from bisect import insort
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -15,12 +15,16 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from shardmig.archive.bucket_files import files_of
 from shardmig.archive.digest import RunDigest
 from shardmig.archive.facts import FACT_PATHS, is_fact, with_facts
 from shardmig.archive.files import ArchiveFiles, described
 from shardmig.archive.layout import parse_part, project_folder, sanitize
 from shardmig.archive.parsing import Findings, WantsField, rows_by_type, wanted_rows
+from shardmig.archive.places import Place, each_with, folders_in, names_in, root_of
 from shardmig.archive.published import PublishedRun, every_group
+from shardmig.archive.remembered import ListingMemory, marks_of
+from shardmig.archive.store import ObjectPath
 from shardmig.archive.streams import (
     Wanted,
     canonical_chunks,
@@ -77,11 +81,11 @@ class _Cursor(msgspec.Struct, frozen=True):
 
 
 class _Place(NamedTuple):
-    """Where the parts of a run lie, and whose it is."""
+    """Where the parts of a run lie, and which run it is if its receipt says so."""
 
-    folder: Path
+    folder: Place
     prefix: str
-    project: ProjectId
+    ref: RunRef | None
 
 
 class ArchiveReader:
@@ -89,28 +93,30 @@ class ArchiveReader:
 
     What it lists is the archive as it was when it was first asked for a list.
     `scratch`: a folder on disk for putting large unordered runs in order (default: the system's temporary folder).
+    `memory`: of an earlier listing; whoever gives it saves it.
     """
 
-    def __init__(self, archive: ArchivePaths, *, scratch: Path | None = None) -> None:
+    def __init__(
+        self, archive: ArchivePaths, *, scratch: Path | None = None, memory: ListingMemory | None = None
+    ) -> None:
         self._archive = archive
-        self._data = Path(archive.data)
+        self._data = root_of(archive.data)
         self._scratch = scratch or Path(tempfile.gettempdir())
-        self._places: dict[Scope, list[_Place]] = {}
+        self._memory = memory or ListingMemory()
+        self._places: dict[Scope, dict[ProjectId, list[_Place]]] = {}
 
     def projects(self) -> Iterator[ProjectId]:
         """All project ids, sorted, as the parquet columns hold them. A folder of which nothing can be read is a project
         under the folder's name."""
-        yield from sorted({place.project for scope in SCOPES for place in self._placed(scope)})
+        yield from sorted({project for scope in SCOPES for project in self._placed(scope)})
 
     def runs(self, project: ProjectId, scope: Scope = "runs") -> Iterator[RunRef]:
         """All runs of a project, sorted by name on disk, each once. A run whose part_0 is missing or cannot be read is
         listed under the name of its file, so that it fails when it is read and the others do not. Raises BadInput if
         two files claim to be one run."""
         seen: dict[RunId, str] = {}
-        for place in self._placed(scope):
-            if place.project != project:
-                continue
-            ref = self._listed(PublishedRun(place.folder, place.prefix), project, scope)
+        for place in self._placed(scope).get(project, []):
+            ref = place.ref or self._listed(PublishedRun(place.folder, place.prefix), project, scope)
             if ref.id in seen:
                 raise BadInput(
                     f"{seen[ref.id]} and {place.prefix} in {place.folder} are both run {ref.id!r}",
@@ -180,40 +186,60 @@ class ArchiveReader:
         named = PublishedRun(project_folder(self._data, run.project, run.scope), sanitize(run.id))
         if named.exists():
             return named
-        place = PurePosixPath(run.locator)  # of any source: followed only if it leads to this very run
-        if run.locator and not place.is_absolute() and ".." not in place.parts:
-            located = PublishedRun(self._data / place.parent, place.name)
+        locator = PurePosixPath(run.locator)  # of any source: followed only if it leads to this very run
+        if len(locator.parts) > 1 and not locator.is_absolute() and ".." not in locator.parts:
+            located = PublishedRun(self._data / str(locator.parent), locator.name)
             if located.exists() and (not _is_readable(located) or located.identity == (run.project, run.id)):
                 return located
         return None
 
-    def _placed(self, scope: Scope) -> list[_Place]:
-        """Every run of the archive, by place. What cannot be read belongs to the project of the runs beside it."""
+    def _placed(self, scope: Scope) -> dict[ProjectId, list[_Place]]:
+        """Every run of the archive, by project and place. What cannot be read belongs to the project of the runs beside
+        it."""
         if scope not in self._places:
-            places = []
+            placed: dict[ProjectId, list[_Place]] = {}
             for folder in self._folders():
-                found = _runs_in(folder if scope == "runs" else folder / scope)
-                owners = [run.identity[0] if _is_readable(run) else None for run in found]
-                beside = min((owner for owner in owners if owner is not None), default=ProjectId(folder.name))
-                places += [
-                    _Place(run.folder, run.prefix, beside if owner is None else owner)
-                    for run, owner in zip(found, owners, strict=True)
-                ]
-            self._places[scope] = places
+                strays, owners = [], []
+                runs = _runs_in(folder if scope == "runs" else folder / scope)
+                for run, (owner, ref) in each_with(lambda run: self._recognized(run, scope), runs, self._data):
+                    if owner is None:
+                        strays.append(run)
+                    else:
+                        owners.append(owner)
+                        placed.setdefault(owner, []).append(_Place(run.folder, run.prefix, ref))
+                beside = min(owners, default=ProjectId(folder.name))
+                for run in strays:
+                    insort(placed.setdefault(beside, []), _Place(run.folder, run.prefix, None), key=_place_of)
+            self._places[scope] = placed
         return self._places[scope]
 
-    def _folders(self) -> list[Path]:
+    def _recognized(self, run: PublishedRun, scope: Scope) -> tuple[ProjectId | None, RunRef | None]:
+        """Whose it is (None: it cannot be read), and which run, if its receipt says so."""
+        marks = marks_of(run.first)
+        if (known := self._memory.recall(self._locator(run), marks)) is not None:
+            return known.project, known
+        if not _is_readable(run):
+            return None, None
+        if run.receipt is None:
+            return run.identity[0], None
+        ref = self._listed(run, run.identity[0], scope)
+        if run.identity == (ref.project, ref.id):
+            self._memory.keep(ref, marks)
+        return run.identity[0], ref
+
+    def _locator(self, run: PublishedRun) -> str:
+        below = run.folder.name if run.folder.parent == self._data else f"{run.folder.parent.name}/{run.folder.name}"
+        return f"{below}/{run.prefix}"
+
+    def _folders(self) -> list[Place]:
         if not self._data.is_dir():
             raise NotFound(
                 f"there is no archive at {self._data}", hint="name the folder that holds the project folders"
             )
-        with os.scandir(self._data) as entries:
-            return sorted(
-                self._data / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-            )
+        return [self._data / name for name in folders_in(self._data) if not name.startswith(".")]
 
     def _listed(self, run: PublishedRun, project: ProjectId, scope: Scope) -> RunRef:
-        locator = (run.folder / run.prefix).relative_to(self._data).as_posix()
+        locator = self._locator(run)
         if not _is_readable(run):
             return RunRef(project=project, id=RunId(run.prefix), scope=scope, locator=locator)
         if run.receipt is not None:
@@ -227,7 +253,7 @@ class ArchiveReader:
             return ref  # what is wrong with its parts, reading it will say
 
     def _files(self, run: RunRef, hash_files: bool) -> _CheckedFiles:
-        return _CheckedFiles(ArchiveFiles(self._archive, run.project), hash_files)
+        return _CheckedFiles(files_of(self._archive, run.project), hash_files)
 
 
 class _CheckedFiles:
@@ -240,6 +266,7 @@ class _CheckedFiles:
 
     def check(self, files: Files, findings: Findings) -> Files:
         kept: list[FileRef] = []
+        self._store.expect(files.files)
         for ref in files.files:
             try:
                 kept.append(described(self._store, ref, with_hash=self._hash_files))
@@ -330,12 +357,17 @@ class _Reading:
         return mark.rows
 
 
-def _runs_in(folder: Path) -> list[PublishedRun]:
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        parsed = (parse_part(entry.name) for entry in entries)
-        return [PublishedRun(folder, prefix) for prefix in sorted({part[0] for part in parsed if part})]
+def _place_of(place: _Place) -> tuple[str, str]:
+    return str(place.folder), place.prefix
+
+
+def _runs_in(folder: Place) -> Iterator[PublishedRun]:
+    if isinstance(folder, ObjectPath):  # without part_0 it is what an upload that was cut off left behind
+        parsed = ((parse_part(path.name), path) for path in folder.children()[1])
+        yield from (PublishedRun(folder, part[0], first=path) for part, path in parsed if part and not part[1])
+    elif folder.is_dir():
+        prefixes = {part[0] for name in names_in(folder) if (part := parse_part(name))}
+        yield from (PublishedRun(folder, prefix) for prefix in sorted(prefixes))
 
 
 def _is_readable(run: PublishedRun) -> bool:

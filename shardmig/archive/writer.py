@@ -6,6 +6,7 @@ references are held whole.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -21,8 +22,10 @@ from shardmig.archive.facts import with_facts
 from shardmig.archive.layout import disk_errors, project_folder, publish_parts, sanitize
 from shardmig.archive.ordering import ordered_points
 from shardmig.archive.parts import GROUP_ROWS, PartsWriter
+from shardmig.archive.places import root_of
 from shardmig.archive.spool import spooled_chunks
 from shardmig.archive.table import fields_table, files_table, points_table
+from shardmig.archive.uploading import upload_parts
 from shardmig.errors import BadInput
 from shardmig.records import (
     FORMAT_VERSION,
@@ -62,10 +65,11 @@ def compact(
 
     A scalar, or a file that is not a series, that was spooled twice counts once: the last wins. The same spool gives
     the same rows in the same parts, whatever the order of its chunks. Needs disk beside the spool for the points once
-    more. Raises BadInput if the spool has no End, DiskFull.
+    more, and for the parts if the archive is in an object store. Raises BadInput if the spool has no End, DiskFull.
     """
     content = _gather(spool)
-    folder = project_folder(archive.data, content.run.project, content.run.scope)
+    folder = project_folder(root_of(archive.data), content.run.project, content.run.scope)
+    staging = folder if isinstance(folder, Path) else staging_beside(spool)
     prefix = sanitize(content.run.id)
     digest = RunDigest()
 
@@ -87,14 +91,23 @@ def compact(
             ended_ms=time.time_ns() // 1_000_000,
         )
 
-    with PartsWriter(folder, prefix, part_bytes=part_bytes, compression=compression) as parts:
+    with PartsWriter(staging, prefix, part_bytes=part_bytes, compression=compression) as parts:
         _write_scalars(content, parts, digest)
         _write_points(content.run, ordered_points(partial(_points, spool), spool.parent, GROUP_ROWS), parts, digest)
         receipt = parts.finish(receipt_for)
         count = parts.count()
     with disk_errors(str(folder)):
-        publish_parts(folder, prefix, count)
+        if isinstance(folder, Path):
+            publish_parts(folder, prefix, count)
+        else:
+            upload_parts(staging, folder, content.run, count)
+            shutil.rmtree(staging)
     return receipt
+
+
+def staging_beside(spool: Path) -> Path:
+    """Where the parts of a run wait for their upload into an object store."""
+    return spool.with_suffix(".parts")
 
 
 class _Content(msgspec.Struct, frozen=True):
