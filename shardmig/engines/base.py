@@ -43,6 +43,8 @@ class Engine(Protocol):
     """
 
     slots: int
+    host: str
+    """The address by which workers on other computers reach this one; "": there are none."""
 
     def execute(self, tasks: Iterator[bytes | None], work: Work, tick: Tick | None = None) -> Iterator[Outcome]:
         """Execute `work` on each task.

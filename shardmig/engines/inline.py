@@ -18,6 +18,7 @@ class InlineEngine:
     """One slot, no process. `tick` is called before each task. What a work prints goes to standard error."""
 
     slots = 1
+    host = ""
 
     def __init__(self) -> None:
         self._stopped = False

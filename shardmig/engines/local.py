@@ -35,6 +35,8 @@ class LocalEngine:
     grace_s: how long an idle worker may take to end by itself, atexit functions of an SDK included.
     """
 
+    host = ""
+
     def __init__(self, slots: int, *, deadline_s: float | None = None, grace_s: float = 5.0) -> None:
         if slots < 1:
             raise ValueError(f"an engine needs at least one slot, not {slots}")
@@ -46,9 +48,9 @@ class LocalEngine:
         self._ended: deque[Outcome] = deque()
         self._stopped = False
 
-    def execute(self, tasks: Iterator[bytes | None], work: Work, tick: Tick | None = None) -> Iterator[Outcome]:
-        """Execute the tasks on up to `slots` workers."""
-        work_name = name_work(work)
+    def execute(self, tasks: Iterator[bytes | None], work: Work | str, tick: Tick | None = None) -> Iterator[Outcome]:
+        """Execute the tasks on up to `slots` workers. A work may be given by its name, which is not imported here."""
+        work_name = work if isinstance(work, str) else name_work(work)
         try:
             while True:
                 self._fill_slots(tasks, work_name)
