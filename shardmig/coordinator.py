@@ -7,6 +7,8 @@ the next attempt. The same request again finds the same migration and goes on.
 
 from __future__ import annotations
 
+import gc
+import itertools
 import shlex
 import signal
 import threading
@@ -19,11 +21,13 @@ from pathlib import Path
 import msgspec
 
 from shardmig import codec, planner
+from shardmig.adapters.budget import Lessor
+from shardmig.archive.claim import claimed
 from shardmig.archive.layout import disk_error
 from shardmig.config import Settings
 from shardmig.engines import Outcome, make_engine
 from shardmig.errors import DiskFull, PlanMismatch, StepConflict, UsageError
-from shardmig.journal import Journal, Lock
+from shardmig.journal import Journal, Lock, State, compact
 from shardmig.listing import Listing
 from shardmig.migration import MigrationFolder, find_migration, home_of
 from shardmig.planner import Request
@@ -38,6 +42,7 @@ from shardmig.records import (
     Finished,
     JournalLine,
     MultiplierChosen,
+    Phase,
     Plan,
     Progress,
     ProjectId,
@@ -71,10 +76,11 @@ def execute(
     SIGINT and SIGTERM: the first drains, the second kills the workers; both leave everything resumable.
     """
     folder = MigrationFolder(home or home_of(request.archive), planner.migration_id(request))
-    with _full_disk_is_fatal(folder), _locks(folder, request.archive, request):
-        listing = Listing(request)
-        plan, extension = _reconcile(folder, request, listing)
-        execution = _Execution(folder, plan, settings, observe, refused=listing.refused)
+    with full_disk_is_fatal(folder), locks(folder, request.archive, request):
+        listing = Listing(request, folder.path.parent)
+        with _garbage_left():
+            state, extension = _reconcile(folder, request, listing)
+        execution = Execution(folder, state, settings, observe, refused=listing.refused)
         return execution.carry_out(extension, looks_again=True, sample=request.sample, predict=request.predict)
 
 
@@ -88,19 +94,18 @@ def retry(
 ) -> Report:
     """Execute again what failed or was not reached in a migration: these shards, or all. The plan is taken as it is."""
     folder = find_migration(archive, migration)
-    plan = folder.read_plan()
     state = folder.state()
     if unknown := [shard for shard in shards if shard not in state.shards]:
         raise UsageError(
             f"migration {folder.id} has no shard {', '.join(unknown)}",
             hint=f"`{shlex.join(('shardmig', 'status', '--migration', folder.id, '-d', archive.data))}` lists them",
         )
-    with _full_disk_is_fatal(folder), _locks(folder, archive, plan):
-        return _Execution(folder, plan, settings, observe).carry_out([], only=tuple(shards))
+    with full_disk_is_fatal(folder), locks(folder, archive, state.plan):
+        return Execution(folder, folder.state(), settings, observe).carry_out([], only=tuple(shards))
 
 
 @contextmanager
-def _full_disk_is_fatal(folder: MigrationFolder) -> Iterator[None]:
+def full_disk_is_fatal(folder: MigrationFolder) -> Iterator[None]:
     """What the coordinator itself cannot write stops the migration, resumable, as what a worker cannot write does."""
     try:
         folder.create()
@@ -112,60 +117,85 @@ def _full_disk_is_fatal(folder: MigrationFolder) -> Iterator[None]:
 
 
 @contextmanager
-def _locks(folder: MigrationFolder, archive: ArchivePaths, asked: Request | Plan) -> Iterator[None]:
-    """This migration, the archive if it is written, and the target if it is written: each by one coordinator."""
+def locks(
+    folder: MigrationFolder, archive: ArchivePaths, asked: Request | Plan, *, is_shared: bool = False
+) -> Iterator[None]:
+    """This migration, the archive if it is written, and the target if it is written: each by one coordinator, or
+    `is_shared` by processes that each execute another shard of one plan."""
     with ExitStack() as stack:
 
         def hold(path: Path, what: str) -> None:
-            stack.callback(Lock(path, what).release)
+            stack.callback(Lock(path, what, is_shared=is_shared).release)
 
-        hold(folder.lock_file, f"migration {folder.id}")
+        stack.callback(Lock(folder.lock_file, f"migration {folder.id}").release)
         if "export" in asked.phases:
             hold(home_of(archive) / "export.lock", f"archive {archive.data}")
+            if not is_shared:
+                stack.enter_context(claimed(archive, home_of(archive)))
         if "load" in asked.phases and asked.target is not None:
             name = blake2b(codec.encode(asked.target), digest_size=6).hexdigest()
             hold(home_of(archive) / f"load-{name}.lock", f"the load into {asked.target.name}")
         yield
 
 
-def _reconcile(folder: MigrationFolder, request: Request, listing: Listing) -> tuple[Plan, list[Extended]]:
-    """The frozen plan (made now if there is none) and what the source has beyond it."""
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Without looks for cyclic garbage: among a million records that are all kept they take a fifth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _reconcile(folder: MigrationFolder, request: Request, listing: Listing) -> tuple[State, list[Extended]]:
+    """The frozen plan (made now if there is none) with what became of it, and what the source has beyond it."""
     if not folder.plan_file.exists():
-        plan = planner.freeze(request, listing.runs(), created_ms=_now_ms())
-        folder.write_plan(plan)
-        return plan, []
-    plan = folder.read_plan()
+        folder.write_plan(planner.freeze(request, listing.runs(), created_ms=_now_ms()))
+        return folder.state(), []
+    # Listed first: the memory that takes is free again when the state is there.
+    listed = list(itertools.islice(listing.runs(), request.selection.limit or None))
+    state = folder.state()
+    plan = state.plan
     if plan.fingerprint != planner.fingerprint(request):
         raise PlanMismatch(
             f"{folder.plan_file} was made for another request", hint=f"remove {folder.path} to plan anew"
         )
-    return plan, extension(folder.state(), listing.runs(), request, now_ms=_now_ms(), refused=listing.refused)
+    return state, extension(state, listed, request, now_ms=_now_ms(), refused=listing.refused)
 
 
-class _Execution:
-    """One execution of a plan by this process."""
+class Execution:
+    """One execution of a plan by this process, which holds its locks."""
 
     def __init__(
         self,
         folder: MigrationFolder,
-        plan: Plan,
+        state: State,
         settings: Settings,
         observe: Observe | None,
         *,
         refused: Mapping[ProjectId, Failure] | None = None,
     ) -> None:
         self._folder = folder
-        self._plan = plan
+        self._plan = state.plan
         self._settings = settings
-        self._journal = Journal(folder.journal_file)
-        self._state = folder.state()
         self._engine = make_engine(
-            settings.engine, settings.slots, deadline_s=settings.deadline_s or None, grace_s=settings.grace_s
+            settings.engine,
+            settings.workers or None,
+            deadline_s=settings.deadline_s or None,
+            grace_s=settings.grace_s,
+            ray_address=settings.ray_address,
+            ray_resources=settings.ray_resources,
         )
+        if state.is_wordy:
+            compact(folder.journal_file, state)
+        self._journal = Journal(folder.journal_file)
+        self._state = state
         self._in_flight: dict[bytes, Ready] = {}
         self._observe = observe
         self._refused = refused or {}
         self._signals = 0
+        self._lessor = ""
         self._fatal: Failure | None = None
 
     def carry_out(
@@ -174,19 +204,21 @@ class _Execution:
         *,
         looks_again: bool = False,
         only: tuple[ShardId, ...] = (),
+        until: Phase | None = None,
         sample: int = 0,
         predict: bool = False,
     ) -> Report:
+        """Execute what is left. `until`: no phase behind this one."""
         self._sample, self._predict = sample, predict
         looks_again = looks_again and was_carried_out(self._state)
-        workers, engine = self._settings.slots, self._settings.engine
+        workers, engine = self._engine.slots, self._settings.engine
         try:
             self._note(Started(_now_ms(), self._plan.fingerprint, workers, engine, looks_again))
             for line in extension:
                 self._note(line)
             self._watch = Watch(self._folder, self._state, self._observe)
-            self._schedule = Schedule(self._state, max_attempts=self._settings.max_attempts, only=only)
-            with self._interruptible():
+            self._schedule = Schedule(self._state, max_attempts=self._settings.max_attempts, only=only, until=until)
+            with self._interruptible(), self._leasing():
                 try:
                     for outcome in self._engine.execute(self._tasks(), execute_task, self._watch.tick):
                         self._commit(outcome)
@@ -194,7 +226,11 @@ class _Execution:
                 except KeyboardInterrupt:
                     self._signals = max(self._signals, 1)
             code = exit_code_of(
-                self._state, interrupted=bool(self._signals), fatal=self._fatal, refused=bool(self._refused)
+                self._state,
+                interrupted=bool(self._signals),
+                fatal=self._fatal,
+                refused=bool(self._refused),
+                until=until,
             )
             self._note(Finished(_now_ms(), code))
         finally:
@@ -240,6 +276,7 @@ class _Execution:
                 parents=self._parents(ready),
                 sample=self._sample,
                 predict=self._predict,
+                lessor=self._lessor,
             )
         )
         self._note(AttemptStarted(_now_ms(), phase, shard.id, attempt))
@@ -248,14 +285,12 @@ class _Execution:
         return task
 
     def _parents(self, ready: Ready) -> dict[RunId, TargetRunId]:
-        wanted = {run.parent for run in ready.shard.runs if run.parent}
-        if ready.phase != "load" or not wanted:
-            return {}
         project = ready.shard.runs[0].project
+        parents = (run.parent_ref for run in ready.shard.runs if ready.phase == "load")
         return {
-            outcome.run.id: outcome.target_id
-            for outcome in self._state.outcomes["load"].values()
-            if outcome.run.id in wanted and outcome.run.project == project and outcome.target_id
+            parent.id: known
+            for parent in parents
+            if parent is not None and parent.project == project and (known := self._state.loaded_as(parent)) is not None
         }
 
     def _commit(self, outcome: Outcome) -> None:
@@ -263,7 +298,7 @@ class _Execution:
         result: TaskResult | None = None
         lost: Failure | None = None
         if outcome.reply is not None:
-            result = codec.decode(outcome.reply, TaskResult)
+            result = self._with_log_kept(codec.decode(outcome.reply, TaskResult))
         else:
             lost = Failure(type(outcome.failure).__name__, "transient", str(outcome.failure))
         attempt = self._state.attempts[ready.phase, ready.shard.id]
@@ -281,6 +316,14 @@ class _Execution:
             self._note(Extended(_now_ms(), children))
             self._schedule.replaced(children)
         self._watch.ended(ready)
+
+    def _with_log_kept(self, result: TaskResult) -> TaskResult:
+        """A worker that could not write its log here has sent it."""
+        if not result.log:
+            return result
+        with open(self._folder.log_file(result.phase, result.shard, result.attempt), "ab") as file:
+            file.write(result.log)
+        return msgspec.structs.replace(result, log=b"")
 
     def _stop_unreachable(self, result: TaskResult) -> None:
         """Rather than try every run of the plan against something that is down, for days."""
@@ -309,6 +352,16 @@ class _Execution:
     def _note(self, line: JournalLine) -> None:
         self._journal.append(line)
         self._state.apply(line)
+
+    @contextmanager
+    def _leasing(self) -> Iterator[None]:
+        """Workers on other computers take from this one's rate budgets."""
+        if not self._engine.host:
+            yield
+            return
+        with Lessor(self._engine.host) as lessor:
+            self._lessor = lessor.address
+            yield
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -15,6 +16,7 @@ from shardmig.records import (
     FORMAT_VERSION,
     AdapterSpec,
     ArchivePaths,
+    Counters,
     LoadOptions,
     MigrationId,
     Phase,
@@ -29,8 +31,12 @@ from shardmig.records import (
 MAX_SHARD_RUNS: Final = 32
 MAX_SHARD_WEIGHT: Final = 5_000_000
 _SHARDS_AIMED_AT: Final = 64
+_SHARDS_WAITED_FOR: Final = 1024
+_FEWEST_RUNS: Final = 4
 _RUN_WEIGHT: Final = 100
 """What a run costs beside its points: listing, creating, publishing. Keeps shards of tiny runs even."""
+
+_NOTHING: Final = Counters()
 
 _STAGES: Final[dict[Scope, int]] = {
     "experiments": 0,
@@ -93,21 +99,31 @@ def freeze(request: Request, runs: Iterable[RunRef], *, created_ms: int) -> Plan
 def cut(runs: Sequence[RunRef], *, first: int = 1) -> Iterator[Shard]:
     """Cut runs into shards: a partition. Ids count up from `first`.
 
-    A shard holds runs of one project, scope and depth; ancestors come before descendants, heavy runs before light
-    ones. Its weight stays below a 64th of the whole and below MAX_SHARD_WEIGHT where single runs allow it.
+    A shard holds runs of one project, scope and depth; ancestors come before descendants, heavy shards before light
+    ones. Its weight stays below a 64th of what its depth holds and below MAX_SHARD_WEIGHT where single runs allow it;
+    shards of a depth that others wait for are smaller, since the whole fleet waits for the last of them.
     """
-    depths = _after_what_they_refer_to(runs, _depths(runs))
-    budget = min(MAX_SHARD_WEIGHT, sum(map(_cost, runs)) / _SHARDS_AIMED_AT)
-    counter = itertools.count(first)
+    depth_of = _after_what_they_refer_to(runs, _as_late_as_possible(runs, _depths(runs)))
+    weights: Counter[int] = Counter()
+    counts: Counter[int] = Counter()
+    for run in runs:
+        weights[depth_of(run)] += cost(run)
+        counts[depth_of(run)] += 1
+    shards = {depth: min(_SHARDS_WAITED_FOR, max(1, counts[depth] // _FEWEST_RUNS)) for depth in counts}
+    shards[max(counts, default=0)] = _SHARDS_AIMED_AT
 
     def group(run: RunRef) -> tuple[int, str, str]:
-        return depths[_key(run)], run.scope, run.project
+        return depth_of(run), run.scope, run.project
 
     ordered = sorted(runs, key=lambda run: (*group(run), -run.weight, run.id))
-    for (depth, scope, _), members in itertools.groupby(ordered, key=group):
-        for batch in _batches(members, budget):
-            yield Shard(id=ShardId(f"{next(counter):05d}"), scope=batch[0].scope, runs=tuple(batch), depth=depth)
-            assert scope == batch[0].scope
+    batches = [
+        (depth, batch)
+        for (depth, _, _), members in itertools.groupby(ordered, key=group)
+        for batch in _batches(members, min(MAX_SHARD_WEIGHT, weights[depth] / shards[depth]))
+    ]
+    batches.sort(key=lambda one: (one[0], -sum(map(cost, one[1]))))
+    for number, (depth, batch) in enumerate(batches, first):
+        yield Shard(id=ShardId(f"{number:05d}"), scope=batch[0].scope, runs=tuple(batch), depth=depth)
 
 
 def halves(shard: Shard, *, first: int) -> list[Shard]:
@@ -123,17 +139,19 @@ def _batches(runs: Iterable[RunRef], budget: float) -> Iterator[list[RunRef]]:
     batch: list[RunRef] = []
     weight = 0
     for run in runs:
-        if batch and (len(batch) == MAX_SHARD_RUNS or weight + _cost(run) > budget):
+        if batch and (len(batch) == MAX_SHARD_RUNS or weight + cost(run) > budget):
             yield batch
             batch, weight = [], 0
         batch.append(run)
-        weight += _cost(run)
+        weight += cost(run)
     if batch:
         yield batch
 
 
-def _cost(run: RunRef) -> int:
-    return run.weight + _RUN_WEIGHT
+def cost(run: RunRef, found: Counters = _NOTHING) -> int:
+    """What a run is expected to cost, in points; `found`: what an earlier phase found in it. Sources often cannot tell
+    before, and then every run costs the same."""
+    return max(run.weight, found.points + found.texts + found.histograms + found.bytes // 16) + _RUN_WEIGHT
 
 
 def _key(run: RunRef) -> tuple[str, str, str]:
@@ -141,7 +159,10 @@ def _key(run: RunRef) -> tuple[str, str, str]:
 
 
 def _depths(runs: Sequence[RunRef]) -> dict[tuple[str, str, str], int]:
-    """How many selected ancestors each run has. A cycle (a broken source) is cut where it is entered."""
+    """How many selected ancestors each run has that names a parent. A cycle (a broken source) is cut where it is
+    entered."""
+    if all(run.parent is None for run in runs):
+        return {}
     by_key = {_key(run): run for run in runs}
     depths: dict[tuple[str, str, str], int] = {}
     for run in runs:
@@ -160,17 +181,32 @@ def _depths(runs: Sequence[RunRef]) -> dict[tuple[str, str, str], int]:
     return depths
 
 
-def _after_what_they_refer_to(
+def _as_late_as_possible(
     runs: Sequence[RunRef], depths: dict[tuple[str, str, str], int]
 ) -> dict[tuple[str, str, str], int]:
+    """Depths that leave runs without descendants to the last: who waits for a depth to end waits for few runs then."""
+    heights: dict[tuple[str, str, str], int] = {}
+    highest: dict[str, int] = {}
+    for run in sorted((run for run in runs if _key(run) in depths), key=lambda run: -depths[_key(run)]):
+        parent = _key(run.parent_ref) if run.parent_ref is not None else None
+        if parent is not None and depths.get(parent, depths[_key(run)]) < depths[_key(run)]:
+            heights[parent] = max(heights.get(parent, 0), heights.get(_key(run), 0) + 1)
+            highest[run.scope] = max(highest.get(run.scope, 0), heights[parent])
+    return {key: highest.get(key[1], 0) - heights.get(key, 0) for key in depths}
+
+
+def _after_what_they_refer_to(
+    runs: Sequence[RunRef], depths: dict[tuple[str, str, str], int]
+) -> Callable[[RunRef], int]:
     """Deeper, so that an entity is loaded after those that it may refer to."""
-    first = 0
-    deeper: dict[tuple[str, str, str], int] = {}
-    for _, members in itertools.groupby(sorted(runs, key=_stage), key=_stage):
-        stage = {_key(run): first + depths[_key(run)] for run in members}
-        deeper |= stage
-        first = max(stage.values()) + 1
-    return deeper
+    deepest: dict[int, int] = {}
+    for run in runs:
+        stage = _stage(run)
+        deepest[stage] = max(deepest.get(stage, 0), depths.get(_key(run), 0))
+    first: dict[int, int] = {}
+    for stage in sorted(deepest):
+        first[stage] = sum(deepest[before] + 1 for before in first)
+    return lambda run: first[_stage(run)] + depths.get(_key(run), 0)
 
 
 def _stage(run: RunRef) -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from statistics import median
 from typing import Final
 
-from shardmig.journal import State, run_key
+import msgspec
+
+from shardmig.journal import LastEnd, State, run_key
 from shardmig.migration import MigrationFolder
+from shardmig.planner import cost
 from shardmig.progress import Watch, phase_totals
 from shardmig.records import (
     ArchivePaths,
-    AttemptEnded,
     AttemptStarted,
     FailedRun,
     Failure,
@@ -30,12 +33,25 @@ DIFFERENCES: Final = 5
 STOPPED: Final = 7
 INTERRUPTED: Final = 130
 
+_ENOUGH_ATTEMPTS: Final = 5
+_STRAGGLES_TIMES: Final = 4
+_STRAGGLES_MS: Final = 60_000
 
-def exit_code_of(state: State, *, interrupted: bool, fatal: Failure | None, refused: bool = False) -> int:
-    """0 only when every run of the plan made it through every phase, and no project was `refused`."""
+
+def exit_code_of(
+    state: State,
+    *,
+    interrupted: bool,
+    fatal: Failure | None = None,
+    refused: bool = False,
+    until: Phase | None = None,
+) -> int:
+    """0 only when every run of the plan made it through every phase (of those up to `until`), and no project was
+    `refused`."""
     if fatal is not None:
         return STOPPED
-    missing = [phase for phase in state.plan.phases if any(not state.settled(phase, run) for run in state.runs())]
+    phases = state.plan.phases_until(until)
+    missing = [phase for phase in phases if any(not state.settled(phase, run) for run in state.runs())]
     if not missing:
         return FAILED_RUNS if refused else COMPLETE
     if interrupted:
@@ -84,11 +100,32 @@ def retry_command(migration: MigrationId, archive: ArchivePaths, shard: ShardId 
     return shlex.join(["shardmig", "retry", *which, "--migration", migration, "-d", archive.data])
 
 
-def statuses(state: State, *, is_executing: bool) -> Iterator[ShardStatus]:
+def statuses(state: State, *, is_executing: bool, now_ms: int) -> Iterator[ShardStatus]:
     """Every shard in every phase: its state, and why it will or will not execute. `is_executing`: by a live process."""
     for phase in state.plan.phases:
+        pace_ms = _pace_ms(state, phase) if is_executing else None
         for shard in state.shards.values():
-            yield _status(state, phase, shard, is_executing)
+            status = _status(state, phase, shard, is_executing)
+            if pace_ms is not None and status.state == "executing" and status.started_ms is not None:
+                status = _marked(status, now_ms - status.started_ms, pace_ms * sum(map(cost, shard.runs)))
+            yield status
+
+
+def _pace_ms(state: State, phase: Phase) -> float | None:
+    """What a unit of weight takes in this phase, by the attempts that ended well; None while they are few."""
+    paces = [
+        (ended.ended_ms - ended.started_ms) / sum(map(cost, state.shards[shard].runs))
+        for (ended_phase, shard), ended in state.last_ended.items()
+        if ended_phase == phase and ended.started_ms is not None and ended.failure is None and shard in state.shards
+    ]
+    return median(paces) if len(paces) >= _ENOUGH_ATTEMPTS else None
+
+
+def _marked(status: ShardStatus, lasts_ms: int, expected_ms: float) -> ShardStatus:
+    if lasts_ms < max(_STRAGGLES_MS, _STRAGGLES_TIMES * expected_ms):
+        return status
+    why = f"{status.why}, lasts {lasts_ms / max(expected_ms, 1.0):.0f} times as long as its weight suggests"
+    return msgspec.structs.replace(status, straggles=True, why=why)
 
 
 def _status(state: State, phase: Phase, shard: Shard, is_executing: bool) -> ShardStatus:
@@ -115,14 +152,14 @@ def _status(state: State, phase: Phase, shard: Shard, is_executing: bool) -> Sha
         why=why,
         attempts=state.attempts.get((phase, shard.id), 0),
         started_ms=_started_ms(started, ended) if not is_cut else None,
-        ended_ms=ended.at_ms if ended and started is None else None,
+        ended_ms=ended.ended_ms if ended and started is None else None,
     )
 
 
-def _started_ms(started: AttemptStarted | None, ended: AttemptEnded | None) -> int | None:
+def _started_ms(started: AttemptStarted | None, ended: LastEnd | None) -> int | None:
     if started is not None:
         return started.at_ms
-    return ended.result.started_ms if ended is not None and ended.result is not None else None
+    return ended.started_ms if ended is not None else None
 
 
 def _reason(failed: RunOutcome) -> str:
@@ -135,8 +172,8 @@ def _waits_for(state: State, phase: Phase, shard: Shard, is_executing: bool) -> 
         why = f"needs its {before}, which failed" if _has_failed(state, before, shard) else f"waits for its {before}"
     elif (phase, shard.id) in state.open and not is_executing:
         why = "its attempt was cut off"
-    elif failure := _attempt_failure(state, phase, shard):
-        why = f"after an attempt that failed: {failure.message}"
+    elif (ended := state.last_ended.get((phase, shard.id))) is not None and ended.failure is not None:
+        why = f"after an attempt that failed: {ended.failure.message}"
     elif phase == "load" and state.step_multiplier == 0:
         why = "waits for the step multiplier, which needs the steps of all runs"
     else:
@@ -152,14 +189,6 @@ def _phase_before(state: State, phase: Phase) -> Phase | None:
 def _has_failed(state: State, phase: Phase, shard: Shard) -> bool:
     outcomes = (state.outcomes[phase].get(run_key(run)) for run in shard.runs)
     return any(outcome is not None and outcome.state == "failed" for outcome in outcomes)
-
-
-def _attempt_failure(state: State, phase: Phase, shard: Shard) -> Failure | None:
-    """Why the last attempt ended before it reached the runs."""
-    ended = state.last_ended.get((phase, shard.id))
-    if ended is None:
-        return None
-    return ended.failure or (ended.result.failure if ended.result is not None else None)
 
 
 def _outcomes(state: State, phase: Phase) -> list[RunOutcome]:

@@ -4,15 +4,17 @@ will do. Never reads a value of a series."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
 
+from shardmig.archive.places import Place
 from shardmig.archive.reader import ArchiveReader
+from shardmig.archive.store import ObjectPath
 from shardmig.archive.table import PAYLOAD_COLUMNS, SCHEMA
 from shardmig.errors import BadInput
 from shardmig.records import SERIES_TYPES, FieldType, Receipt, RunRef
@@ -42,13 +44,20 @@ def from_receipt(receipt: Receipt) -> list[FieldContents]:
     return [FieldContents(path=field.path, type=field.type, rows=field.rows) for field in receipt.fields]
 
 
-def from_parts(parts: Sequence[Path]) -> list[FieldContents]:
+def from_parts(parts: Sequence[Place]) -> list[FieldContents]:
     """What the rows say, by path and type. A scalar or file row without any value is an absent field.
 
     Raises BadInput for a part that is not parquet or not of an archive.
     """
     try:
-        rows = ds.dataset([str(part) for part in parts], schema=_schema(), format="parquet")
+        parquet = ds.ParquetFileFormat()
+        fragments = [
+            parquet.make_fragment(part.open())
+            if isinstance(part, ObjectPath)
+            else parquet.make_fragment(str(part), LocalFileSystem())
+            for part in parts
+        ]
+        rows = ds.FileSystemDataset(fragments, schema=_schema(), format=parquet)
         found = [*_series(rows), *_others(rows)]
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{parts[0]} cannot be read as part of an archive: {error}") from error

@@ -12,7 +12,7 @@ from rich.text import Text
 from shardmig.adapters.base import Capabilities
 from shardmig.errors import StepConflict
 from shardmig.records import Counters, Failure, Finding, ProjectId, Report, RunOutcome, StepNeeds
-from shardmig.report import refused, terminal, words
+from shardmig.report import budget, refused, terminal, words
 from shardmig.report.findings import Reason, reasons, why_failed
 from shardmig.steps import merge_needs, proposed_multiplier
 
@@ -88,8 +88,8 @@ def shown(estimate: Estimate, report: Report, *, verbose: bool) -> Iterator[Rend
     terminal.row(amounts, *map(words.count, numbers), words.size(counters.bytes))
     yield amounts
     yield Text(_steps(estimate))
-    if estimate.target is not None and (most := estimate.target.requests_per_s):
-        yield Text(f"budget: {most:g} requests/s into {estimate.target.name}, of all workers together")
+    if estimate.target is not None and (most := budget.allowed(estimate.target)):
+        yield Text(f"budget: {most} into {estimate.target.name}, of all workers together")
     yield Text(f"names that the target cannot take as they are: {words.count(estimate.name_changes)}")
     if estimate.predicted:
         yield Text()

@@ -6,14 +6,15 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import msgspec
 from rich.console import RenderableType
 from rich.text import Text
 
 from shardmig.archive.layout import project_folder
+from shardmig.archive.places import Place, root_of
 from shardmig.archive.reader import ArchiveReader
+from shardmig.archive.store import ObjectPath
 from shardmig.errors import BadInput
 from shardmig.records import FILE_TYPES, SCOPES, ArchivePaths, FieldType, ProjectId, RunRef, Scope
 from shardmig.report import terminal, words
@@ -57,7 +58,7 @@ def inventory_of(archive: ArchivePaths) -> Inventory:
         data_path=archive.data,
         files_path=archive.files,
         projects=[one for one in found if one.runs or one.unreadable],
-        file_bytes={project: _size(project_folder(archive.files, project)) for project in projects},
+        file_bytes={project: _size(project_folder(root_of(archive.files), project)) for project in projects},
     )
 
 
@@ -178,8 +179,10 @@ def _decimals(*texts: str) -> list[Decimal]:
     return [Decimal(text) for text in texts if text]
 
 
-def _size(folder: Path) -> int:
+def _size(folder: Place) -> int:
     """Bytes below a folder. Links are not followed."""
+    if isinstance(folder, ObjectPath):
+        return sum(file.stat().st_size for file in folder.below())
     total = 0
     for at, _, names in os.walk(folder):
         total += sum(os.lstat(os.path.join(at, name)).st_size for name in names)

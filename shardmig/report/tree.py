@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
-from shardmig.records import FILE_TYPES, SERIES_TYPES, Field, FieldType, FileRef, RunRef
+from shardmig.records import FILE_TYPES, SERIES_TYPES, Field, FieldType, FileRef, RunRef, Scope
 from shardmig.report import terminal, words
 from shardmig.report.contents import FieldContents
 
@@ -22,10 +22,11 @@ _STATES: Final[dict[RunState, str]] = {"whole": "", "unknown": "no receipt", "da
 
 
 class ProjectLine(msgspec.Struct, frozen=True):
-    """One project and how many runs it has."""
+    """One project, how many runs it has, and how many entities of each other scope."""
 
     project: str
     runs: int
+    others: dict[Scope, int] = {}
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,9 +113,10 @@ def projects_shown(lines: Sequence[ProjectLine]) -> Iterator[RenderableType]:
     if not lines:
         yield Text("the archive holds no runs")
         return
-    listed = terminal.table("project", ">runs")
+    listed = terminal.table("project", ">runs", "other scopes")
     for line in lines:
-        terminal.row(listed, line.project, words.count(line.runs))
+        others = ", ".join(f"{words.count(number)} {scope}" for scope, number in line.others.items())
+        terminal.row(listed, line.project, words.count(line.runs), others)
     yield listed
 
 
