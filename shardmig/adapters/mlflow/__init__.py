@@ -25,7 +25,8 @@ def open_target(options: Mapping[str, str], load: LoadOptions) -> WriteSide:
         return MlflowTarget(lambda: _database_store(chosen), None, chosen, load)
     most = chosen.connections + chosen.artifact_workers
     login = Login(credentials_of("target", chosen.credentials_file), chosen.tracking_uri)
-    http = HttpClient(chosen.tracking_uri, login, connections=most, timeout_s=chosen.timeout_s)
+    rate = chosen.requests_per_s
+    http = HttpClient(chosen.tracking_uri, login, connections=most, timeout_s=chosen.timeout_s, requests_per_s=rate)
     return MlflowTarget(lambda: RestStore(http, connections=chosen.connections), http, chosen, load)
 
 

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.mlflow.s3 import InS3
 from shardmig.adapters.mlflow.store import StoredRun
 from shardmig.adapters.sidecar.uploads import Artifacts
 from shardmig.archive.layout import disk_errors
@@ -39,7 +40,7 @@ def artifacts_at(uri: str, http: HttpClient | None) -> RunArtifacts:
         return _OnDisk(Path(unquote(parts.path) if parts.scheme else uri))
     if http is not None and parts.scheme == "mlflow-artifacts" and not parts.netloc:
         return _BehindServer(http, PROXY + unquote(parts.path).strip("/"))
-    return _InRepository(uri)
+    return InS3(uri) if parts.scheme == "s3" else _InRepository(uri)
 
 
 class _OnDisk:

@@ -21,9 +21,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from shardmig.adapters.budget import budget_of
 from shardmig.adapters.mlflow.credentials import Login
 from shardmig.adapters.mlflow.refusals import network_errors, response_error
-from shardmig.errors import Unavailable
+from shardmig.errors import AdapterError, RateLimited, Unavailable
 
 T = TypeVar("T")
 
@@ -38,7 +39,9 @@ _JSON: Final = {"Content-Type": "application/json"}
 class HttpClient:
     """Talks to one MLflow server over a few kept connections. Safe to use from several threads."""
 
-    def __init__(self, url: str, login: Login, *, connections: int, timeout_s: float) -> None:
+    def __init__(
+        self, url: str, login: Login, *, connections: int, timeout_s: float, requests_per_s: float = 0
+    ) -> None:
         parts = urlsplit(url)
         self._host, self._port, self._prefix = parts.hostname or "", parts.port, parts.path.rstrip("/")
         self._tls = login.tls() if parts.scheme == "https" else None
@@ -46,6 +49,7 @@ class HttpClient:
         self._timeout_s = timeout_s
         self._idle: queue.LifoQueue[tuple[_Connection, float]] = queue.LifoQueue()
         self._slots = threading.BoundedSemaphore(connections)
+        self._budget = budget_of(f"mlflow {url}", requests_per_s=requests_per_s)
 
     def call(self, method: str, path: str, answer: type[T], body: Any = None, *, once: bool = False) -> T:
         """One API call with a JSON body (GET: with the body as query); `answer` is the type of the JSON response.
@@ -89,15 +93,22 @@ class HttpClient:
         self, method: str, target: str, body: bytes | BinaryIO | None, headers: dict[str, str], *, once: bool = False
     ) -> Iterator[http.client.HTTPResponse]:
         with self._slots, network_errors(f"{method} {target.partition('?')[0]}"):
+            self._budget.take()
             connection, response = self._send(
                 method, self._prefix + target, body, self.login.headers() | _AGENT | headers, once
             )
             try:
+                self._budget.heed(response.headers)
                 if response.status >= 400:
-                    raise response_error(method, target, response)
+                    raise self._refused(response_error(method, target, response))
                 yield response
             finally:
                 self._keep(connection, response)
+
+    def _refused(self, error: AdapterError) -> AdapterError:
+        if isinstance(error, RateLimited) and error.retry_after_s:
+            self._budget.pause(error.retry_after_s)
+        return error
 
     def _send(
         self, method: str, target: str, body: bytes | BinaryIO | None, headers: Mapping[str, str], once: bool

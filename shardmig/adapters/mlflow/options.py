@@ -24,10 +24,12 @@ class TrackingOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab",
 
     tracking_uri       http(s) server or database
     credentials_file   TOML file that says who calls the server (see `credentials`); default: MLflow's environment variables
+    requests_per_s     to a server, of all workers together; 0 = as many as it takes
     """
 
     tracking_uri: str = ""
     credentials_file: str = ""
+    requests_per_s: float = 0
 
     @property
     def scheme(self) -> str:
@@ -48,6 +50,7 @@ class MlflowOptions(TrackingOptions, frozen=True, kw_only=True):
     experiment_name_template  of {project_id}, {workspace}, {project}, {sys_name}; a part between slashes that names a
                               fact which the run does not have is left out
     experiment_rename_file    CSV of old,new: the project `old` (an experiment of the source) counts as `new`
+    model_rename_file         CSV of old,new: what registered models and prompts of the source are called
     bulk                      write database URIs through SQL where the schema revision is known
     names                     exact: the store tells `lr` from `LR` (SQLite, PostgreSQL). caseless: it may not (MySQL,
                               SQL Server), so names with anything but lower-case ASCII get a digest. Default: by the
@@ -60,6 +63,7 @@ class MlflowOptions(TrackingOptions, frozen=True, kw_only=True):
     name_prefix: str = ""
     experiment_name_template: str = "{project_id}/{sys_name}"
     experiment_rename_file: str = ""
+    model_rename_file: str = ""
     bulk: Literal["yes", "no"] = "yes"
     names: Literal["", "exact", "caseless"] = ""
     connections: int = 4
@@ -99,19 +103,19 @@ def parse_options(texts: Mapping[str, str]) -> MlflowOptions:
 @cache
 def renames(file: str) -> Mapping[str, str]:
     """{old: new} from a CSV file without header. Raises UsageError for a line that is no pair, and for a name that is
-    given twice on either side: two experiments would become one."""
+    given twice on either side: two objects would become one."""
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
             rows = [row for row in csv.reader(lines) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"experiment-rename-file: {file} cannot be read: {error}") from error
+        raise UsageError(f"rename file {file} cannot be read: {error}") from error
     for number, row in enumerate(rows, 1):
         if len(row) != 2 or not all(row):
-            raise UsageError(f"experiment-rename-file: {file}: row {number} is not old,new")
+            raise UsageError(f"rename file {file}: row {number} is not old,new")
     for side in (0, 1):
         names = [row[side] for row in rows]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise UsageError(f"experiment-rename-file: {file}: {twice[0]!r} is there twice")
+            raise UsageError(f"rename file {file}: {twice[0]!r} is there twice")
     return {old: new for old, new in rows}  # noqa: C416 (rows are lists)
 
 
@@ -133,8 +137,8 @@ def _check(options: MlflowOptions) -> None:
         )
     if options.is_http and not urlsplit(options.tracking_uri).hostname:
         raise UsageError("the tracking URI names no host")
-    if options.experiment_rename_file:
-        renames(options.experiment_rename_file)
+    for file in filter(None, (options.experiment_rename_file, options.model_rename_file)):
+        renames(file)
     if options.connections < 1 or options.artifact_workers < 1:
         raise UsageError("connections and artifact-workers must be at least 1")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,9 @@ from shardmig.errors import (
     TimedOut,
     Unavailable,
 )
+
+_AWS_STRANGERS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
+_AWS_HINT = "check $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY, or ~/.aws"
 
 
 @contextmanager
@@ -89,6 +93,38 @@ def mlflow_errors(what: str) -> Iterator[None]:
         raise error_of(status, str(error.error_code), f"{what}: {_without_sql(error.message)}") from error
     except SQLAlchemyError as error:
         raise Unavailable(f"{what}: {type(error).__name__}: {_without_sql(str(error))}") from error
+
+
+@contextmanager
+def artifact_errors(what: str) -> Iterator[None]:
+    """As `mlflow_errors`, and what MLflow lets through of boto3, where artifacts lie in S3."""
+    with mlflow_errors(what):
+        try:
+            yield
+        except _aws_errors() as error:
+            raise _aws_error(what, error) from error
+
+
+def _aws_errors() -> tuple[type[Exception], ...]:
+    if "botocore" not in sys.modules:  # then it raised nothing
+        return ()
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return Boto3Error, BotoCoreError, ClientError
+
+
+def _aws_error(what: str, error: Exception) -> AdapterError:
+    from botocore.exceptions import ClientError, NoCredentialsError, PartialCredentialsError
+
+    told = error if isinstance(error, ClientError) else error.__context__  # boto3 wraps what an upload raised
+    message = f"{what}: {error}"
+    if not isinstance(told, ClientError):
+        is_nobody = isinstance(error, NoCredentialsError | PartialCredentialsError)
+        return AuthFailed(message, hint=_AWS_HINT) if is_nobody else Unavailable(message)
+    if told.response["Error"]["Code"] in _AWS_STRANGERS:
+        return AuthFailed(message, hint=_AWS_HINT)
+    return error_of(told.response["ResponseMetadata"]["HTTPStatusCode"], "", message)
 
 
 def _without_sql(message: str) -> str:

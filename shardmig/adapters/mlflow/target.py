@@ -19,6 +19,7 @@ from shardmig.adapters.mlflow.database import prepare_database
 from shardmig.adapters.mlflow.facts import RunFacts
 from shardmig.adapters.mlflow.fit import MlflowRules
 from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.merging import RunMerge
 from shardmig.adapters.mlflow.naming import MAX_KEY, Naming, experiment_name, wanted_experiment_name
 from shardmig.adapters.mlflow.native import OWN_FACTS, SOURCE, NativeFacts, NativeNaming, datasets_of
 from shardmig.adapters.mlflow.neptune_registry import NeptuneRegistry, registered_name
@@ -28,11 +29,11 @@ from shardmig.adapters.mlflow.objects.fit import fit_object
 from shardmig.adapters.mlflow.objects.references import Here, References
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.objects.writing import ObjectTarget
-from shardmig.adapters.mlflow.options import MlflowOptions
+from shardmig.adapters.mlflow.options import MlflowOptions, renames
 from shardmig.adapters.mlflow.run import RunInMlflow, read_run
 from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
 from shardmig.adapters.sidecar.provenance import INTENT, SCOPE, STEP_MULTIPLIER, provenance
-from shardmig.adapters.sidecar.uploads import Uploads
+from shardmig.adapters.sidecar.uploads import ArtifactSink, Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import NotFound, ShardmigError, TargetConflict
@@ -65,6 +66,7 @@ CAPABILITIES: Final = Capabilities(
     keeps_run_times=True,
     replay_is_idempotent=True,
     max_key_length=MAX_KEY,
+    merges=True,
 )
 
 
@@ -75,17 +77,25 @@ class _Manner(NamedTuple):
     facts: type[RunFacts]
 
 
+class _Brought(NamedTuple):
+    """What of a run is to be written. `chunks`: what comes behind the header."""
+
+    digest: str
+    header: Header
+    chunks: Iterator[Chunk]
+    files: FileStore
+
+
 class MlflowTarget:
     """WriteSide of MLflow, over any run store. `http` is the tracking server's client, None for a database.
 
     The store is opened at its first use: `fit` needs none, and a plan neither connects nor initialises a database.
     """
 
-    caps = CAPABILITIES
-
     def __init__(
         self, open_store: Callable[[], RunStore], http: HttpClient | None, options: MlflowOptions, load: LoadOptions
     ) -> None:
+        self.caps = msgspec.structs.replace(CAPABILITIES, requests_per_s=options.requests_per_s or None)
         self._open_store = open_store
         self._http = http
         self._options = options
@@ -118,6 +128,7 @@ class MlflowTarget:
             find=self._find_whole,
             experiment=lambda project: self._store.experiment_id(self._experiment_of(project)),
             experiment_named=self._experiment_of,
+            models=renames(file) if (file := self._options.model_rename_file) else {},
         )
         references = References(stores, here)
         return ObjectTarget(stores, references, classes(stores, references), self._load)
@@ -162,13 +173,17 @@ class MlflowTarget:
             return self._objects.write(key, digest, (header, fields, rest), files)
         run_facts = self._manner_of(header.source).facts(header.run)
         run_facts.learn(fields)
-        content = itertools.chain([Fields(fields)] if fields else [], rest)
+        brought = _Brought(digest, header, itertools.chain([Fields(fields)] if fields else [], rest), files)
         try:
             run = self._begin(key, digest, header, run_facts, parent)
-            if _is_complete(run):
+            if _is_complete(run) and run.tags.get(facts.DIGEST) == digest:
                 self._link(run, parent)
                 return Written(run.id, [], url=self._url(run))
-            written = self._fill(run, digest, header, content, run_facts, files)
+            if _is_complete(run):
+                written = self._merge(run, brought, run_facts)
+                self._link(run, parent)
+            else:
+                written = self._fill(run, brought, run_facts)
             return msgspec.structs.replace(written, findings=[*written.findings, *run_facts.findings(parent)])
         except ShardmigError as error:
             error.run = error.run or header.run.label
@@ -236,12 +251,14 @@ class MlflowTarget:
         intent = self._intent(digest, experiment)
         chosen = None
         for run in sorted(self._just_found(key), key=_is_complete, reverse=True):
-            if _is_complete(run) and run.tags.get(facts.DIGEST) != digest and self._load.on_existing != "replace":
+            is_other = _is_complete(run) and run.tags.get(facts.DIGEST) != digest
+            if is_other and self._load.on_existing not in ("replace", "merge"):
                 raise TargetConflict(
                     f"MLflow holds this run as {run.id}, whole but with other content",
-                    hint="--on-existing replace writes it anew",
+                    hint="--on-existing merge brings what is new, --on-existing replace writes it anew",
                 )
-            wanted = run.tags.get(facts.DIGEST) == digest if _is_complete(run) else run.tags.get(facts.INTENT) == intent
+            is_kept = not is_other or self._load.on_existing == "merge"
+            wanted = is_kept if _is_complete(run) else run.tags.get(facts.INTENT) == intent
             if chosen is None and wanted:
                 chosen = run
             else:
@@ -270,19 +287,22 @@ class MlflowTarget:
         self._store.set_tags(run, tags)
         return run
 
-    def _fill(
-        self,
-        run: StoredRun,
-        digest: str,
-        header: Header,
-        chunks: Iterator[Chunk],
-        run_facts: RunFacts,
-        files: FileStore,
-    ) -> Written:
+    def _merge(self, run: StoredRun, brought: _Brought, run_facts: RunFacts) -> Written:
+        """Bring what is new of a run to the one that is there, which stays complete with its old digest meanwhile."""
+        if run.is_deleted:
+            self._store.restore_run(run.id)
+        merge = RunMerge(self._store, run, self._http)
+        self._tagged(run, merge.tags(run_facts.tags(self._manner_of(brought.header.source).rules.naming, None)))
+        written = self._fill(run, brought, run_facts, merge)
+        return msgspec.structs.replace(written, findings=[merge.finding(), *merge.conflicts, *written.findings])
+
+    def _fill(self, run: StoredRun, brought: _Brought, run_facts: RunFacts, merge: RunMerge | None = None) -> Written:
+        digest, header, chunks, files = brought
         with TemporaryDirectory(prefix="shardmig-") as staging:
-            uploads = Uploads(artifacts_of(run, self._http), self._options.artifact_workers)
+            artifacts: ArtifactSink = merge.files if merge else artifacts_of(run, self._http)
+            uploads = Uploads(artifacts, self._options.artifact_workers)
             manner = self._manner_of(header.source)
-            sink = RunInMlflow(self._store, run)
+            sink = merge.sink if merge else RunInMlflow(self._store, run)
             is_native = manner is self._native
             content = RunContent(sink, uploads, Path(staging), manner.rules, is_native=is_native)
             try:
@@ -293,13 +313,14 @@ class MlflowTarget:
         registered: list[Finding] = []
         if isinstance(run_facts, NativeFacts):
             self._fill_natively(run, run_facts, content.held)
-        elif header.run.scope == neptune_registry.MODELS and content.is_whole:
+        elif header.run.scope == neptune_registry.MODELS and content.is_whole and merge is None:
             registered = self._neptune_registry.register(run, migration_key(header.run), run_facts)
-        tags = {facts.DIGEST: digest, facts.STATE: facts.COMPLETE} if content.is_whole else {}
+        is_whole = content.is_whole and not (merge and merge.conflicts)
+        tags = {facts.DIGEST: digest, facts.STATE: facts.COMPLETE} if is_whole else {}
         if run_facts.is_deleted:
             tags |= {facts.LIFECYCLE: facts.DELETED}
         self._store.finish_run(run, run_facts.status, run_facts.end_ms(content.last_point_ms), tags)
-        if run_facts.is_deleted and content.is_whole:
+        if run_facts.is_deleted and (content.is_whole or merge):
             retrying(lambda: self._store.delete_run(run.id))
         changes = sum(finding.code == "name-changed" for finding in content.findings)
         findings = [*content.findings, *registered, *self._renamed(run_facts)]

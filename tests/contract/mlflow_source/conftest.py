@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.contract.mlflow_source.copies import Copy
 from tests.contract.mlflow_source.objects_world import fill_objects
 from tests.contract.mlflow_source.world import fill
+from tests.made_once import made_once
 from tests.servers.mlflow import mlflow_server
 from tests.servers.postgres import postgres_server
 from tests.servers.tracking_databases import postgres_template, postgres_uri, sqlite_file, sqlite_template
@@ -18,17 +20,26 @@ from tests.servers.tracking_databases import postgres_template, postgres_uri, sq
 __all__ = ["postgres_server", "postgres_template", "postgres_uri", "sqlite_file", "sqlite_template"]
 
 
+@pytest.fixture(scope="session")
+def filled_file(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A filled SQLite file, its artifacts beside it. Not to be written."""
+
+    def make(folder: Path) -> None:
+        shutil.copy(sqlite_template, folder / "mlflow.db")
+        with contextlib.chdir(folder):
+            fill(f"sqlite:///{folder}/mlflow.db")
+
+    return made_once(tmp_path_factory, "mlflow-filled", make) / "mlflow.db"
+
+
 @pytest.fixture
-def databases(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
+def databases(filled_file: Path, sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
     """A filled SQLite file and an empty one."""
-    copy = Copy(tmp_path, f"sqlite:///{tmp_path}/source/mlflow.db", f"sqlite:///{tmp_path}/target/mlflow.db")
-    for name in ("source", "target"):
+    for name, template in (("source", filled_file), ("target", sqlite_template)):
         (tmp_path / name).mkdir()
-        shutil.copy(sqlite_template, tmp_path / name / "mlflow.db")
-    monkeypatch.chdir(tmp_path / "source")
-    fill(copy.source)
+        shutil.copy(template, tmp_path / name / "mlflow.db")
     monkeypatch.chdir(tmp_path / "target")
-    return copy
+    return Copy(tmp_path, f"sqlite:///{tmp_path}/source/mlflow.db", f"sqlite:///{tmp_path}/target/mlflow.db")
 
 
 @pytest.fixture

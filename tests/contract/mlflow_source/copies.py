@@ -26,8 +26,15 @@ class Copy(NamedTuple):
 
     def migrate(self, *options: str, code: int = 0) -> dict[str, set[str]]:
         """Copy everything, deleted runs too; {reason code: fields} of what `load` reported."""
-        report = self._told(self.migration(*options), code)
-        return _reported(report["outcomes"]["load"])
+        reported: dict[str, set[str]] = {}
+        for finding in self.findings(*options, code=code):
+            reported.setdefault(finding["code"], set()).add(finding.get("field", ""))
+        return reported
+
+    def findings(self, *options: str, code: int = 0) -> list[dict[str, Any]]:
+        """Copy as `migrate`; what `load` reported, one by one."""
+        outcomes = self._told(self.migration(*options), code)["outcomes"]["load"]
+        return [finding for outcome in outcomes for finding in outcome["findings"]]
 
     def failing(self, *options: str) -> set[str]:
         """Copy while some writes are bound to fail; the ids of what failed."""
@@ -76,14 +83,6 @@ class Copy(NamedTuple):
         ended = subprocess.run(line, capture_output=True, text=True, cwd=self.folder)
         assert ended.returncode == code, ended.stderr[-3000:]
         return json.loads(ended.stdout)
-
-
-def _reported(outcomes: list[dict[str, Any]]) -> dict[str, set[str]]:
-    reported: dict[str, set[str]] = {}
-    for outcome in outcomes:
-        for finding in outcome["findings"]:
-            reported.setdefault(finding["code"], set()).add(finding.get("field", ""))
-    return reported
 
 
 def _workers_of(pid: int) -> set[int]:

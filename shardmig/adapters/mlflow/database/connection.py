@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy
@@ -50,7 +51,9 @@ class Database:
     def __init__(self, uri: str) -> None:
         """Connects to nothing yet. `uri` names its driver, see `uri.driver_uri`."""
         self.is_sqlite = uri.startswith("sqlite")
-        self._path = make_url(uri).database if self.is_sqlite else None
+        path = make_url(uri).database if self.is_sqlite else None
+        self.file = None if not path or path == ":memory:" or path.startswith("file:") else Path(path)
+        """Of SQLite, where it has one."""
         options = {"connect_args": {"timeout": LOCK_WAIT_S}} if self.is_sqlite else {"pool_pre_ping": True}
         self.engine = sqlalchemy.create_engine(uri, pool_size=1, max_overflow=1, **options)
         if self.is_sqlite:
@@ -80,7 +83,7 @@ class Database:
         self.engine.dispose()
 
     def _turn(self) -> AbstractContextManager[None]:
-        return turn("write", os.path.realpath(self._path)) if self._path else nullcontext()
+        return turn("write", os.path.realpath(self.file)) if self.file else nullcontext()
 
     @contextmanager
     def translated(self) -> Iterator[None]:

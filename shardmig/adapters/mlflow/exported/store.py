@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from shardmig.adapters.mlflow.exported.catalogue import Documents
 from shardmig.adapters.mlflow.exported.document import Document, opened
 from shardmig.adapters.mlflow.facts import KEY, RUN_NAME
 from shardmig.adapters.mlflow.histories import History
@@ -30,8 +31,9 @@ _INT64: Final = range(-(2**63), 2**63)
 class ExportedStore:
     """`lost` collects what cannot be read of the run at hand. Memory: the list of runs, and 100,000 points a series."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, documents: Documents) -> None:
+        self._root = documents.root
+        self._documents = documents
         self.lost: list[Finding] = []
 
     def experiments(self) -> Iterator[Experiment]:
@@ -40,12 +42,24 @@ class ExportedStore:
             given = self._experiments.get(number, {})
             yield Experiment(
                 id=number,
-                name=str(given.get("name") or f"experiment {number}"),
+                name=str(given.get("name") or self.named_only(number).name),
                 is_deleted=given.get("lifecycle_stage") == "deleted",
                 artifact_location=str(given.get("artifact_location") or ""),
                 created_ms=given.get("creation_time"),
                 tags=_texts(given.get("tags")),
             )
+
+    def named_only(self, number: str) -> Experiment:
+        """An experiment that was not exported itself."""
+        return Experiment(id=number, name=f"experiment {number}")
+
+    def has_experiment(self, number: str) -> bool:
+        """Was the experiment itself exported?"""
+        return number in self._experiments
+
+    def permissions(self, number: str) -> Any:
+        """Who may do what with an experiment, as Databricks tells it; None: nothing is told."""
+        return self._experiments.get(number, {}).get("permissions")
 
     def search_runs(self, experiments: Sequence[str], *, only_migrated: bool) -> Iterator[StoredRun]:
         """As ReadStore. The runs of one experiment are held while they are sorted."""
@@ -60,6 +74,10 @@ class ExportedStore:
             if run_id in runs:
                 return self._run(number, run_id)
         raise NotFound(f"{self._root} has no run {run_id}")
+
+    def artifact_uri(self, run: StoredRun) -> str:
+        """Where the artifacts of a run lay in the MLflow that was exported."""
+        return str(_info(self._file(run.experiment_id, run.id)).get("artifact_uri") or "")
 
     def history(self, run: StoredRun, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
         """As ReadStore, but points that were logged twice come twice."""
@@ -84,13 +102,14 @@ class ExportedStore:
     def _experiments(self) -> dict[str, dict[str, Any]]:
         """What each `experiment.json` says, by id."""
         found = {}
-        for path in sorted(self._root.rglob(EXPERIMENT)):
+        for path in self._documents.named(EXPERIMENT):
             with opened(path) as document:
                 whole = document.value()
             told = whole.get("mlflow") or {}
             experiment = told.get("experiment") or {}
             runs = [*(told.get("runs") or ()), *((whole.get("info") or {}).get("failed_runs") or ())]
-            found[str(experiment.get("experiment_id") or path.parent.name)] = experiment | {"runs": runs}
+            known = experiment | {"runs": runs, "permissions": told.get("permissions")}
+            found[str(experiment.get("experiment_id") or path.parent.name)] = known
         return found
 
     @cached_property
@@ -98,7 +117,7 @@ class ExportedStore:
         """The file of each run, by experiment and run; None: it was listed and is not there."""
         found: dict[str, dict[str, Path | None]] = {}
         held: set[str] = set()
-        for path in sorted(self._root.rglob(RUN), key=lambda path: ("experiments" not in path.parts, path)):
+        for path in self._documents.named(RUN):
             info = _info(path)
             run_id = str(info.get("run_id") or path.parent.name)
             if run_id not in held:
@@ -241,6 +260,9 @@ def _dataset(given: Mapping[str, Any]) -> Dataset:
 
 
 def _texts(given: Any) -> dict[str, str]:
+    """Texts by name; some documents list them as key and value."""
+    if isinstance(given, list):
+        given = {one["key"]: one["value"] for one in given}
     return {str(key): str(text) for key, text in (given or {}).items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -107,13 +107,14 @@ class Facts:
 
 class Making(NamedTuple):
     """What an object is made of, and with: tags of shardmig's own, the chunks behind the fields, and their files.
-    `refs` must be taken before `points`: so they come."""
+    `refs` must be taken before `points`: so they come. `lost`, once they are taken: had the source lost some?"""
 
     facts: Facts
     tags: dict[str, str]
     refs: Iterable[FileRef]
     points: Iterable[Points]
     files: FileStore
+    lost: Callable[[], bool]
 
 
 class ObjectClass(Protocol):
@@ -122,6 +123,8 @@ class ObjectClass(Protocol):
     scope: Scope
     is_linked: bool
     """Does `link` do anything?"""
+    keeps_id: bool
+    """Has a copy the id of the original?"""
 
     def all(self) -> Iterator[Stored]:
         """Every object, page by page, deleted experiments' too."""
@@ -158,6 +161,11 @@ class ObjectClass(Protocol):
     def make(self, making: Making) -> tuple[Stored, list[Finding]]:
         """A new object of these fields, marked with the tags from its first moment on. References that lead to
         nothing here are findings. Raises TargetConflict where something else stands in its place."""
+        ...
+
+    def merge(self, stored: Stored, making: Making) -> tuple[Stored, list[Finding]]:
+        """Make an object that is there into one of these fields, as far as MLflow lets it be changed; what it has beyond
+        them stays. Idempotent. As `make` otherwise."""
         ...
 
     def link(self, stored: Stored, old: RunId) -> None:

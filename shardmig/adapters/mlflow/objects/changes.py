@@ -52,8 +52,10 @@ def restored(held: Iterable[Field], known: Iterable[Change], is_volatile: Callab
     return [Field(path, kind, value) for (path, kind), value in sorted(values.items()) if value is not None]
 
 
-def encode(known: list[Change]) -> dict[str, str]:
-    """As tags."""
+def encode(known: list[Change], tags: Mapping[str, str] | None = None) -> dict[str, str]:
+    """As tags; where there are none, instead of those that the object has."""
+    if not known and f"{TAG}0" in (tags or {}):
+        return {f"{TAG}0": "[]"}
     text = msgspec.json.encode(known).decode()
     pieces = [text[start : start + CHARACTERS] for start in range(0, len(text), CHARACTERS)]
     return {f"{TAG}{number}": piece for number, piece in enumerate(pieces)} if known else {}

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
 from typing import Any, Final
 
 import numpy as np
 
 from shardmig.adapters.mlflow.facts import KEY
+from shardmig.adapters.mlflow.merging import CONFLICT
 from shardmig.adapters.mlflow.objects.base import (
     REGISTRY,
     SERIES_POINTS,
@@ -47,6 +49,8 @@ _OWN: Final = frozenset({"sys/id", "sys/creation_time", "sys/owner"})
 _VOLATILE: Final = frozenset(
     {"sys/modification_time", *(f"sys/mlflow/{name}" for name in ("last_updated_by", "digest", "schema", "profile"))}
 )
+_DIGEST: Final = "digest"
+"""In OWN_RECORD: of what was written."""
 _CONTENT: Final = ("inputs", "outputs", "expectations", "source")
 _FACTS: Final = {
     "id": "dataset_record_id",
@@ -62,6 +66,7 @@ class Datasets:
 
     scope: Scope = "datasets"
     is_linked = False
+    keeps_id = False
 
     def __init__(self, stores: Stores, references: References) -> None:
         self._stores = stores
@@ -136,6 +141,28 @@ class Datasets:
             self._stores.tracking.upsert_dataset_records(made.dataset_id, batch)
         return self.get(made.dataset_id), findings
 
+    def merge(self, stored: Stored, making: Making) -> tuple[Stored, list[Finding]]:
+        """As ObjectClass. A record is told by its inputs; one that was changed here since it came is kept."""
+        facts = making.facts
+        self.tag(stored, {key: text for key, text in facts.texts(TAGS).items() if stored.tags.get(key) != text})
+        experiments, findings = self._references.experiments(facts.set("experiments"))
+        linked = set(map(str, self._stores.tracking.get_dataset_experiment_ids(stored.id)))
+        if new := [one for one in experiments if one not in linked]:
+            self._stores.tracking.add_dataset_to_experiments(stored.id, new)
+        held = {_inputs(record.inputs): record for record in self._records(stored.id)}
+        chosen = []
+        for record in map(_record, texts_of(making.points)):
+            here = held.get(_inputs(record["inputs"]))
+            if here is None or _is_as_brought(here):
+                if here is None or _content(_of_record(here)) != _content(record):
+                    chosen.append(record)
+            elif _content(_of_record(here)) != _content(record):
+                detail = f"the record of inputs {_inputs(record['inputs'])[:60]} was changed here: it was kept"
+                findings.append(Finding("loss", CONFLICT, RECORDS, detail=detail))
+        for batch in batches(_tables_first(chosen), RECORDS_IN_REQUEST):
+            self._stores.tracking.upsert_dataset_records(stored.id, batch)
+        return self.get(stored.id), findings
+
     def link(self, stored: Stored, old: RunId) -> None:
         """As ObjectClass: nothing does."""
 
@@ -181,6 +208,30 @@ def _tables_first(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
     yield from others
 
 
+def _inputs(inputs: Any) -> str:
+    return json.dumps(inputs, sort_keys=True, ensure_ascii=False)
+
+
+def _of_record(record: Any) -> dict[str, Any]:
+    """What a record holds, as it is given to MLflow."""
+    source = record.source.to_dict() if record.source is not None else None
+    texts = {"inputs": record.inputs, "outputs": record.outputs, "expectations": record.expectations}
+    return texts | {"source": source, "tags": dict(record.tags or {})}
+
+
+def _content(record: Mapping[str, Any]) -> str:
+    """A digest of it, but of what shardmig notes itself."""
+    tags = {key: text for key, text in (record["tags"] or {}).items() if key != OWN_RECORD}
+    told = [record[name] or None for name in ("outputs", "expectations")]
+    return blake2b(json.dumps([told, tags], sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _is_as_brought(record: Any) -> bool:
+    """Was it left alone since shardmig wrote it?"""
+    own = json.loads((record.tags or {}).get(OWN_RECORD, "{}"))
+    return bool(own) and own.get(_DIGEST) == _content(_of_record(record))
+
+
 def _told(record: Any) -> dict[str, Any]:
     """One record as JSON says it; what MLflow set by itself, as it was in the source."""
     tags = dict(record.tags or {})
@@ -188,6 +239,7 @@ def _told(record: Any) -> dict[str, Any]:
     facts = {name: getattr(record, attribute) for name, attribute in _FACTS.items()}
     if own is not None:
         facts |= json.loads(own)
+        facts.pop(_DIGEST, None)
     content = {
         "inputs": record.inputs,
         "outputs": record.outputs,
@@ -202,7 +254,8 @@ def _record(text: str) -> dict[str, Any]:
     """Back from `_told`, for MLflow."""
     try:
         told = json.loads(text)
-        own = json.dumps({name: told[name] for name in _FACTS}, sort_keys=True)
-        return {name: told[name] for name in _CONTENT} | {"tags": told["tags"] | {OWN_RECORD: own}}
+        content = {name: told[name] for name in _CONTENT} | {"tags": told["tags"]}
+        own = {name: told[name] for name in _FACTS} | {_DIGEST: _content(content)}
+        return content | {"tags": told["tags"] | {OWN_RECORD: json.dumps(own, sort_keys=True)}}
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"a record cannot be read: {error!r}", field=RECORDS) from error

@@ -32,6 +32,7 @@ class Experiments:
 
     scope: Scope = "experiments"
     is_linked = False
+    keeps_id = False
 
     def __init__(self, stores: Stores, references: References) -> None:
         self._stores = stores
@@ -95,6 +96,12 @@ class Experiments:
         for key, text in (facts.texts(TAGS) | making.tags | lifecycle).items():
             self._stores.tracking.set_experiment_tag(id_, ExperimentTag(key, text))
         return self.get(id_), []
+
+    def merge(self, stored: Stored, making: Making) -> tuple[Stored, list[Finding]]:
+        """As ObjectClass."""
+        if stored.is_deleted:
+            self._stores.tracking.restore_experiment(stored.id)
+        return self.make(making)
 
     def link(self, stored: Stored, old: RunId) -> None:
         """As ObjectClass: nothing does."""

@@ -17,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from shardmig.adapters.mlflow.artifacts import RunArtifacts
 from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.source.limits import Artifact
+from shardmig.adapters.mlflow.source.wanted import Wanted
 from shardmig.records import Scope
 
 NOT_IN_FOLDERS: Final[frozenset[Scope]] = frozenset({"datasets"})
@@ -29,8 +31,8 @@ class FolderStores(Stores):
 
     links_traces = False
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(str(root), None)
+    def __init__(self, root: Path, wanted: Wanted) -> None:
+        super().__init__(str(root), None, wanted)
         self._root = root
         self._view = TemporaryDirectory(prefix="shardmig-")
         for entry in root.iterdir():
@@ -56,9 +58,9 @@ class FolderStores(Stores):
         """As Stores."""
         return super().artifacts(self._here(uri))
 
-    def paths(self, uri: str) -> Iterator[str]:
+    def files(self, uri: str) -> Iterator[Artifact]:
         """As Stores."""
-        return super().paths(self._here(uri))
+        return super().files(self._here(uri))
 
     def close(self) -> None:
         """As Stores."""

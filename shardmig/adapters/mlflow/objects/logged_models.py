@@ -18,7 +18,7 @@ and are linked once it is there. The tag `mlflow.modelVersions` is left out: it 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -40,6 +40,10 @@ _EXPERIMENTS_IN_SEARCH: Final = 100
 _OWN: Final = ("sys/id", "sys/creation_time", "sys/mlflow/artifact_uri", "sys/mlflow/status_message")
 
 
+_Measured = tuple[str, str, int, int]
+"""What tells a metric of a model from others: key, run, step and time."""
+
+
 class _Evaluation(NamedTuple):
     """Who measured something of a model, on what: MLflow's id of the run, and what the archive calls it."""
 
@@ -55,6 +59,7 @@ class LoggedModels:
 
     scope: Scope = "logged_models"
     is_linked = True
+    keeps_id = False
 
     def __init__(self, stores: Stores, references: References) -> None:
         self._stores = stores
@@ -121,7 +126,7 @@ class LoggedModels:
 
     def make(self, making: Making) -> tuple[Stored, list[Finding]]:
         """As ObjectClass. Metrics are logged to the runs that measured them, where they are already."""
-        from mlflow.entities import LoggedModelParameter, LoggedModelStatus, LoggedModelTag
+        from mlflow.entities import LoggedModelParameter, LoggedModelTag
 
         facts = making.facts
         run = self._references.here(facts, "source_run", "runs")
@@ -136,11 +141,18 @@ class LoggedModels:
             model_type=facts.text("sys/mlflow/model_type") or None,
         )
         findings += upload(self._stores.artifacts(model.artifact_location), making, ARTIFACTS)
-        findings += self._log_metrics(model.model_id, making)
-        status = LoggedModelStatus(facts.text("sys/mlflow/status") or "UNSPECIFIED")
-        if status not in (LoggedModelStatus.PENDING, LoggedModelStatus.UNSPECIFIED):
-            self._stores.tracking.finalize_logged_model(model.model_id, status)
+        findings += self._log_metrics(model.model_id, making, frozenset())
+        self._finalize(model.model_id, facts.text("sys/mlflow/status"), "PENDING")
         return self.get(model.model_id), findings
+
+    def merge(self, stored: Stored, making: Making) -> tuple[Stored, list[Finding]]:
+        """As ObjectClass: tags, status, metrics and files. Nobody can change its name, type and params."""
+        facts, model = making.facts, stored.content
+        self.tag(stored, {key: text for key, text in facts.texts(TAGS).items() if stored.tags.get(key) != text})
+        findings = list(upload(self._stores.artifacts(model.artifact_location), making, ARTIFACTS))
+        findings += self._log_metrics(stored.id, making, {_measured(one) for one in model.metrics or ()})
+        self._finalize(stored.id, facts.text("sys/mlflow/status"), str(model.status))
+        return self.get(stored.id), findings
 
     def link(self, stored: Stored, old: RunId) -> None:
         """As ObjectClass: to the runs that wait for it."""
@@ -186,7 +198,13 @@ class LoggedModels:
             found[_Evaluation(project, run, *known, metric.run_id or "")].append(metric)
         return found
 
-    def _log_metrics(self, model_id: str, making: Making) -> Iterator[Finding]:
+    def _finalize(self, model_id: str, status: str, held: str) -> None:
+        from mlflow.entities import LoggedModelStatus
+
+        if status not in ("", "PENDING", "UNSPECIFIED", held):
+            self._stores.tracking.finalize_logged_model(model_id, LoggedModelStatus(status))
+
+    def _log_metrics(self, model_id: str, making: Making, held: Collection[_Measured]) -> Iterator[Finding]:
         from mlflow.entities import Metric
 
         for points in making.points:
@@ -209,7 +227,12 @@ class LoggedModels:
                 with active_run(self._stores, run):
                     for batch in batches(rows, METRICS_IN_BATCH):
                         metrics = [Metric(key, *row, model_id, name, digest, run) for row in batch]
-                        self._stores.tracking.log_batch(run, metrics, [], [])
+                        if new := [one for one in metrics if _measured(one) not in held]:
+                            self._stores.tracking.log_batch(run, new, [], [])
+
+
+def _measured(metric: Any) -> _Measured:
+    return metric.key, metric.run_id, metric.step, metric.timestamp
 
 
 def _dataset(facts: Facts, folder: str) -> tuple[str | None, str | None]:

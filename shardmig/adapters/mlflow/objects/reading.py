@@ -18,7 +18,9 @@ from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.base import ObjectClass, Stored, Tree
 from shardmig.adapters.mlflow.objects.references import Identity, identity_of, was_brought
 from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.objects.traces import Traces
 from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.mlflow.source.limits import LeftOut, size_on_disk
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import BadInput, NotFound, Permanent
 from shardmig.records import (
@@ -54,9 +56,16 @@ class ObjectSource:
         """Every object of the classes."""
         return self._listed
 
+    def expect(self, runs: Iterable[RunRef]) -> None:
+        """These are read next, in this order."""
+        traces = self._classes.get("traces")
+        if isinstance(traces, Traces):
+            traces.expect([run.locator or run.id for run in runs if run.scope == "traces"])
+
     def read(self, run: RunRef, want: Want, files: FileSink, version: str) -> Iterator[Piece]:
         """One object as pieces. Raises BadInput for one that was loaded in part only."""
         kind = self._classes[run.scope]
+        self._stores.lost.clear()
         with mlflow_errors(run.label):
             stored = kind.get(run.locator or run.id)
             if was_brought(stored.tags) and stored.tags.get(facts.STATE) != facts.COMPLETE:
@@ -87,7 +96,15 @@ class ObjectSource:
                         chosen[identity] = stored
         except NotFound as error:  # a server that is older than this class
             logs.get_logger().info(logs.Event.PROJECT_SKIPPED, project=kind.scope, reason=error.message)
-        return [_run_ref(kind.scope, identity, stored) for identity, stored in sorted(chosen.items())]
+        wanted = self._stores.wanted
+        listed = [
+            (_run_ref(kind.scope, identity, stored, wanted.limit.mark), stored)
+            for identity, stored in sorted(chosen.items())
+        ]
+        found = [run for run, stored in listed if wanted.wants(run, getattr(stored.content, "name", None) or "")]
+        if kind.scope != "experiments":  # runs belong to some, too
+            wanted.check(kind.scope)
+        return found
 
 
 def pieces(
@@ -98,7 +115,7 @@ def pieces(
         reading = _Reading(run, kind, stored, stores, want, Path(staging))
         yield Piece(run, Header(run, SOURCE, version))
         yield from (Piece(run, chunk) for chunk in reading.chunks(files))
-        yield Piece(run, End(reading.findings))
+        yield Piece(run, End([*reading.findings, *stores.lost]))
 
 
 class _Reading:
@@ -130,15 +147,15 @@ class _Reading:
     def _files(self, tree: Tree, sink: FileSink) -> Iterator[Files]:
         artifacts = self._stores.artifacts(tree.uri)
         refs: list[FileRef] = []
-        for path in self._paths(tree):
+        left_out = LeftOut(self._stores.wanted.limit, tree.folder)
+        for path in self._paths(tree, left_out):
             field = tree.folder + path
-            if not self._matcher.wants_field(field, "file"):
-                continue
             try:
                 local = artifacts.on_disk(path) or self._staging / str(next(self._numbers))
                 if local.parent == self._staging:
                     retrying(lambda path=path, local=local: artifacts.get(path, local))  # type: ignore[misc]
-                refs.append(sink.put(self._run, field, "file", local, name=path.rpartition("/")[2]))
+                if left_out.takes(path, size_on_disk(local)):
+                    refs.append(sink.put(self._run, field, "file", local, name=path.rpartition("/")[2]))
                 if local.parent == self._staging:
                     local.unlink()
             except Permanent as error:
@@ -148,13 +165,16 @@ class _Reading:
                 refs = []
         if refs:
             yield Files(refs)
+        self.findings += left_out.findings()
 
-    def _paths(self, tree: Tree) -> Iterator[str]:
+    def _paths(self, tree: Tree, left_out: LeftOut) -> Iterator[str]:
         try:
-            yield from (path for path in self._stores.paths(tree.uri) if path not in tree.without)
+            for path, size_bytes in self._stores.files(tree.uri):
+                is_wanted = path not in tree.without and self._matcher.wants_field(tree.folder + path, "file")
+                if is_wanted and left_out.takes(path, size_bytes):
+                    yield path
         except Permanent as error:
-            folder = tree.folder.rstrip("/")
-            self.findings.append(Finding("loss", "artifacts-not-listed", folder, detail=error.message))
+            self.findings.append(left_out.unlisted(error.message))
 
 
 def _type_of(points: Points) -> FieldType:
@@ -169,7 +189,7 @@ def _is_whole(stored: Stored) -> bool:
     return stored.tags.get(facts.STATE, facts.COMPLETE) == facts.COMPLETE
 
 
-def _run_ref(scope: Scope, identity: Identity, stored: Stored) -> RunRef:
+def _run_ref(scope: Scope, identity: Identity, stored: Stored, limit: str) -> RunRef:
     revision = repr((stored.revision, sorted(stored.tags.items())))
     return RunRef(
         project=identity.project,
@@ -179,5 +199,5 @@ def _run_ref(scope: Scope, identity: Identity, stored: Stored) -> RunRef:
         archived=stored.is_deleted,
         parent=stored.after,
         locator=stored.id,
-        fingerprint=blake2b(revision.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
+        fingerprint=blake2b(revision.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() + limit,
     )

@@ -18,11 +18,13 @@ NOT_HERE: Final = "reference-not-here"
 
 class Here(NamedTuple):
     """What a target knows of itself. `find`: which whole run or object carries a migration key; `experiment`: the active
-    experiment of a project, made if need be; `experiment_named`: how it is called."""
+    experiment of a project, made if need be; `experiment_named`: how it is called; `models`: {old: new} name of registered
+    models and prompts."""
 
     find: Callable[[MigrationKey], TargetRunId | None]
     experiment: Callable[[ProjectId], str]
     experiment_named: Callable[[ProjectId], str]
+    models: Mapping[str, str]
 
 
 class Identity(NamedTuple):
@@ -135,6 +137,11 @@ class References:
         """The name of that experiment. For targets only."""
         assert self._here is not None
         return self._here.experiment_named(project)
+
+    def model_named(self, name: str) -> str:
+        """What a registered model or prompt of the source is called here. For targets only."""
+        assert self._here is not None
+        return self._here.models.get(name, name)
 
     def _identity(self, scope: Scope, id_: str) -> Identity:
         get = {"runs": self._run, "logged_models": self._logged_model, "traces": self._trace}[scope]

@@ -24,7 +24,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from shardmig.adapters.base import FileStore
 from shardmig.adapters.mlflow.objects.base import (
     REGISTRY,
     TAGS,
@@ -36,17 +35,17 @@ from shardmig.adapters.mlflow.objects.base import (
     tag_fields,
     times,
 )
-from shardmig.adapters.mlflow.objects.references import References, not_here
+from shardmig.adapters.mlflow.objects.references import NOT_HERE, References
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
+from shardmig.adapters.mlflow.objects.versions import VERSIONS, Version, logged_model_of
 from shardmig.adapters.mlflow.refusals import mlflow_errors
-from shardmig.archive.layout import sanitize
 from shardmig.errors import BadInput, Permanent, TargetConflict, Unsupported
-from shardmig.records import Field, FileRef, Finding, MigrationKey, Points, RunId, RunRef, Scope
+from shardmig.records import Field, FileRef, Finding, MigrationKey, Points, RunId, Scope
 
 ALIASES: Final = "aliases/"
-VERSIONS: Final = "versions/"
 MOST_VERSIONS: Final = 100_000
 """More than anybody has; each gap costs two calls."""
+TAKEN: Final = "version-number-taken"
 IS_PROMPT: Final = "mlflow.prompt.is_prompt"
 EXPERIMENTS: Final = "_mlflow_experiment_ids"
 """Tag of a prompt: `,id,id,`."""
@@ -67,6 +66,7 @@ class Registered:
     """`ObjectClass` of registered models, or of prompts."""
 
     is_linked = False
+    keeps_id = False
 
     def __init__(self, stores: Stores, references: References, scope: Scope) -> None:
         self.scope = scope
@@ -121,12 +121,12 @@ class Registered:
     def is_own(self, path: str) -> bool:
         """As ObjectClass."""
         name = path.rpartition("/")[2]
-        return not path.startswith(TAGS) and f"/{TAGS}" not in path and name in _OWN
+        return path == "sys/id" or (not path.startswith(TAGS) and f"/{TAGS}" not in path and name in _OWN)
 
     def make(self, making: Making) -> tuple[Stored, list[Finding]]:
         """As ObjectClass. Files of a version lie below its run's artifacts."""
         facts = making.facts
-        name = facts.text("sys/name") or facts.run.id
+        name = self._references.model_named(facts.text("sys/name") or facts.run.id)
         numbers = [int(number) for number in facts.below(VERSIONS) if number.isdecimal()]
         if numbers and numbers[-1] > MOST_VERSIONS:
             raise BadInput(f"version {numbers[-1]} of {name!r} is beyond {MOST_VERSIONS}", run=facts.run.label)
@@ -135,11 +135,34 @@ class Registered:
         self._create(name, facts.text("sys/description"), facts.texts(TAGS) | self._prompt_tags(linked) | making.tags)
         for number in range(1, numbers[-1] + 1 if numbers else 1):
             if number in numbers:
-                version = _Version(self._stores, self._references, facts, f"{VERSIONS}{number}", name)
+                version = Version(self._stores, self._references, facts, f"{VERSIONS}{number}", name)
                 findings += version.make(self._version_tags(facts, number), own_files.get(str(number), []), making)
             else:
                 make_gap(self._stores, name, number, is_prompt=self._is_prompt)
-        self._set_pointers(name, facts, numbers)
+        findings += self._set_pointers(name, facts, numbers)
+        if name != facts.text("sys/name"):
+            findings.append(Finding("note", "model-name-changed", "sys/name", detail=f"MLflow has {name!r}, as asked"))
+        return self.get(name), findings
+
+    def merge(self, stored: Stored, making: Making) -> tuple[Stored, list[Finding]]:
+        """As ObjectClass. New versions are appended; a number that MLflow has used up cannot be made again."""
+        facts, name = making.facts, stored.id
+        held = {int(version.version): version for version in stored.content[1]}
+        own_files = _by_version(making.refs)
+        linked, findings = self._references.experiments(facts.set("experiments"))
+        self._change(stored, facts, self._prompt_tags(linked))
+        numbers = [int(number) for number in facts.below(VERSIONS) if number.isdecimal()]
+        here, last = set(held), max(held, default=0)
+        for number in numbers:
+            if number in held:
+                self._change_version(held[number], facts)
+                continue
+            found = self._append(name, number, last, making, own_files.get(str(number), []))
+            findings += found
+            if not any(finding.code == TAKEN for finding in found):
+                here.add(number)
+                last = number
+        findings += self._set_pointers(name, facts, sorted(here))
         return self.get(name), findings
 
     def link(self, stored: Stored, old: RunId) -> None:
@@ -183,7 +206,7 @@ class Registered:
         )
 
     def _versions(self, name: str) -> list[Any]:
-        """All versions, in their order."""
+        """All wanted versions, in their order."""
         quote = '"' if "'" in name else "'"
         if quote in name:
             raise Unsupported(f"{name!r} holds both kinds of quotes: MLflow cannot search for its versions")
@@ -191,7 +214,8 @@ class Registered:
         if self._is_prompt:
             condition += f" AND tags.`{IS_PROMPT}` = 'true'"
         found = pages(self._stores.registry.search_model_versions, filter_string=condition, max_results=IN_PAGE)
-        return sorted(found, key=lambda version: int(version.version))
+        every = sorted(found, key=lambda version: int(version.version))
+        return every if self._is_prompt else self._stores.wanted.versions.of(every)
 
     def _version_fields(self, version: Any) -> Iterator[Field]:
         folder = f"{VERSIONS}{version.version}"
@@ -213,7 +237,7 @@ class Registered:
         yield from times(created | {f"{folder}/modification_time": version.last_updated_timestamp})
         yield from tag_fields(f"{folder}/{TAGS}", tags)
         yield from self._references.fields(f"{folder}/run", "runs", version.run_id)
-        yield from self._references.fields(f"{folder}/model", "logged_models", _logged_model(version.source))
+        yield from self._references.fields(f"{folder}/model", "logged_models", logged_model_of(version.source))
 
     def _path_in_run(self, version: Any) -> str | None:
         """Where in its run's artifacts a version lies; None: elsewhere."""
@@ -238,6 +262,37 @@ class Registered:
             tags |= {key: text for key, name in _PROMPT_TAGS.items() if (text := facts.text(folder + name))}
         return tags
 
+    def _append(self, name: str, number: int, last: int, making: Making, own: list[FileRef]) -> list[Finding]:
+        """A version behind the last one, unless its number was given to another one."""
+        folder = f"{VERSIONS}{number}"
+        version = Version(self._stores, self._references, making.facts, folder, name)
+        for gap in range(last + 1, number):
+            if make_gap(self._stores, name, gap, is_prompt=self._is_prompt) >= number - 1:
+                break
+        findings = version.make(self._version_tags(making.facts, number), own, making) if number > last else []
+        if version.number == number:
+            return findings
+        if version.number:
+            self._stores.registry.delete_model_version(name, str(version.number))
+        detail = "MLflow counts versions and has used this number up: --on-existing replace makes the model anew"
+        return [Finding("loss", TAKEN, folder, detail=detail)]
+
+    def _change(self, stored: Stored, facts: Facts, own_tags: dict[str, str]) -> None:
+        if (text := facts.text("sys/description")) != (stored.content[0].description or ""):
+            self._stores.registry.update_registered_model(stored.id, text)
+        wanted = facts.texts(TAGS) | own_tags
+        self.tag(stored, {key: text for key, text in wanted.items() if stored.tags.get(key) != text})
+
+    def _change_version(self, held: Any, facts: Facts) -> None:
+        from mlflow.entities.model_registry import ModelVersionTag
+
+        number = str(held.version)
+        if (text := facts.text(f"{VERSIONS}{number}/description")) != (held.description or ""):
+            self._stores.registry.update_model_version(held.name, number, text)
+        for key, text in self._version_tags(facts, int(number)).items():
+            if held.tags.get(key) != text:
+                self._stores.registry.set_model_version_tag(held.name, number, ModelVersionTag(key, text))
+
     def _prompt_tags(self, experiments: list[str]) -> dict[str, str]:
         linked = {EXPERIMENTS: f",{','.join(experiments)},"} if experiments else {}
         return linked | {IS_PROMPT: "true"} if self._is_prompt else {}
@@ -252,118 +307,32 @@ class Registered:
         except TargetConflict as error:
             raise TargetConflict(
                 f"a registered model or prompt {name!r} is in MLflow already, and did not come from here",
-                hint="rename or delete it",
+                hint="--model-rename-file gives one of them another name",
             ) from error
 
-    def _set_pointers(self, name: str, facts: Facts, numbers: list[int]) -> None:
+    def _set_pointers(self, name: str, facts: Facts, numbers: list[int]) -> Iterator[Finding]:
+        """Stages, and aliases of the versions that are there."""
         registry = self._stores.registry
         for number in numbers:
             if stage := facts.text(f"{VERSIONS}{number}/stage"):
                 registry.transition_model_version_stage(name, str(number), stage, archive_existing_versions=False)
         for alias, number in facts.numbers(ALIASES).items():
-            registry.set_registered_model_alias(name, alias, str(number))
+            if number in numbers:
+                registry.set_registered_model_alias(name, alias, str(number))
+            else:
+                detail = f"version {number} was not selected: the alias is kept in a tag"
+                yield Finding("approximation", NOT_HERE, ALIASES + alias, detail=detail)
 
 
-def make_gap(stores: Stores, name: str, number: int, *, is_prompt: bool = False) -> None:
-    """Use up a version's number."""
+def make_gap(stores: Stores, name: str, number: int, *, is_prompt: bool = False) -> int:
+    """Use up a version's number; the one that was used up."""
     from mlflow.entities.model_registry import ModelVersionTag
 
     tags = [ModelVersionTag(IS_PROMPT, "true")] if is_prompt else []
-    stores.registry.create_model_version(name, PLACEHOLDER if is_prompt else f"shardmig:/gap/{number}", tags=tags)
-    stores.registry.delete_model_version(name, str(number))
-
-
-class _Version:
-    """One version in the making. `folder`: of its fields."""
-
-    def __init__(self, stores: Stores, references: References, facts: Facts, folder: str, name: str) -> None:
-        self._stores = stores
-        self._references = references
-        self._facts = facts
-        self._folder = folder
-        self._name = name
-        self._run = references.here(facts, f"{folder}/run", "runs")
-        self._model = references.here(facts, f"{folder}/model", "logged_models")
-
-    def make(self, tags: Mapping[str, str], own: list[FileRef], making: Making) -> list[Finding]:
-        """Make it; what it refers to and is not here."""
-        from mlflow.entities.model_registry import ModelVersionTag
-
-        findings = list(self._dangling())
-        source = self._source()
-        if own and self._run is not None:
-            source = self._upload(own, making.files)
-        arguments = {
-            "run_id": self._run,
-            "tags": [ModelVersionTag(key, text) for key, text in tags.items()],
-            "run_link": self._facts.text(f"{self._folder}/run_link") or None,
-            "description": self._facts.text(f"{self._folder}/description") or None,
-            "model_id": self._model,
-        }
-        if self._is_nowhere(source) or not self._create(source, arguments):
-            self._create(f"shardmig:/not-here/{sanitize(self._name)}", arguments | {"model_id": None})
-            detail = f"MLflow takes no {source!r} here: the URI is kept in a tag"
-            findings.append(Finding("approximation", "source-not-kept", f"{self._folder}/source", detail=detail))
-            if own:
-                detail = "the server takes files of a version below a run only: load its run, too"
-                findings.append(Finding("loss", "version-files-not-here", f"{self._folder}/files", len(own), detail))
-        return findings
-
-    def _create(self, source: str, arguments: Mapping[str, Any]) -> bool:
-        """False: MLflow refuses the source; a server takes no path of a disk, for one."""
-        try:
-            with mlflow_errors(f"{self._name} {self._folder}"), self._stores.as_default():
-                made = self._stores.registry.create_model_version(self._name, source, **arguments)
-                if arguments["model_id"]:
-                    self._stores.tracking.set_model_versions_tags(self._name, made.version, arguments["model_id"])
-        except BadInput:
-            return False
-        return True
-
-    def _is_nowhere(self, source: str) -> bool:
-        """Does it name a logged model, or a version of a registered one, that is not here? It is waited for."""
-        if not source.startswith("models:/"):
-            return False
-        if _logged_model(source) is not None:
-            return self._model is None
-        name, _, number = source.removeprefix("models:/").rpartition("/")
-        try:
-            with mlflow_errors(source):
-                self._stores.registry.get_model_version(name, number)
-        except Permanent:
-            self._references.wait_for(RunRef(project=REGISTRY, id=RunId(name), scope="registered_models"))
-            return True
-        return False
-
-    def _source(self) -> str:
-        source = self._facts.text(f"{self._folder}/source")
-        if self._model is not None:
-            old = _logged_model(source)
-            return source.replace(f"models:/{old}", f"models:/{self._model}", 1)
-        if self._run is None:
-            return source
-        run = f"runs:/{self._facts.text(f'{self._folder}/run/id')}"
-        path = self._facts.text(f"{self._folder}/run/path")
-        if source.startswith(run):
-            return f"runs:/{self._run}/{path}".rstrip("/")
-        return f"{self._root()}/{path}" if path else source
-
-    def _root(self) -> str:
-        root: str = self._stores.tracking.get_run(self._run).info.artifact_uri
-        return root.rstrip("/")
-
-    def _dangling(self) -> Iterator[Finding]:
-        for name, found in (("run", self._run), ("model", self._model)):
-            if found is None and self._facts.text(f"{self._folder}/{name}/id"):
-                yield not_here(f"{self._folder}/{name}", self._facts)
-
-    def _upload(self, own: list[FileRef], files: FileStore) -> str:
-        number = self._folder.removeprefix(VERSIONS)
-        below = f"shardmig/registered_models/{sanitize(self._name)}/{number}"
-        artifacts = self._stores.artifacts(self._root())
-        for ref in own:
-            artifacts.put(files.path(ref), f"{below}/{ref.path.removeprefix(f'{self._folder}/files/')}")
-        return f"{self._root()}/{below}"
+    source = PLACEHOLDER if is_prompt else f"shardmig:/gap/{number}"
+    made = stores.registry.create_model_version(name, source, tags=tags)
+    stores.registry.delete_model_version(name, str(made.version))
+    return int(made.version)
 
 
 def _by_version(refs: Iterator[FileRef] | Any) -> dict[str, list[FileRef]]:
@@ -373,17 +342,11 @@ def _by_version(refs: Iterator[FileRef] | Any) -> dict[str, list[FileRef]]:
     return found
 
 
-def _logged_model(source: str | None) -> str | None:
-    """The id of the logged model that a version was made from."""
-    rest = (source or "").removeprefix("models:/").partition("/")[0]
-    return rest if rest.startswith("m-") and (source or "").startswith("models:/m-") else None
-
-
 def _copied_from(name: str, versions: list[Any]) -> RunId | None:
     """Another registered model that a version was copied from."""
     for version in versions:
         source = version.source or ""
-        if source.startswith("models:/") and _logged_model(source) is None:
+        if source.startswith("models:/") and logged_model_of(source) is None:
             with contextlib.suppress(ValueError):
                 other, _ = source.removeprefix("models:/").rsplit("/", 1)
                 if other != name:

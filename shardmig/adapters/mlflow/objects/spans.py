@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
 
-from shardmig.adapters.mlflow.objects.base import SERIES_POINTS, TAGS, Making, texts_of
+from shardmig.adapters.mlflow.objects.base import SERIES_POINTS, TAGS, Facts
 from shardmig.adapters.mlflow.objects.stores import Stores, batches
 from shardmig.errors import BadInput, NotFound
 from shardmig.records import Points, Steps, StringPoints, Texts
@@ -24,15 +24,16 @@ SPANS_FILE: Final = "traces.json"
 ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
 SPANS_LOCATION: Final = "mlflow.trace.spansLocation"
 SPANS_IN_REQUEST: Final = 200
-_IN_STORE: Final = ("TRACKING_STORE", "ARCHIVE_REPO")
+TRACKING_STORE: Final = "TRACKING_STORE"
+_IN_STORE: Final = (TRACKING_STORE, "ARCHIVE_REPO")
 _DERIVED_ID: Final = re.compile(r"tr-[0-9a-f]{32}")
 
 
-def span_points(stores: Stores, info: Any) -> Iterator[Points]:
+def span_points(found: Iterable[Any]) -> Iterator[Points]:
     """All spans of a trace, by their start."""
     from mlflow.tracing.utils import TraceJSONEncoder
 
-    spans = sorted(_spans(stores, info), key=lambda span: (span.start_time_ns, span.span_id))
+    spans = sorted(found, key=lambda span: (span.start_time_ns, span.span_id))
     for start in range(0, len(spans), SERIES_POINTS):
         part = spans[start : start + SERIES_POINTS]
         texts = [json.dumps(one.to_dict(), sort_keys=True, ensure_ascii=False, cls=TraceJSONEncoder) for one in part]
@@ -45,11 +46,15 @@ def span_points(stores: Stores, info: Any) -> Iterator[Points]:
         )
 
 
-def log_spans(stores: Stores, info: Any, making: Making) -> None:
+def go_to_store(stores: Stores, trace_id: str, facts: Facts) -> bool:
+    """Are the spans of a trace to be among MLflow's rows, as they were, or in a file?"""
+    is_in_store = facts.text(TAGS + SPANS_LOCATION) in _IN_STORE
+    return is_in_store and (stores.http is None or _DERIVED_ID.fullmatch(trace_id) is not None)
+
+
+def log_spans(stores: Stores, info: Any, facts: Facts, texts: Iterator[str]) -> None:
     """Write the spans of a trace that was made. Idempotent."""
-    texts = texts_of(making.points)
-    is_in_store = making.facts.text(TAGS + SPANS_LOCATION) in _IN_STORE
-    if is_in_store and (stores.http is None or _DERIVED_ID.fullmatch(info.trace_id)):
+    if go_to_store(stores, info.trace_id, facts):
         for batch in batches(map(_span, texts), SPANS_IN_REQUEST):
             stores.tracking.log_spans(info.experiment_id, batch)
         return
@@ -59,7 +64,8 @@ def log_spans(stores: Stores, info: Any, making: Making) -> None:
             stores.artifacts(info.tags[ARTIFACT_LOCATION]).put(local, SPANS_FILE)
 
 
-def _spans(stores: Stores, info: Any) -> list[Any]:
+def spans_of(stores: Stores, info: Any) -> list[Any]:
+    """The spans of a trace, wherever they are stored."""
     if info.tags.get(SPANS_LOCATION) in _IN_STORE:
         trace = stores.tracking.get_trace(info.trace_id, allow_partial=True)
         return list(trace.data.spans) if trace is not None else []

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from itertools import islice
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from shardmig.adapters.mlflow.artifacts import RunArtifacts, artifacts_at
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.objects.remote import remote_store
-from shardmig.adapters.mlflow.source.tree import paths_below
+from shardmig.adapters.mlflow.source.limits import Artifact
+from shardmig.adapters.mlflow.source.tree import files_below, names_in
+from shardmig.adapters.mlflow.source.wanted import Wanted
 from shardmig.errors import MissingExtra
+from shardmig.records import Finding
 
 T = TypeVar("T")
 
@@ -22,15 +26,18 @@ IN_PAGE: Final = 200
 class Stores:
     """Opened at their first use. `http` is the tracking server's client, None for a database.
 
-    Raises MissingExtra where mlflow is not installed.
+    `lost` collects what cannot be read of the object at hand. Raises MissingExtra where mlflow is not installed.
     """
 
     links_traces = True
     """Can traces be linked to runs?"""
 
-    def __init__(self, uri: str, http: HttpClient | None) -> None:
+    def __init__(self, uri: str, http: HttpClient | None, wanted: Wanted | None = None) -> None:
+        """`wanted`: what is read; None = all."""
         self.uri = uri
         self.http = http
+        self.wanted = wanted or Wanted()
+        self.lost: list[Finding] = []
 
     @cached_property
     def tracking(self) -> Any:
@@ -76,9 +83,17 @@ class Stores:
         """The files below a URI."""
         return artifacts_at(uri, self.http)
 
-    def paths(self, uri: str) -> Iterator[str]:
-        """Their paths, sorted within each folder."""
-        return paths_below(uri, self.http)
+    def files(self, uri: str) -> Iterator[Artifact]:
+        """What they are, sorted within each folder."""
+        return files_below(uri, self.http)
+
+    def names(self, uri: str) -> set[str]:
+        """The names of files and folders directly below a URI."""
+        return names_in(uri, self.http)
+
+    def is_far(self, uri: str) -> bool:
+        """Does it take a request to look there?"""
+        return urlsplit(uri).scheme not in ("", "file")
 
     def experiments(self) -> Iterator[Any]:
         """Every experiment, deleted ones too."""
@@ -92,6 +107,23 @@ class Stores:
             engine = getattr(self.__dict__.get(name), "engine", None)
             if engine is not None:
                 engine.dispose()
+
+
+@contextmanager
+def asked_once() -> Iterator[None]:
+    """Meanwhile MLflow's own client repeats no request: it would go on for minutes where a server answers 500 to what it
+    never can do (measured, 3.17.2: a batch with one trace whose spans are among its artifacts)."""
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES as RETRIES
+
+    before = RETRIES.get_raw()
+    RETRIES.set(0)
+    try:
+        yield
+    finally:
+        if before is None:
+            RETRIES.unset()
+        else:
+            RETRIES.set(before)
 
 
 def pages(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:

@@ -25,6 +25,7 @@ class TraceLinks:
         self._is_target = is_target
         self._traces: dict[str, set[str]] = {}
         self._runs: dict[str, list[str]] = {}
+        self._experiments: dict[str, str] = {}
 
     def link(self, trace_id: str, run_ids: list[str]) -> dict[str, str]:
         """Link a trace; the tag that remembers it."""
@@ -59,12 +60,13 @@ class TraceLinks:
                 order_by=[],
             )
             self._runs[experiment] = [run.info.run_id for run in found]
+            self._experiments |= dict.fromkeys(self._runs[experiment], experiment)
         return self._runs[experiment]
 
     def _traces_of(self, run: str) -> set[str]:
         if run not in self._traces:
-            experiment = self._stores.tracking.get_run(run).info.experiment_id
-            self._traces[run] = {info.trace_id for info in self._search(str(experiment), run)}
+            experiment = self._experiments.get(run) or str(self._stores.tracking.get_run(run).info.experiment_id)
+            self._traces[run] = {info.trace_id for info in self._search(experiment, run)}
         return self._traces[run]
 
     def _search(self, experiment: str, run: str) -> Iterator[Any]:

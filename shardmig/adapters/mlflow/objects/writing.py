@@ -11,6 +11,7 @@ from shardmig.adapters.mlflow.native import ModelLink
 from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.base import LINKING, Facts, Making, ObjectClass, Stored
 from shardmig.adapters.mlflow.objects.links import RunLinks
+from shardmig.adapters.mlflow.objects.merging import CONTENT, ObjectMerge, content_of
 from shardmig.adapters.mlflow.objects.reading import pieces
 from shardmig.adapters.mlflow.objects.references import NOT_HERE, References, identity_of
 from shardmig.adapters.mlflow.objects.stores import Stores
@@ -38,6 +39,8 @@ from shardmig.records import (
 
 WAITS: Final = "shardmig.waits"
 """Tag: migration keys of what an object refers to and what was not here. Once one of them is, it is written again."""
+_WHOLE: Final = (facts.DIGEST, CONTENT)
+"""Tags that say what a whole object was made of."""
 
 Begun = tuple[Header, list[Field], Iterator[Chunk]]
 """A stream of chunks whose header and scalar fields were taken."""
@@ -65,17 +68,20 @@ class ObjectTarget:
         """As WriteSide.write_run. What is there in part is removed and made anew."""
         header, fields, chunks = begun
         kind = self._classes[header.run.scope]
+        tags = provenance(key, digest, header) | {CONTENT: content_of(fields, kind.is_volatile)}
         with mlflow_errors(header.run.label):
-            for stored in kind.find(key):
+            for stored in _there(kind, header.run, key):
                 is_same = stored.tags.get(facts.DIGEST) == digest
                 if is_same and stored.tags.get(facts.STATE) == LINKING:
                     self._finish(kind, stored, header.run.id)
                     return Written(TargetRunId(stored.id), [])
                 if is_same and self._state(stored) == "complete":
                     return Written(TargetRunId(stored.id), [])
+                if self._load.on_existing == "merge" and stored.tags.get(facts.STATE) == facts.COMPLETE and not is_same:
+                    return self._make(kind, tags, (header, fields, chunks), files, ObjectMerge(kind, stored, fields))
                 self._refuse_other_content(stored)
                 kind.discard(stored)
-            return self._make(kind, provenance(key, digest, header), header, fields, chunks, files)
+            return self._make(kind, tags, begun, files)
 
     def discard(self, run: TargetRun) -> None:
         """As WriteSide.discard_run."""
@@ -106,30 +112,34 @@ class ObjectTarget:
         self._stores.close()
 
     def _make(
-        self,
-        kind: ObjectClass,
-        tags: dict[str, str],
-        header: Header,
-        fields: list[Field],
-        chunks: Iterator[Chunk],
-        files: FileStore,
+        self, kind: ObjectClass, tags: dict[str, str], begun: Begun, files: FileStore, merge: ObjectMerge | None = None
     ) -> Written:
+        """A new object, or more for one that is there: that one has its old digest until it is whole."""
+        header, fields, chunks = begun
         self._references.missing.clear()
-        made_of = Facts(header.run, fields)
+        made_of = Facts(header.run, merge.fields if merge else fields)
         rest = _Rest(chunks)
-        making = Making(made_of, tags, rest.refs, rest.points(), files)
-        stored, findings = kind.make(making)
+        begun_tags = tags | ({name: merge.stored.tags.get(name, "") for name in _WHOLE} if merge else {})
+        making = Making(made_of, begun_tags, rest.refs, rest.points(), files, rest.has_losses)
+        stored, findings = kind.merge(merge.stored, making) if merge else kind.make(making)
         findings += rest.findings()
-        known = changes.changes(fields, kind.fields(stored), kind.is_volatile)
-        findings += _changed(kind, known, findings)
-        is_whole = not any(finding.kind == "loss" for finding in [*findings, *rest.end.findings])
-        end_tags = changes.encode(known)
+        known = changes.changes(made_of.fields, kind.fields(stored), kind.is_volatile)
+        known = merge.changes(known) if merge else known
+        findings += _changed(kind, merge.new(known) if merge else known, findings)
+        is_whole = not rest.has_losses() and not any(finding.kind == "loss" for finding in findings)
+        end_tags = changes.encode(known, stored.tags)
+        if merge is not None:
+            end_tags = merge.tags(known) | {name: tags[name] for name in _WHOLE if is_whole and not merge.conflicts}
+            told = f"{stored.id} was there, {'as it was brought' if merge.is_untouched else 'and changed since'}"
+            findings += [Finding("note", "merged", detail=told), *merge.conflicts]
+            is_whole = True  # what it had before it still has
         if self._references.missing:
-            end_tags[WAITS] = " ".join(dict.fromkeys(self._references.missing))
+            before = merge.stored.tags.get(WAITS, "").split() if merge else []
+            end_tags[WAITS] = " ".join(dict.fromkeys([*before, *self._references.missing]))
         findings.append(Finding("note", "own-ids", detail="what MLflow sets by itself is new: ids, times, locations"))
         if is_whole:
             end_tags[facts.STATE] = LINKING if kind.is_linked else facts.COMPLETE
-        kind.tag(stored, end_tags)
+        kind.tag(stored, {name: text for name, text in end_tags.items() if stored.tags.get(name) != text})
         if end_tags.get(facts.STATE) == LINKING:
             self._finish(kind, stored, header.run.id)
         return Written(TargetRunId(stored.id), findings)
@@ -149,8 +159,21 @@ class ObjectTarget:
         if is_complete and self._load.on_existing != "replace":
             raise TargetConflict(
                 f"MLflow holds this as {stored.id}, whole but with other content",
-                hint="--on-existing replace writes it anew",
+                hint="--on-existing merge brings what is new, --on-existing replace writes it anew",
             )
+
+
+def _there(kind: ObjectClass, run: RunRef, key: MigrationKey) -> list[Stored]:
+    """The copies of an object. Raises TargetConflict where another object has the id that the copy would have."""
+    if not kind.keeps_id:
+        return kind.find(key)
+    try:
+        stored = kind.get(run.id)
+    except NotFound:
+        return []
+    if stored.tags.get(facts.KEY) != key:
+        raise TargetConflict(f"{run.label} is in MLflow already, and did not come from here", hint="delete it first")
+    return [stored]
 
 
 class _Rest:
@@ -179,6 +202,10 @@ class _Rest:
                 raise BadInput(f"{type(chunk).__name__} among the points")
             yield chunk
             self._first = chunk = next(self._chunks, None)
+
+    def has_losses(self) -> bool:
+        """Was something lost before it came here? Known once all points are taken."""
+        return any(finding.kind == "loss" for finding in self.end.findings)
 
     def findings(self) -> list[Finding]:
         """What was not taken, and an End that did not come."""

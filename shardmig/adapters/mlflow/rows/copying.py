@@ -12,11 +12,11 @@ from shardmig.adapters.mlflow.database import prepare_database
 from shardmig.adapters.mlflow.database.connection import Database
 from shardmig.adapters.mlflow.database.schema import EXPERIMENT_TAGS, EXPERIMENTS
 from shardmig.adapters.mlflow.database.uri import driver_uri, is_bulk_dialect
-from shardmig.adapters.mlflow.rows import ledger, plan, tables
+from shardmig.adapters.mlflow.rows import ledger, plan, tables, whole
 from shardmig.adapters.mlflow.rows.digests import Content
 from shardmig.adapters.mlflow.rows.ledger import Begun, Progress
 from shardmig.adapters.mlflow.rows.mapping import Rewriting
-from shardmig.adapters.mlflow.rows.sides import Row, Side, side_of
+from shardmig.adapters.mlflow.rows.sides import Row, side_of
 from shardmig.errors import TargetConflict, UsageError
 
 Seen = Callable[[str, int], None]
@@ -59,37 +59,46 @@ def copy_database(source_uri: str, target_uri: str, roots: Sequence[tuple[str, s
             raise UsageError(f"{uri.partition(':')[0]} databases cannot be copied row by row", hint="shardmig migrate")
     source, target = (Database(driver_uri(uri, bulk=True)) for uri in (source_uri, target_uri))
     try:
-        prepare_database(target_uri)
-        plan.check_schemas(source, target)
-        return _Copy(side_of(source), side_of(target), list(roots), seen).execute(source_uri)
+        copy = _Copy(source, target, list(roots), seen)
+        copy.begin(source_uri, target_uri)
+        return copy.execute()
     finally:
         source.close()
         target.close()
 
 
 class _Copy:
-    def __init__(self, source: Side, target: Side, roots: list[tuple[str, str]], seen: Seen) -> None:
-        self._source = source
-        self._target = target
+    def __init__(self, source: Database, target: Database, roots: list[tuple[str, str]], seen: Seen) -> None:
+        self._source = side_of(source)
+        self._target = side_of(target)
         self._roots = roots
         self._seen = seen
 
-    def execute(self, source_uri: str) -> Copied:
+    def begin(self, source_uri: str, target_uri: str) -> None:
+        """See to it that the target has a ledger of this copy, and what `execute` needs. Raises as `copy_database`."""
+        source, target = self._source.database, self._target.database
+        plan.check_schema("source", source)
         digest = blake2b(source_uri.encode(), digest_size=16).hexdigest()
-        begun, progress = ledger.read_ledger(self._target.database)
+        self._went_on = True
+        if whole.may_take_all(source, target):
+            self._went_on = False
+            whole.take_all(source, target, self._whole(digest))
+        prepare_database(target_uri)
+        plan.check_schema("target", target)
+        begun, self._progress = ledger.read_ledger(target)
         if begun is not None and (begun.source, begun.roots) != (digest, self._roots):
             raise TargetConflict(
                 "another copy into this database has begun and not ended",
                 hint="give that command again; or drop the table shardmig_copy and what it copied",
             )
-        went_on = begun is not None
-        begun = begun or self._begin(digest)
-        rewriting = Rewriting(begun.experiments, begun.roots)
-        copied = {}
-        for table in tables.copied():
-            kept = _is_wanted(table, begun)
-            copied[table.name] = self._copy(table, kept, rewriting, progress.get(table.name))
-        compared = [self._compared(table, copied[table.name], begun) for table in tables.copied()]
+        self._went_on &= begun is not None
+        self._begun = begun or self._begin(digest)
+
+    def execute(self) -> Copied:
+        """Copy what is not there yet, and compare everything."""
+        begun = self._begun
+        copied = {table.name: self._copied(table) for table in tables.copied()}
+        compared = [self._compared(table, copied[table.name]) for table in tables.copied()]
         if all(table.is_equal for table in compared):
             with self._target.database.writing() as connection:
                 self._target.settle(connection)
@@ -99,7 +108,20 @@ class _Copy:
             experiments=sorted(begun.experiments.items()),
             shares_default=begun.shares_default,
             left_out=plan.left_out(self._source.database),
-            went_on=went_on,
+            went_on=self._went_on,
+        )
+
+    def _whole(self, digest: str) -> Begun:
+        """The beginning of a copy of the file: whole are the tables in which no row changes."""
+        rewriting = Rewriting({}, self._roots)
+        return Begun(
+            source=digest,
+            roots=self._roots,
+            experiments={},
+            before={},
+            is_new=True,
+            shares_default=False,
+            whole=frozenset(str(table.name) for table in tables.copied() if not rewriting.touches(table)),
         )
 
     def _begin(self, digest: str) -> Begun:
@@ -121,6 +143,14 @@ class _Copy:
             ledger.begin(connection, begun)
         return begun
 
+    def _copied(self, table: Table) -> Content:
+        """What is copied of a table, now or earlier."""
+        if table.name in self._begun.whole:
+            self._seen(table.name, plan.count(self._source.database, table))
+            return Content()
+        rewriting = Rewriting(self._begun.experiments, self._begun.roots)
+        return self._copy(table, _is_wanted(table, self._begun), rewriting, self._progress.get(table.name))
+
     def _copy(
         self, table: Table, is_wanted: Callable[[Row], bool], rewriting: Rewriting, progress: Progress | None
     ) -> Content:
@@ -138,8 +168,10 @@ class _Copy:
             self._seen(table.name, len(rows))
         return progress.content
 
-    def _compared(self, table: Table, copied: Content, begun: Begun) -> TableCopy:
-        held = self._content(table).without(begun.before.get(table.name, Content()))
+    def _compared(self, table: Table, copied: Content) -> TableCopy:
+        if table.name in self._begun.whole:
+            return TableCopy(str(table.name), *whole.compared(self._source.database, self._target.database, table))
+        held = self._content(table).without(self._begun.before.get(table.name, Content()))
         return TableCopy(str(table.name), copied.rows, held == copied)
 
     def _content(self, table: Table) -> Content:

@@ -19,7 +19,7 @@ _COPY: Final = "#copy"
 
 class Begun(msgspec.Struct, frozen=True, kw_only=True):
     """What was decided when the copy began. `before`: the target's rows at that time, by table. `shares_default`: the
-    source's default experiment becomes part of the target's."""
+    source's default experiment becomes part of the target's. `whole`: the tables that came with the file."""
 
     source: str
     roots: list[tuple[str, str]]
@@ -27,6 +27,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     is_new: bool
     shares_default: bool
     before: dict[str, Content]
+    whole: frozenset[str] = frozenset()
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -37,6 +37,10 @@ class Rewriting:
             rewritten.append(tuple(values))
         return rewritten
 
+    def touches(self, table: Table) -> bool:
+        """May any row of this table change?"""
+        return bool(self._changes(table))
+
     def uri(self, uri: Any) -> Any:
         """Where files lie afterwards."""
         if isinstance(uri, str):

@@ -29,14 +29,13 @@ _NAMED: Final = {
 """What must not be in the target already, and how it is told."""
 
 
-def check_schemas(source: Database, target: Database) -> None:
-    """Raises UsageError unless both are at the schema revision of the installed MLflow."""
-    for side, database in (("source", source), ("target", target)):
-        if reason := why_not_bulk(database):
-            raise UsageError(
-                f"the {side} cannot be copied row by row: {reason}",
-                hint="`mlflow db upgrade` on a copy of it, or shardmig migrate, which goes through an archive",
-            )
+def check_schema(side: str, database: Database) -> None:
+    """Raises UsageError unless it is at the schema revision of the installed MLflow. `side`: source or target."""
+    if reason := why_not_bulk(database):
+        raise UsageError(
+            f"the {side} cannot be copied row by row: {reason}",
+            hint="`mlflow db upgrade` on a copy of it, or shardmig migrate, which goes through an archive",
+        )
 
 
 def all_rows(side: Side, table: Table) -> Iterator[list[Row]]:
@@ -70,6 +69,12 @@ def is_new(database: Database) -> bool:
             if inspect(connection).has_table(table.name) and connection.scalar(rows):
                 return False
     return True
+
+
+def count(database: Database, table: Table) -> int:
+    """How many rows a table has."""
+    with database.reading() as connection:
+        return connection.scalar(select(func.count()).select_from(table)) or 0
 
 
 def experiment_ids(source: Side, target: Side) -> dict[int, int]:

@@ -16,6 +16,7 @@ from shardmig.adapters.mlflow.source.options import SourceOptions, parse_options
 if TYPE_CHECKING:
     from shardmig.adapters.mlflow.http import HttpClient
     from shardmig.adapters.mlflow.objects.reading import ObjectSource
+    from shardmig.adapters.mlflow.source.wanted import Wanted
 
 
 def open_source(options: Mapping[str, str]) -> ReadSide:
@@ -26,30 +27,31 @@ def open_source(options: Mapping[str, str]) -> ReadSide:
     from shardmig.adapters.mlflow.source.reader import MlflowSource
     from shardmig.adapters.mlflow.source.reading import FETCHERS
 
-    chosen = parse_options(options)
+    chosen, wanted = parse_options(options)
     if chosen.folder is not None:
-        return _folder_source(chosen.folder, chosen)
+        return _folder_source(chosen.folder, wanted)
     if not chosen.is_http:
-        return _database_source(chosen)
+        return _database_source(chosen, wanted)
     login = Login(credentials_of("source", chosen.credentials_file), chosen.tracking_uri)
     most = chosen.connections + FETCHERS
-    http = HttpClient(chosen.tracking_uri, login, connections=most, timeout_s=chosen.timeout_s)
+    rate = chosen.requests_per_s
+    http = HttpClient(chosen.tracking_uri, login, connections=most, timeout_s=chosen.timeout_s, requests_per_s=rate)
     store = RestStore(http, connections=chosen.connections)
-    return MlflowSource(store, http, objects=_objects(chosen, http), scopes=chosen.scopes)
+    return MlflowSource(store, http, objects=_objects(chosen, wanted, http), wanted=wanted)
 
 
-def _objects(options: SourceOptions, http: HttpClient | None) -> ObjectSource:
+def _objects(options: SourceOptions, wanted: Wanted, http: HttpClient | None) -> ObjectSource:
     from shardmig.adapters.mlflow.database.uri import driver_uri
     from shardmig.adapters.mlflow.objects.classes import classes
     from shardmig.adapters.mlflow.objects.reading import ObjectSource
     from shardmig.adapters.mlflow.objects.references import References
     from shardmig.adapters.mlflow.objects.stores import Stores
 
-    stores = Stores(options.tracking_uri if http else driver_uri(options.tracking_uri), http)
-    return ObjectSource(stores, classes(stores, References(stores), options.scopes))
+    stores = Stores(options.tracking_uri if http else driver_uri(options.tracking_uri), http, wanted)
+    return ObjectSource(stores, classes(stores, References(stores), wanted.scopes))
 
 
-def _folder_source(folder: Path, options: SourceOptions) -> ReadSide:
+def _folder_source(folder: Path, wanted: Wanted) -> ReadSide:
     from shardmig.adapters.mlflow.objects.classes import classes
     from shardmig.adapters.mlflow.objects.folder import NOT_IN_FOLDERS, FolderStores
     from shardmig.adapters.mlflow.objects.reading import ObjectSource
@@ -57,12 +59,12 @@ def _folder_source(folder: Path, options: SourceOptions) -> ReadSide:
     from shardmig.adapters.mlflow.source.files import FileStore
     from shardmig.adapters.mlflow.source.reader import MlflowSource
 
-    store, stores = FileStore(folder), FolderStores(folder)
-    objects = ObjectSource(stores, classes(stores, References(stores), options.scopes - NOT_IN_FOLDERS))
-    return MlflowSource(store, None, lost=store.lost, objects=objects, scopes=options.scopes)
+    store, stores = FileStore(folder), FolderStores(folder, wanted)
+    objects = ObjectSource(stores, classes(stores, References(stores), wanted.scopes - NOT_IN_FOLDERS))
+    return MlflowSource(store, None, lost=store.lost, objects=objects, wanted=wanted)
 
 
-def _database_source(options: SourceOptions) -> ReadSide:
+def _database_source(options: SourceOptions, wanted: Wanted) -> ReadSide:
     from shardmig.adapters.mlflow.database import open_store
     from shardmig.adapters.mlflow.database.uri import driver_uri
     from shardmig.adapters.mlflow.source.reader import MlflowSource
@@ -75,4 +77,4 @@ def _database_source(options: SourceOptions) -> ReadSide:
             f"an MLflow database needs the package {error.name!r}", hint="pip install 'shardmig[mlflow]'"
         ) from error
     store, _ = open_store(options.tracking_uri, ClientStore(driver_uri(options.tracking_uri)))
-    return MlflowSource(store, None, objects=_objects(options, None), scopes=options.scopes)
+    return MlflowSource(store, None, objects=_objects(options, wanted, None), wanted=wanted)

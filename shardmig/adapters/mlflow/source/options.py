@@ -5,25 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from shardmig.adapters.mlflow.options import TrackingOptions
+from shardmig.adapters.mlflow.source.wanted import Wanted, split_options, wanted_names
 from shardmig.errors import UsageError
-from shardmig.records import Scope
-
-OBJECTS: Final[dict[str, Scope]] = {
-    "runs": "runs",
-    "models": "registered_models",
-    "traces": "traces",
-    "prompts": "prompts",
-    "logged-models": "logged_models",
-    "datasets": "datasets",
-    "experiments": "experiments",
-}
-"""What users call the classes of objects."""
 
 _DATABASES: Final = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
 
@@ -34,17 +23,10 @@ class SourceOptions(TrackingOptions, frozen=True, kw_only=True):
     tracking_uri   http(s) server, database, or folder (`mlruns`); default: $MLFLOW_TRACKING_URI
     connections    HTTP connections of one worker
     timeout_s      of one HTTP request
-    objects        which classes of objects, of OBJECTS, separated by commas
     """
 
-    objects: str = ",".join(OBJECTS)
     connections: int = 4
     timeout_s: float = 120.0
-
-    @property
-    def scopes(self) -> frozenset[Scope]:
-        """The scopes of the chosen objects."""
-        return frozenset(OBJECTS[name] for name in filter(None, map(str.strip, self.objects.split(","))))
 
     @property
     def folder(self) -> Path | None:
@@ -55,13 +37,22 @@ class SourceOptions(TrackingOptions, frozen=True, kw_only=True):
         return Path(self.tracking_uri) if self.tracking_uri and "://" not in self.tracking_uri else None
 
 
-def parse_options(texts: Mapping[str, str]) -> SourceOptions:
+class Parsed(NamedTuple):
+    """Where to read, and what."""
+
+    options: SourceOptions
+    wanted: Wanted
+
+
+def parse_options(texts: Mapping[str, str]) -> Parsed:
     """Options from their texts. Raises UsageError for unknown names, bad values, a password in the URI, and a SQLite file
     or folder that does not exist."""
+    wanted, where = split_options(texts)
     try:
-        options = msgspec.convert(dict(texts), SourceOptions, strict=False)
+        options = msgspec.convert(where, SourceOptions, strict=False)
     except msgspec.ValidationError as error:
-        names = ", ".join(field.encode_name for field in msgspec.structs.fields(SourceOptions))
+        known = [*(field.encode_name for field in msgspec.structs.fields(SourceOptions)), *wanted_names()]
+        names = ", ".join(known)
         raise UsageError(f"mlflow source: {error}", hint=f"known options: {names}") from error
     if urlsplit(options.tracking_uri).password:
         raise UsageError(
@@ -71,7 +62,7 @@ def parse_options(texts: Mapping[str, str]) -> SourceOptions:
     if not options.tracking_uri:
         options = msgspec.structs.replace(options, tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""))
     _check(options)
-    return options
+    return Parsed(options, wanted)
 
 
 def _check(options: SourceOptions) -> None:
@@ -88,9 +79,6 @@ def _check(options: SourceOptions) -> None:
         )
     if options.is_http and not urlsplit(options.tracking_uri).hostname:
         raise UsageError("the source's URI names no host")
-    names = [name.strip() for name in options.objects.split(",")]
-    if unknown := sorted(set(names) - set(OBJECTS)):
-        raise UsageError(f"objects: there is no {unknown[0]!r}", hint=f"there are: {', '.join(OBJECTS)}")
     if options.connections < 1:
         raise UsageError("connections must be at least 1")
     path = options.tracking_uri.partition(":///")[2].partition("?")[0]

@@ -6,7 +6,7 @@ by `read`. Any other is given by the map of `native`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from hashlib import blake2b
 from importlib.metadata import version
@@ -21,10 +21,13 @@ from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.mlflow import facts, native
 from shardmig.adapters.mlflow.artifacts import artifacts_of
 from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.objects.base import REGISTRY
 from shardmig.adapters.mlflow.objects.classes import SCOPES as OBJECT_SCOPES
 from shardmig.adapters.mlflow.objects.reading import ObjectSource
 from shardmig.adapters.mlflow.run import read_run
+from shardmig.adapters.mlflow.source.limits import LEFT_OUT
 from shardmig.adapters.mlflow.source.reading import Reading
+from shardmig.adapters.mlflow.source.wanted import Wanted
 from shardmig.adapters.mlflow.store import Experiment, ReadStore, StoredRun
 from shardmig.adapters.sidecar.uploads import Artifacts
 from shardmig.errors import AdapterError, BadInput, NotFound, Permanent
@@ -38,7 +41,6 @@ from shardmig.records import (
     ProjectId,
     RunId,
     RunRef,
-    Scope,
     Selection,
     TargetRunId,
 )
@@ -63,11 +65,13 @@ class MlflowSource:
         *,
         lost: list[Finding] | None = None,
         objects: ObjectSource | None = None,
-        scopes: Collection[Scope] = frozenset({"runs"}),
+        wanted: Wanted | None = None,
     ) -> None:
         self._store = store
         self._objects = objects
-        self._with_runs = "runs" in scopes
+        self._wanted = wanted or Wanted()
+        self._with_runs = "runs" in self._wanted.scopes
+        self._limit = self._wanted.limit
         self._lost = lost if lost is not None else []
         self._http = http
         self._known: dict[str, _Identity | None] = {}
@@ -75,6 +79,7 @@ class MlflowSource:
     def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
         """Experiments by name, and the projects of the runs that were brought here."""
         matcher = Matcher(selection)
+        self._wanted.refuse_projects(selection.projects, REGISTRY)
         names: set[ProjectId] = set()
         if self._with_runs:
             names |= {
@@ -83,13 +88,15 @@ class MlflowSource:
                 if selection.include_archived or not experiment.is_deleted
             }
             names |= {project for project, runs in self._brought.items() if any(map(matcher.wants_run, runs))}
+            names = set(filter(self._wanted.wants_experiment, names))
         names |= {project for project, objects in self._listed.items() if any(map(matcher.wants_run, objects))}
+        self._wanted.check("experiments")
         yield from (name for name in sorted(names) if matcher.wants_project(name))
 
     def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
         """Runs of the experiment of that name, the earliest first; then those brought here from a project so named."""
         matcher = Matcher(selection)
-        if self._with_runs:
+        if self._with_runs and self._wanted.wants_experiment(project):
             yield from self._list_runs(project, matcher)
         yield from filter(matcher.wants_run, self._listed.get(project, []))
 
@@ -107,6 +114,9 @@ class MlflowSource:
 
     def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
         """Run after run; none can be resumed inside."""
+        runs = list(runs)
+        if self._objects is not None:
+            self._objects.expect(runs)
         for run in runs:
             try:
                 if run.scope in OBJECT_SCOPES and self._objects is not None:
@@ -170,7 +180,7 @@ class MlflowSource:
             parent=parent.id if parent else None,
             parent_project=parent.project if parent and parent.project != identity.project else None,
             locator=run.id,
-            fingerprint=_fingerprint(run),
+            fingerprint=_fingerprint(run) + self._limit.mark,
             weight=sum(max(0, point.step) + 1 for point in run.latest if point.step < 2**31),
         )
 
@@ -214,6 +224,7 @@ class MlflowSource:
         self._lost.clear()
         with TemporaryDirectory(prefix="shardmig-") as staging:
             reading = Reading(run, stored, self._experiment(stored), want, Path(staging))
+            reading.limit = self._limit
             yield Piece(run, Header(run, native.SOURCE, self._version))
             yield from (Piece(run, chunk) for chunk in reading.fields())
             yield from (Piece(run, chunk) for chunk in reading.files(artifacts, self._http, files))
@@ -228,6 +239,8 @@ class MlflowSource:
                 f"MLflow run {stored.id} was never loaded to its end",
                 hint="finish that load, or delete the run",
             )
+        if not self._limit.takes_any:
+            want = _without_files(want)
         new_tags = {} if not facts.is_native_copy(stored) else dict(stored.tags)
         for piece in read_run(self._store, stored, artifacts, want, files):
             chunk = piece.chunk
@@ -236,9 +249,17 @@ class MlflowSource:
             elif isinstance(chunk, Fields):
                 for field in chunk.fields:
                     new_tags.pop(field.path.removeprefix(native.TAGS), None)
-            elif isinstance(chunk, End) and (added := _tag_fields(new_tags, want)):
-                yield Piece(run, Fields(added))
+            elif isinstance(chunk, End):
+                if added := _tag_fields(new_tags, want):
+                    yield Piece(run, Fields(added))
+                if not self._limit.takes_any:
+                    chunk.findings.append(Finding("gap", LEFT_OUT, detail="all files, as asked: --no-artifacts"))
             yield Piece(run, chunk)
+
+
+def _without_files(want: Want) -> Want:
+    classes = tuple(name for name in want.selection.classes if name != "files")
+    return msgspec.structs.replace(want, selection=msgspec.structs.replace(want.selection, classes=classes))
 
 
 def _tag_fields(tags: Mapping[str, str], want: Want) -> list[Field]:

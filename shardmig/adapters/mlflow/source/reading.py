@@ -15,7 +15,8 @@ from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.mlflow import native
 from shardmig.adapters.mlflow.artifacts import RunArtifacts
 from shardmig.adapters.mlflow.http import HttpClient
-from shardmig.adapters.mlflow.source.tree import artifact_paths
+from shardmig.adapters.mlflow.source.limits import FileLimit, LeftOut, size_on_disk
+from shardmig.adapters.mlflow.source.tree import artifacts_listed
 from shardmig.adapters.mlflow.store import Experiment, ReadStore, StoredRun
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import Permanent
@@ -30,6 +31,9 @@ FETCHERS: Final = 4
 
 class Reading:
     """One run as chunks. Memory: one chunk, and one artifact's block."""
+
+    limit = FileLimit()
+    """Which artifacts are read."""
 
     def __init__(self, run: RunRef, stored: StoredRun, experiment: Experiment, want: Want, staging: Path) -> None:
         self._run = run
@@ -52,12 +56,13 @@ class Reading:
     def files(self, artifacts: RunArtifacts, http: HttpClient | None, sink: FileSink) -> Iterator[Files]:
         """The artifacts, as they are listed."""
         refs: list[FileRef] = []
-        wanted = (path for path in self._artifact_paths(http) if self._wants_artifact(path))
-        for path, fetched in self._fetched(wanted, artifacts):
+        left_out = LeftOut(self.limit, native.ARTIFACTS)
+        for path, fetched in self._fetched(self._artifact_paths(http, left_out), artifacts):
             field = native.ARTIFACTS + path
             try:
                 local = fetched.result()
-                refs.append(sink.put(self._run, field, "file", local, name=path.rpartition("/")[2]))
+                if left_out.takes(path, size_on_disk(local)):
+                    refs.append(sink.put(self._run, field, "file", local, name=path.rpartition("/")[2]))
                 if local.parent == self._staging:
                     local.unlink()
             except Permanent as error:
@@ -67,6 +72,7 @@ class Reading:
                 refs = []
         if refs:
             yield Files(refs)
+        self.findings += left_out.findings()
 
     def points(self, store: ReadStore) -> Iterator[FloatPoints]:
         """All points of the metrics, sorted by key."""
@@ -79,17 +85,15 @@ class Reading:
                 points = FloatPoints(paths, metrics.lengths, Steps(metrics.steps), metrics.times_ms, metrics.values)
                 yield from _bounded(points, self._want.chunk_points)
 
-    def _artifact_paths(self, http: HttpClient | None) -> Iterator[str]:
+    def _artifact_paths(self, http: HttpClient | None, left_out: LeftOut) -> Iterator[str]:
         if "files" not in self._want.selection.classes:
             return
         try:
-            yield from artifact_paths(self._stored, http)
+            for path, size_bytes in artifacts_listed(self._stored, http):
+                if self._matcher.wants_field(native.ARTIFACTS + path, "file") and left_out.takes(path, size_bytes):
+                    yield path
         except Permanent as error:
-            folder = native.ARTIFACTS.rstrip("/")
-            self.findings.append(Finding("loss", "artifacts-not-listed", folder, detail=error.message))
-
-    def _wants_artifact(self, path: str) -> bool:
-        return self._matcher.wants_field(native.ARTIFACTS + path, "file")
+            self.findings.append(left_out.unlisted(error.message))
 
     def _fetched(self, paths: Iterable[str], artifacts: RunArtifacts) -> Iterator[tuple[str, Future[Path]]]:
         """The artifacts as local files, in order, some of them fetched ahead."""

@@ -12,8 +12,9 @@ import msgspec
 
 from shardmig.adapters.mlflow.artifacts import PROXY
 from shardmig.adapters.mlflow.http import HttpClient
-from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.mlflow.refusals import artifact_errors
 from shardmig.adapters.mlflow.rest import API
+from shardmig.adapters.mlflow.source.limits import Artifact
 from shardmig.adapters.mlflow.store import StoredRun
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import NotFound
@@ -22,6 +23,11 @@ from shardmig.errors import NotFound
 class _Entry(msgspec.Struct):
     path: str
     is_dir: bool = False
+    file_size: int | str | None = None
+
+    @property
+    def artifact(self) -> Artifact:
+        return Artifact(self.path, None if self.file_size is None else int(self.file_size))
 
 
 class _Listing(msgspec.Struct):
@@ -33,8 +39,8 @@ class _List(Protocol):
     def __call__(self, folder: str) -> Iterator[_Entry]: ...
 
 
-def artifact_paths(run: StoredRun, http: HttpClient | None) -> Iterator[str]:
-    """The paths of all artifacts of a run, sorted within each folder. `http`: the tracking server, None for a database.
+def artifacts_listed(run: StoredRun, http: HttpClient | None) -> Iterator[Artifact]:
+    """All artifacts of a run, sorted within each folder. `http`: the tracking server, None for a database.
 
     Raises AdapterError classes.
     """
@@ -48,23 +54,33 @@ def artifact_paths(run: StoredRun, http: HttpClient | None) -> Iterator[str]:
         yield from _below("", _in_repository(run.artifact_uri))
 
 
-def paths_below(uri: str, http: HttpClient | None) -> Iterator[str]:
-    """The paths of all files below a URI that is no run's, as `artifact_paths`."""
+def files_below(uri: str, http: HttpClient | None) -> Iterator[Artifact]:
+    """All files below a URI that is no run's, as `artifacts_listed`."""
     parts = urlsplit(uri)
     if parts.scheme in ("", "file"):
         yield from _on_disk(Path(unquote(parts.path) if parts.scheme else uri))
-    elif http is not None and parts.scheme == "mlflow-artifacts" and not parts.netloc:
-        yield from _below("", _through_proxy(unquote(parts.path).strip("/"), http))
     else:
-        yield from _below("", _in_repository(uri))
+        yield from _below("", _far_from(uri, http))
 
 
-def _below(folder: str, entries_of: _List) -> Iterator[str]:
+def names_in(uri: str, http: HttpClient | None) -> set[str]:
+    """The names of files and folders directly below a URI that is not on this machine's disk."""
+    return {entry.path.rpartition("/")[2] for entry in _far_from(uri, http)("")}
+
+
+def _far_from(uri: str, http: HttpClient | None) -> _List:
+    parts = urlsplit(uri)
+    if http is not None and parts.scheme == "mlflow-artifacts" and not parts.netloc:
+        return _through_proxy(unquote(parts.path).strip("/"), http)
+    return _in_repository(uri)
+
+
+def _below(folder: str, entries_of: _List) -> Iterator[Artifact]:
     for entry in sorted(entries_of(folder), key=lambda entry: entry.path):
         if entry.is_dir:
             yield from _below(entry.path, entries_of)
         else:
-            yield entry.path
+            yield entry.artifact
 
 
 def _through_server(run: StoredRun, http: HttpClient) -> _List:
@@ -87,7 +103,7 @@ def _through_proxy(root: str, http: HttpClient) -> _List:
             found = retrying(lambda: http.call("GET", PROXY.rstrip("/"), _Listing, query))
         except NotFound:
             return iter(())
-        return (_Entry(f"{folder}/{one.path}".lstrip("/"), one.is_dir) for one in found.files)
+        return (_Entry(f"{folder}/{one.path}".lstrip("/"), one.is_dir, one.file_size) for one in found.files)
 
     return entries
 
@@ -95,18 +111,19 @@ def _through_proxy(root: str, http: HttpClient) -> _List:
 def _in_repository(uri: str) -> _List:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    with mlflow_errors(f"artifacts at {uri}"):
+    with artifact_errors(f"artifacts at {uri}"):
         repository: Any = get_artifact_repository(uri)
 
     def entries(folder: str) -> Iterator[_Entry]:
-        with mlflow_errors(f"artifacts below {folder or uri}"):
+        with artifact_errors(f"artifacts below {folder or uri}"):
             found = repository.list_artifacts(folder or None)
-        return (_Entry(one.path, bool(one.is_dir)) for one in found)
+        return (_Entry(one.path, bool(one.is_dir), one.file_size) for one in found)
 
     return entries
 
 
-def _on_disk(root: Path) -> Iterator[str]:
+def _on_disk(root: Path) -> Iterator[Artifact]:
     for folder, folders, files in os.walk(root, followlinks=False):
         folders.sort()
-        yield from ((Path(folder) / name).relative_to(root).as_posix() for name in sorted(files))
+        for file in (Path(folder) / name for name in sorted(files)):
+            yield Artifact(file.relative_to(root).as_posix(), file.lstat().st_size)

@@ -1,0 +1,123 @@
+"""One version of a registered model or prompt in the making."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from shardmig.adapters.base import FileStore
+from shardmig.adapters.mlflow.objects.base import REGISTRY, Facts, Making
+from shardmig.adapters.mlflow.objects.references import References, not_here
+from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.archive.layout import sanitize
+from shardmig.errors import BadInput, Permanent
+from shardmig.records import FileRef, Finding, RunId, RunRef
+
+VERSIONS: Final = "versions/"
+
+
+class Version:
+    """One version in the making. `folder`: of its fields."""
+
+    def __init__(self, stores: Stores, references: References, facts: Facts, folder: str, name: str) -> None:
+        self._stores = stores
+        self._references = references
+        self._facts = facts
+        self._folder = folder
+        self._name = name
+        self._run = references.here(facts, f"{folder}/run", "runs")
+        self._model = references.here(facts, f"{folder}/model", "logged_models")
+        self.number = 0
+        """Which number MLflow gave it; 0 = it was not made."""
+
+    def make(self, tags: Mapping[str, str], own: list[FileRef], making: Making) -> list[Finding]:
+        """Make it; what it refers to and is not here."""
+        from mlflow.entities.model_registry import ModelVersionTag
+
+        findings = list(self._dangling())
+        source = self._source()
+        if own and self._run is not None:
+            source = self._upload(own, making.files)
+        arguments = {
+            "run_id": self._run,
+            "tags": [ModelVersionTag(key, text) for key, text in tags.items()],
+            "run_link": self._facts.text(f"{self._folder}/run_link") or None,
+            "description": self._facts.text(f"{self._folder}/description") or None,
+            "model_id": self._model,
+        }
+        if self._is_nowhere(source) or not self._create(source, arguments):
+            self._create(f"shardmig:/not-here/{sanitize(self._name)}", arguments | {"model_id": None})
+            detail = f"MLflow takes no {source!r} here: the URI is kept in a tag"
+            findings.append(Finding("approximation", "source-not-kept", f"{self._folder}/source", detail=detail))
+            if own:
+                detail = "the server takes files of a version below a run only: load its run, too"
+                findings.append(Finding("loss", "version-files-not-here", f"{self._folder}/files", len(own), detail))
+        return findings
+
+    def _create(self, source: str, arguments: Mapping[str, Any]) -> bool:
+        """False: MLflow refuses the source; a server takes no path of a disk, for one."""
+        try:
+            with mlflow_errors(f"{self._name} {self._folder}"), self._stores.as_default():
+                made = self._stores.registry.create_model_version(self._name, source, **arguments)
+                self.number = int(made.version)
+                if arguments["model_id"]:
+                    self._stores.tracking.set_model_versions_tags(self._name, made.version, arguments["model_id"])
+        except BadInput:
+            return False
+        return True
+
+    def _is_nowhere(self, source: str) -> bool:
+        """Does it name a logged model, or a version of a registered one, that is not here? It is waited for."""
+        if not source.startswith("models:/"):
+            return False
+        if logged_model_of(source) is not None:
+            return self._model is None
+        name, _, number = source.removeprefix("models:/").rpartition("/")
+        try:
+            with mlflow_errors(source):
+                self._stores.registry.get_model_version(name, number)
+        except Permanent:
+            old = self._facts.text(f"{self._folder}/source").removeprefix("models:/").rpartition("/")[0]
+            self._references.wait_for(RunRef(project=REGISTRY, id=RunId(old), scope="registered_models"))
+            return True
+        return False
+
+    def _source(self) -> str:
+        source = self._facts.text(f"{self._folder}/source")
+        if self._model is not None:
+            old = logged_model_of(source)
+            return source.replace(f"models:/{old}", f"models:/{self._model}", 1)
+        if source.startswith("models:/") and logged_model_of(source) is None:
+            name, _, number = source.removeprefix("models:/").rpartition("/")
+            return f"models:/{self._references.model_named(name)}/{number}"
+        if self._run is None:
+            return source
+        run = f"runs:/{self._facts.text(f'{self._folder}/run/id')}"
+        path = self._facts.text(f"{self._folder}/run/path")
+        if source.startswith(run):
+            return f"runs:/{self._run}/{path}".rstrip("/")
+        return f"{self._root()}/{path}" if path else source
+
+    def _root(self) -> str:
+        root: str = self._stores.tracking.get_run(self._run).info.artifact_uri
+        return root.rstrip("/")
+
+    def _dangling(self) -> Iterator[Finding]:
+        for name, found in (("run", self._run), ("model", self._model)):
+            if found is None and self._facts.text(f"{self._folder}/{name}/id"):
+                yield not_here(f"{self._folder}/{name}", self._facts)
+
+    def _upload(self, own: list[FileRef], files: FileStore) -> str:
+        number = self._folder.removeprefix(VERSIONS)
+        below = f"shardmig/registered_models/{sanitize(self._name)}/{number}"
+        artifacts = self._stores.artifacts(self._root())
+        for ref in own:
+            artifacts.put(files.path(ref), f"{below}/{ref.path.removeprefix(f'{self._folder}/files/')}")
+        return f"{self._root()}/{below}"
+
+
+def logged_model_of(source: str | None) -> str | None:
+    """The id of the logged model that a version was made from."""
+    rest = (source or "").removeprefix("models:/").partition("/")[0]
+    return rest if rest.startswith("m-") and (source or "").startswith("models:/m-") else None

@@ -1,0 +1,94 @@
+"""A SQLite database into one that holds nothing yet: the pages of its file are copied, not its rows.
+
+Measured: two million points in 1 s, row by row in 30 s. The file is made beside the target and takes its place whole.
+Rows are compared all the same, by SQLite itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from mlflow.store.db.base_sql_model import Base
+from sqlalchemy import Connection, Table, delete, inspect
+
+from shardmig.adapters.mlflow.database.connection import Database
+from shardmig.adapters.mlflow.rows import ledger, plan, tables
+from shardmig.adapters.mlflow.rows.ledger import Begun
+
+_BUSY_MS: Final = 120_000
+
+
+def may_take_all(source: Database, target: Database) -> bool:
+    """Are both SQLite files, and does the target hold nothing: neither in MLflow's tables nor in others?"""
+    if source.file is None or target.file is None:
+        return False
+    if not target.file.exists():
+        return True
+    with target.reading() as connection:
+        names = set(inspect(connection).get_table_names())
+    return names <= {*Base.metadata.tables, plan.ALEMBIC_VERSION} and plan.is_new(target)
+
+
+def take_all(source: Database, target: Database, begun: Begun) -> None:
+    """Copy the file, and empty the tables that `begun` does not name as whole. The ledger is in the target in the same
+    moment as everything else."""
+    assert source.file is not None
+    assert target.file is not None
+    target.file.parent.mkdir(parents=True, exist_ok=True)
+    staged = target.file.with_name(f"{target.file.name}.shardmig-new")
+    staged.unlink(missing_ok=True)
+    with source.translated():
+        _copy_pages(source.file, staged)
+    trimmed = Database(f"sqlite:///{staged}")
+    try:
+        with trimmed.reading() as connection:  # the same connection again below
+            connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        with trimmed.writing() as connection:
+            _trim(connection, begun.whole)
+            ledger.begin(connection, begun)
+    finally:
+        trimmed.close()
+    if not target.file.exists():
+        os.replace(staged, target.file)
+        return
+    target.close()
+    with target.translated():
+        _copy_pages(staged, target.file)
+    staged.unlink()
+
+
+def compared(source: Database, target: Database, table: Table) -> tuple[int, bool]:
+    """How many rows the source has, and whether the target has exactly them, each at its place."""
+    equal = " AND ".join(f'theirs."{name}" IS ours."{name}"' for name in tables.columns(table))
+    ours, theirs = f'main."{table.name}"', f'source."{table.name}"'
+    both = f"{theirs} theirs JOIN {ours} ours ON ours.rowid = theirs.rowid WHERE {equal}"
+    with target.reading() as connection, closing(connection.connection.cursor()) as cursor:
+        cursor.execute("ATTACH ? AS source", (str(source.file),))
+        try:
+            counts = [cursor.execute(f"SELECT count(*) FROM {rows}").fetchone()[0] for rows in (theirs, ours, both)]
+        finally:
+            cursor.execute("DETACH source")
+    return counts[0], len(set(counts)) == 1
+
+
+def _copy_pages(old: Path, new: Path) -> None:
+    with closing(sqlite3.connect(old)) as reading, closing(sqlite3.connect(new)) as writing:
+        for connection in (reading, writing):
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        reading.backup(writing)
+
+
+def _trim(connection: Connection, whole: frozenset[str]) -> None:
+    """Leave only what belongs to MLflow, and the rows of these tables only."""
+    for kind in ("trigger", "view"):
+        for (name,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = ?", (kind,)).fetchall():
+            connection.exec_driver_sql(f'DROP {kind} "{name}"')
+    for name in set(inspect(connection).get_table_names()) - {*Base.metadata.tables, plan.ALEMBIC_VERSION}:
+        connection.exec_driver_sql(f'DROP TABLE "{name}"')
+    for table in reversed(Base.metadata.sorted_tables):
+        if table.name not in whole:
+            connection.execute(delete(table))

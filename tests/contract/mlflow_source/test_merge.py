@@ -1,0 +1,86 @@
+"""--on-existing merge: a second copy brings what is new, and overwrites nothing that somebody changed."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from tests.contract.mlflow_source.comparer import differences
+from tests.contract.mlflow_source.copies import Copy
+
+START_MS = 1_700_000_000_000
+MERGE = ("--engine", "inline", "--update", "--on-existing", "merge")
+
+
+@pytest.fixture
+def running(sqlite_file: Path, sqlite_template: Path, tmp_path: Path) -> tuple[Copy, str]:
+    """A run that is copied while it is running, and its id."""
+    source = tmp_path / "source.db"
+    source.write_bytes(sqlite_template.read_bytes())
+    copy = Copy(tmp_path, f"sqlite:///{source}", f"sqlite:///{sqlite_file}")
+    client = MlflowClient(copy.source)
+    experiment = client.create_experiment("grows")
+    run: str = client.create_run(experiment, START_MS, {"phase": "one", "fixed": "a"}, "grows").info.run_id
+    client.log_param(run, "lr", "0.1")
+    for step in range(3):
+        client.log_metric(run, "loss", 1 / (step + 1), START_MS + step, step)
+    client.log_metric(run, "done", float("nan"), START_MS, 0)
+    _log_text(client, run, "notes.txt", "first")
+    _log_text(client, run, "same.txt", "same")
+    copy.migrate("--engine", "inline")
+    return copy, run
+
+
+def test_a_run_that_went_on_gets_what_is_new_and_keeps_its_id(running: tuple[Copy, str]) -> None:
+    copy, run = running
+    [before] = _runs(copy.target)
+    client = MlflowClient(copy.source)
+    client.log_param(run, "late", "1")
+    client.log_batch(run, [Metric("loss", 0.1, START_MS + 9, 9), Metric("loss", 0.3, START_MS + 1, 1)])
+    client.log_metric(run, "new", 2.0, START_MS, 0)
+    client.set_tag(run, "phase", "two")
+    _log_text(client, run, "more.txt", "more")
+    _log_text(client, run, "notes.txt", "other")
+    client.set_terminated(run, "FINISHED", START_MS + 10)
+    [merged] = [one["detail"] for one in copy.findings(*MERGE) if one["code"] == "merged"]
+    assert merged == f"{before} was there: new in it: 2 files, 1 params, 3 points, 1 tags"
+    assert _runs(copy.target) == [before]
+    assert differences(copy.source, copy.target) == []
+    assert set(copy.verify("--engine", "inline")) == {"equal"}
+    assert "merged" not in copy.migrate(*MERGE)
+
+
+def test_what_somebody_changed_in_the_copy_stays_and_is_told(running: tuple[Copy, str]) -> None:
+    copy, run = running
+    source, target = MlflowClient(copy.source), MlflowClient(copy.target)
+    [here] = _runs(copy.target)
+    target.set_tag(here, "phase", "of the copy")
+    target.log_param(here, "late", "of the copy")
+    target.log_metric(here, "of the copy", 1.0)
+    _log_text(target, here, "notes.txt", "of the copy")
+    source.set_tag(run, "phase", "two")
+    source.set_tag(run, "new", "tag")
+    source.log_param(run, "late", "of the source")
+    _log_text(source, run, "notes.txt", "of the source")
+    reported = copy.migrate(*MERGE, code=3)
+    assert reported["merge-conflict"] == {"tags/phase", "params/late", "notes.txt"}
+    held = target.get_run(here).data
+    assert (held.tags["phase"], held.tags["new"], held.params["late"]) == ("of the copy", "tag", "of the copy")
+    assert Path(target.download_artifacts(here, "notes.txt")).read_text() == "of the copy"
+    assert copy.verify("--engine", "inline", code=5).count("differs") == 1
+
+
+def _log_text(client: MlflowClient, run: str, name: str, text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, name).write_text(text)
+        client.log_artifact(run, str(Path(folder, name)))
+
+
+def _runs(uri: str) -> list[str]:
+    client = MlflowClient(uri)
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    return [run.info.run_id for run in client.search_runs(experiments)]
