@@ -26,7 +26,7 @@ class Peak(threading.Thread):
 
     def run(self) -> None:
         while not self._is_over.wait(0.1):
-            self.mb = max([self.mb, *map(_peak_mb, _descendants(os.getpid()))])
+            self.mb = max([self.mb, *map(peak_mb, _descendants(os.getpid()))])
 
     def stop(self) -> float:
         self._is_over.set()
@@ -46,7 +46,8 @@ def _descendants(parent: int) -> list[int]:
     return found
 
 
-def _peak_mb(process: int) -> float:
+def peak_mb(process: int) -> float:
+    """The greatest memory of a process so far; 0 when it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:

@@ -163,15 +163,15 @@ def held(database: Path) -> Counter[tuple[Any, ...]]:
 
 
 class Workshop:
-    """A source and fresh targets: databases, each in a folder of its own, or servers over them."""
+    """A source and fresh targets: databases, each in a folder of its own, or servers of so many workers over them."""
 
-    def __init__(self, folder: Path, stack: ExitStack, size: Size, *, served: bool) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, size: Size, workers: int = 0) -> None:
         self._databases = Databases(folder)
         self._stack = stack
-        self._served = served
+        self._workers = workers
         self.size = size
         self.source = self._place()
-        location = None if served else self.source.database.parent / "artifacts"
+        location = None if workers else self.source.database.parent / "artifacts"
         fill(self.source.uri, self.source.database, size, location)
         self._held = held(self.source.database)
 
@@ -186,9 +186,9 @@ class Workshop:
 
     def _place(self) -> Place:
         database = self._databases.fresh()
-        if not self._served:
+        if not self._workers:
             return Place(f"sqlite:///{database}", database)
-        server = self._stack.enter_context(mlflow_server(database.parent, database, workers=SERVER_WORKERS))
+        server = self._stack.enter_context(mlflow_server(database.parent, database, workers=self._workers))
         MlflowClient(server.uri).search_experiments()  # the first requests of a server are several times slower
         return Place(server.uri, database, server)
 
@@ -282,10 +282,10 @@ def _children_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def servers(size: Size, tool: Path | None) -> list[list[str]]:
+def servers(size: Size, workers: int, tool: Path | None) -> list[list[str]]:
     """From one server to another, and the limit."""
     with scratch() as folder, ExitStack() as stack:
-        workshop = Workshop(folder, stack, size, served=True)
+        workshop = Workshop(folder, stack, size, workers)
         ways = {"shardmig copy all": shardmig("all", "--no-verify")}
         if tool is not None:
             ways["the tool itself"] = real_tool(tool)
@@ -298,7 +298,7 @@ def servers(size: Size, tool: Path | None) -> list[list[str]]:
 def databases(size: Size) -> list[list[str]]:
     """Between databases: through an archive, and row by row."""
     with scratch() as folder, ExitStack() as stack:
-        workshop = Workshop(folder, stack, size, served=False)
+        workshop = Workshop(folder, stack, size)
         ways = {
             "as mlflow-export-import": plain,
             "shardmig copy all": shardmig("all", "--no-verify"),
@@ -307,10 +307,10 @@ def databases(size: Size) -> list[list[str]]:
         return rows("databases", {name: workshop.measure(way) for name, way in ways.items()})
 
 
-def traces(size: Size) -> list[list[str]]:
+def traces(size: Size, workers: int) -> list[list[str]]:
     """Traces from one server to another."""
     with scratch() as folder, ExitStack() as stack:
-        workshop = Workshop(folder, stack, size, served=True)
+        workshop = Workshop(folder, stack, size, workers)
         way = shardmig("all", "--objects", "experiments,traces", "--no-verify")
         ways = {"one by one": plain, "shardmig copy all": way}
         return rows(
@@ -337,6 +337,9 @@ def rows(copied: str, took: dict[str, Took]) -> list[list[str]]:
 
 def _more(parser: ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", choices=("servers", "databases", "traces"), default=None)
+    parser.add_argument(
+        "--server-workers", type=int, default=SERVER_WORKERS, help="of each server; MLflow's default is 4"
+    )
     parser.add_argument("--tool", type=Path, help="the folder of mlflow-export-import's executables: tried, too")
 
 
@@ -345,9 +348,9 @@ def main() -> None:
     arguments = parse_arguments(__doc__ or "", _more)
     size = SIZES[arguments.full]
     parts: dict[str, Callable[[], list[list[str]]]] = {
-        "servers": lambda: servers(size, arguments.tool),
+        "servers": lambda: servers(size, arguments.server_workers, arguments.tool),
         "databases": lambda: databases(size),
-        "traces": lambda: traces(TRACES[arguments.full]),
+        "traces": lambda: traces(TRACES[arguments.full], arguments.server_workers),
     }
     table = [row for name, part in parts.items() if name in (arguments.parts or parts) for row in part()]
     show(f"Copying an MLflow: {size}", COLUMNS, table)

@@ -93,6 +93,26 @@ class FrameWriter:
         self._file.close()
 
 
+def write_whole(path: Path, payload: bytes) -> None:
+    """Write a file that appears durable and whole, or not at all."""
+    scratch = path.with_suffix(".tmp")
+    with open(scratch, "wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+    replace_durably(scratch, path)
+
+
+def replace_durably(scratch: Path, path: Path) -> None:
+    """Rename a synced file over another; its new name survives the death of the machine."""
+    os.replace(scratch, path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class Frame(typing.NamedTuple):
     """One whole frame: its payload, where it starts, and the offset behind it."""
 

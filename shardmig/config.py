@@ -28,19 +28,22 @@ def usable_cores() -> int:
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a migration is executed. Nothing here changes what arrives.
 
-    workers: worker processes, 0 = usable cores. engine: where shards execute. max_attempts: of one shard in one
+    workers: worker processes, 0 = usable cores (ray: as many as the cluster has room for). engine: where shards execute. max_attempts: of one shard in one
     execution. deadline_s: longest attempt, 0 = none. grace_s: how long an interrupted worker may finish.
     chunk_points: most points in a chunk, the unit of memory. part_bytes: size at which a parquet part is closed.
+    ray_address: of the cluster, "" = $RAY_ADDRESS or a Ray of one's own. ray_resources: what one worker occupies there.
     """
 
     workers: int = 0
-    engine: Literal["local", "inline"] = "local"
+    engine: Literal["local", "inline", "ray"] = "local"
     max_attempts: int = 3
     deadline_s: float = 0.0
     grace_s: float = 10.0
     chunk_points: int = 250_000
     part_bytes: int = 50 * 1024 * 1024
     compression: Literal["zstd", "snappy", "none"] = "zstd"
+    ray_address: str = ""
+    ray_resources: str = ""
 
     @property
     def slots(self) -> int:

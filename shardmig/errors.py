@@ -35,6 +35,9 @@ Exceptions never cross a process boundary: `records.Failure` does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ShardmigError(Exception):
     """Base of all errors that shardmig raises on purpose.
@@ -163,3 +166,13 @@ class DeadlineExceeded(ShardmigError):
 
 class Interrupted(ShardmigError):
     """The user interrupted; everything done so far is kept."""
+
+
+@contextmanager
+def about_run(label: str) -> Iterator[None]:
+    """An error of this block that names no run is about this one."""
+    try:
+        yield
+    except ShardmigError as error:
+        error.run = error.run or label
+        raise

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from shardmig import codec
 from shardmig.adapters.base import ReadSide
 from shardmig.adapters.registry import open_source
 from shardmig.errors import Permanent, UsageError
 from shardmig.planner import Request
-from shardmig.records import Failure, ProjectId, RunRef
+from shardmig.records import AdapterSpec, Failure, ProjectId, RunRef
 from shardmig.worker.task import failure_of
 
 _MOST_PROJECTS_NAMED: Final = 20
 
 
 class Listing:
-    """One listing of a source. `refused` holds the projects that could not be listed, once `runs` is used up."""
+    """One listing of a source. `refused` holds the projects that could not be listed, once `runs` is used up.
 
-    def __init__(self, request: Request) -> None:
+    `home`: where the listing of an archive is remembered for the next one, if it is to be.
+    """
+
+    def __init__(self, request: Request, home: Path | None = None) -> None:
         self._request = request
+        self._home = home
         self.refused: dict[ProjectId, Failure] = {}
 
     def runs(self) -> Iterator[RunRef]:
@@ -31,7 +38,7 @@ class Listing:
         Raises UsageError for a project that was named and is not there, and what a project raises if no project can
         be listed at all.
         """
-        source = open_source(self._request.source)
+        source = open_source(self._source())
         try:
             projects = self._projects(source)
             for project in projects:
@@ -43,6 +50,13 @@ class Listing:
                         raise
         finally:
             source.close()
+
+    def _source(self) -> AdapterSpec:
+        source = self._request.source
+        if source.name != "archive" or self._home is None:
+            return source
+        name = blake2b(codec.encode(source), digest_size=6).hexdigest()
+        return AdapterSpec(source.name, source.options | {"memory": str(self._home / f"listing-{name}")})
 
     def _projects(self, source: ReadSide) -> list[ProjectId]:
         selection = self._request.selection

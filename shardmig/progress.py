@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
+from operator import attrgetter
+from typing import Final
 
 import msgspec
 
 from shardmig.journal import State, run_key
 from shardmig.migration import MigrationFolder
-from shardmig.records import Counters, Phase, PhaseProgress, Progress, Shard, ShardId
+from shardmig.records import Counters, Phase, PhaseProgress, Progress, RunOutcome, ShardId
 from shardmig.schedule import Ready
 from shardmig.worker.tally import read_progress
 
+_QUICK_S: Final = 0.01
+_SHARE_OF_TIME: Final = 0.05
+"""Totals of 100,000 runs take a second and are not worth more of the time than this."""
+
 
 class Watch:
-    """Tells `observe` snapshots. Recomputes the plan's totals only after something was committed."""
+    """Tells `observe` snapshots. Recomputes the plan's totals only after something was committed, and where that takes
+    long, seldom."""
 
     def __init__(self, folder: MigrationFolder, state: State, observe: Callable[[Progress], None] | None) -> None:
         self._folder = folder
@@ -23,7 +31,7 @@ class Watch:
         self._observe = observe
         self._started_s = time.monotonic()
         self._in_flight: set[tuple[Phase, ShardId]] = set()
-        self._totals = phase_totals(state)
+        self._recompute()
         self._settled_before = {total.phase: total.weight_settled for total in self._totals}
         self._begun_s: dict[Phase, float] = {}
         self._moved_before = _moved(self._totals)
@@ -48,7 +56,8 @@ class Watch:
     def committed(self) -> None:
         """The state changed: recompute and tell."""
         if self._observe is not None:
-            self._totals = phase_totals(self._state)
+            if time.monotonic() >= self._recompute_at_s:
+                self._recompute()
             self.tick()
 
     def say(self, message: str) -> None:
@@ -70,6 +79,12 @@ class Watch:
                 message=message,
             )
         )
+
+    def _recompute(self) -> None:
+        started_s = time.monotonic()
+        self._totals = phase_totals(self._state)
+        took_s = time.monotonic() - started_s
+        self._recompute_at_s = started_s + (took_s / _SHARE_OF_TIME if took_s > _QUICK_S else 0.0)
 
     def _with_in_flight(self, total: PhaseProgress) -> PhaseProgress:
         count = sum(1 for phase, _ in self._in_flight if phase == total.phase)
@@ -104,34 +119,30 @@ def phase_totals(state: State) -> list[PhaseProgress]:
 
 
 def _totals(state: State, phase: Phase) -> PhaseProgress:
-    done = skipped = failed = weight_settled = 0
-    counters = Counters()
-    for run in state.runs():
-        outcome = state.outcomes[phase].get(run_key(run))
-        if outcome is None:
-            continue
-        counters += outcome.counters
-        done += outcome.state == "done"
-        skipped += outcome.state == "skipped"
-        failed += outcome.state == "failed"
-        weight_settled += run.weight + 1
-    shards = list(state.shards.values())
+    outcomes = state.outcomes[phase]
+    shards_settled = runs = weight = weight_settled = 0
+    settled: list[RunOutcome] = []
+    for shard in state.shards.values():
+        runs += len(shard.runs)
+        weight += sum(run.weight + 1 for run in shard.runs)
+        known = [outcome for run in shard.runs if (outcome := outcomes.get(run_key(run))) is not None]
+        shards_settled += len(known) == len(shard.runs)
+        weight_settled += sum(outcome.run.weight + 1 for outcome in known)
+        settled += known
+    states = Counter(outcome.state for outcome in settled)
+    counted = [outcome.counters for outcome in settled]
     return PhaseProgress(
         phase=phase,
-        shards=len(shards),
-        shards_settled=sum(_is_settled(state, phase, shard) for shard in shards),
-        runs=sum(len(shard.runs) for shard in shards),
-        runs_done=done,
-        runs_skipped=skipped,
-        runs_failed=failed,
-        weight=sum(run.weight + 1 for run in state.runs()),
+        shards=len(state.shards),
+        shards_settled=shards_settled,
+        runs=runs,
+        runs_done=states["done"],
+        runs_skipped=states["skipped"],
+        runs_failed=states["failed"],
+        weight=weight,
         weight_settled=weight_settled,
-        counters=counters,
+        counters=Counters(**{name: sum(map(attrgetter(name), counted)) for name in Counters.__struct_fields__}),
     )
-
-
-def _is_settled(state: State, phase: Phase, shard: Shard) -> bool:
-    return all(run_key(run) in state.outcomes[phase] for run in shard.runs)
 
 
 def _moved(totals: list[PhaseProgress]) -> Counters:

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable
 import msgspec
 
 from shardmig.errors import PlanMismatch
-from shardmig.journal import State
+from shardmig.journal import RunKey, State, run_key
 from shardmig.planner import Request, cut
 from shardmig.records import Extended, ProjectId, RunRef
 
@@ -20,25 +20,36 @@ def extension(
     they were brought (unless `update`), and for those that vanished before. `refused`, read after `listed`: projects
     that could not be listed, whose runs are not known to have vanished."""
     first = state.plan.phases[0]
-    planned = {(run.project, run.scope, run.id): run for run in state.runs()}
-    found = {(run.project, run.scope, run.id): run for run in itertools.islice(listed, request.selection.limit or None)}
-    missing = (run for key, run in planned.items() if key not in found and run.project not in refused)
+    unchanged: set[RunKey] = set()
+    others: dict[tuple[str, str, str], RunRef] = {}
+    for run in itertools.islice(listed, request.selection.limit or None):
+        if (key := state.planned(run)) is not None:
+            unchanged.add(key)
+        else:
+            others[_name(run)] = run
+    absent = {_name(run): run for run in state.runs() if run_key(run) not in unchanged}
+    missing = (run for name, run in absent.items() if name not in others and run.project not in refused)
     vanished = [run.label for run in missing if not state.settled(first, run)]
     if vanished:
         raise PlanMismatch(
             f"{len(vanished)} planned runs are no longer in the source, such as {vanished[0]}",
             hint="bring the source back, or select the runs that are left",
         )
-    changed = {key: run for key, run in found.items() if key in planned and run.fingerprint != planned[key].fingerprint}
-    brought = [planned[key].label for key in changed if state.settled(first, planned[key])]
+    changed = {name: run for name, run in others.items() if name in absent}
+    brought = [absent[name].label for name in changed if state.settled(first, absent[name])]
     if brought and not request.update:
         raise PlanMismatch(
             f"{len(brought)} runs changed in the source after they were brought, such as {brought[0]}",
             hint="--update brings them again",
         )
-    shards = list(cut([run for key, run in found.items() if key not in planned], first=state.shards_made + 1))
-    for shard in state.shards.values():
-        runs = tuple(changed.get((run.project, run.scope, run.id), run) for run in shard.runs)
+    planned = {_name(run) for run in state.runs()} if others else set()
+    shards = list(cut([run for name, run in others.items() if name not in planned], first=state.shards_made + 1))
+    for shard in state.shards.values() if changed else ():
+        runs = tuple(changed.get(_name(run), run) for run in shard.runs)
         if runs != shard.runs:
             shards.append(msgspec.structs.replace(shard, runs=runs))
     return [Extended(now_ms, shards)] if shards else []
+
+
+def _name(run: RunRef) -> tuple[str, str, str]:
+    return run.project, run.scope, run.id

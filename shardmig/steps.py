@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
 import numpy as np
@@ -15,6 +15,8 @@ from shardmig.records import MAX_STEP_SCALE, Int64s, StepNeeds, Steps
 
 _INT64_MAX: Final = 2**63 - 1
 _SPLIT: Final = 10**MAX_STEP_SCALE
+_MOST_SHOWN: Final = 2**53
+"""A tracker may take a step through a double."""
 
 
 def from_decimals(steps: Sequence[Decimal]) -> Steps:
@@ -131,6 +133,12 @@ def divide(numbers: Int64s, multiplier: int) -> Steps:
 def exact(step: Decimal) -> Steps:
     """One step as a column of one."""
     return from_decimals([step])
+
+
+def shown_step(step: Decimal, multiplier: int) -> int | None:
+    """Where something that is no point is shown: the nearest whole number; None beyond what a double holds."""
+    number = int((step * multiplier).quantize(Decimal(1), ROUND_HALF_EVEN))
+    return number if abs(number) <= _MOST_SHOWN else None
 
 
 def _multiply_wide(steps: Steps, multiplier: int, power: int) -> tuple[Int64s, NDArray[np.bool_]]:

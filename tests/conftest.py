@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 import zlib
@@ -25,6 +26,7 @@ _FOREIGN_SETTINGS = (
     "AWS_",
     "PG",
     "HYPOTHESIS_",
+    "RAY_",
 )
 _TIME_ZONES = ("UTC", "Asia/Tokyo", "America/St_Johns", "Asia/Kathmandu", "Pacific/Apia")
 
@@ -39,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Leave the developer's settings behind before anything reads them; server fixtures inherit this environment."""
     home = tempfile.TemporaryDirectory(prefix="shardmig-tests-home-", ignore_cleanup_errors=True)
     config.add_cleanup(home.cleanup)
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        _keep_bytecode(Path(home.name, "bytecode"))
     for name in [name for name in os.environ if name.startswith(_FOREIGN_SETTINGS)]:
         del os.environ[name]
     os.environ |= {
@@ -71,6 +75,12 @@ def _time_zone(request: pytest.FixtureRequest, _own_environment: None) -> Iterat
     yield
     os.environ.pop("TZ", None)
     time.tzset()
+
+
+def _keep_bytecode(folder: Path) -> None:
+    """Let every Python of this session write and read it there: to compile a vendor's modules takes seconds."""
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(folder)
+    sys.dont_write_bytecode = False
 
 
 def _load(path: Path) -> None:

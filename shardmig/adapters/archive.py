@@ -8,9 +8,12 @@ from pathlib import Path
 import msgspec
 
 from shardmig.adapters.base import FileSink, Want
+from shardmig.archive.bucket_files import files_of
 from shardmig.archive.files import ArchiveFiles
 from shardmig.archive.layout import archive_paths
+from shardmig.archive.places import root_of
 from shardmig.archive.reader import ArchiveReader
+from shardmig.archive.remembered import ListingMemory
 from shardmig.errors import UsageError
 from shardmig.records import SCOPES, ArchivePaths, End, FileRef, Files, Finding, Piece, ProjectId, RunRef, Selection
 from shardmig.selection import Matcher
@@ -18,23 +21,24 @@ from shardmig.selection import Matcher
 
 def open_source(options: Mapping[str, str]) -> ArchiveSource:
     """From `data` (the folder with the project folders, or the one that holds data/ and files/) and `files` (default:
-    its sibling). Raises UsageError."""
+    its sibling). `memory`: a file that remembers listings. Raises UsageError."""
     if not options.get("data"):
         raise UsageError("the source `archive` needs the folder of the archive", hint="--source archive PATH")
     archive = archive_paths(options["data"], options.get("files") or None)
-    if not Path(archive.data).is_dir():
+    if not root_of(archive.data).is_dir():
         raise UsageError(
             f"there is no archive at {archive.data}", hint="name the folder that holds the project folders"
         )
-    return ArchiveSource(archive)
+    return ArchiveSource(archive, ListingMemory(Path(options["memory"]) if "memory" in options else None))
 
 
 class ArchiveSource:
-    """The read side of an archive. It can resume inside a run and never writes."""
+    """The read side of an archive. It can resume inside a run and never writes, but into the memory of its listings."""
 
-    def __init__(self, archive: ArchivePaths) -> None:
+    def __init__(self, archive: ArchivePaths, memory: ListingMemory) -> None:
         self._archive = archive
-        self._reader = ArchiveReader(archive)
+        self._memory = memory
+        self._reader = ArchiveReader(archive, memory=memory)
 
     def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
         """As ReadSide.list_projects."""
@@ -54,10 +58,11 @@ class ArchiveSource:
             yield from self._read_run(run, want, files)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Save what was listed; nothing is held open."""
+        self._memory.save()
 
     def _read_run(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
-        store = ArchiveFiles(self._archive, run.project)
+        store = files_of(self._archive, run.project)
         lost: list[Finding] = []
         for piece in self._reader.read(run, want, hash_files=False):
             chunk = piece.chunk

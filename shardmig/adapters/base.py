@@ -145,7 +145,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     keeps_run_times: bool
     replay_is_idempotent: bool
     max_key_length: int
+    merges: bool = False
     requests_per_s: float | None = None
+    points_per_min: float | None = None
 
 
 class WriteSide(Protocol):

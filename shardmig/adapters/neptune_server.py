@@ -51,8 +51,8 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", f
     project_pattern          regular expression, searched in the project's name without its workspace
     project_exclude_pattern  the same, for projects to leave out
     runs_query               NQL, answered by the server
-    connections              requests under way at once, of all workers of this computer together
-    requests_per_s           of one worker at most; 0 = as many as the server takes
+    connections              requests under way at once, of all workers together
+    requests_per_s           of all workers together at most; 0 = as many as the server takes
     ca_file                  certificate authorities to trust, PEM
     verify_tls               no: accept any certificate
     allow_http               send the token unencrypted to a server that is not this computer

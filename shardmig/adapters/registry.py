@@ -58,7 +58,11 @@ def open_counting(spec: AdapterSpec) -> Counting:
 def open_target(spec: AdapterSpec, load: LoadOptions) -> WriteSide:
     """The write side named by `spec`, patient with transient errors. Raises UnknownAdapter, MissingExtra, and UsageError for its options."""
     make: Callable[..., WriteSide] = _load(TARGETS, "target", spec.name, "open_target")
-    return RetryingTarget(make(spec.options, load))
+    target = make(spec.options, load)
+    if load.on_existing == "merge" and not target.caps.merges:
+        target.close()
+        raise UsageError(f"target {spec.name} cannot merge", hint="--on-existing skip, replace or fail")
+    return RetryingTarget(target)
 
 
 def capabilities_of(spec: AdapterSpec, load: LoadOptions) -> Capabilities:

@@ -7,7 +7,6 @@ is the only place that retries a call; the coordinator retries shards. Knows no 
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from email.utils import parsedate_to_datetime
@@ -17,6 +16,7 @@ import msgspec
 import tenacity
 
 from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, ReadSide, Want, WriteSide, Written
+from shardmig.adapters.budget import LONGEST_PAUSE_S, Budget
 from shardmig.errors import RateLimited, Transient
 from shardmig.records import (
     Chunk,
@@ -46,49 +46,16 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 6
     first_pause_s: float = 0.5
     longest_pause_s: float = 30.0
-    longest_wait_s: float = 120.0
+    longest_wait_s: float = LONGEST_PAUSE_S
 
 
 PATIENT: Final = RetryPolicy()
 
 
-class RateLimit:
-    """At most `per_second` calls a second among all threads that share it, and pauses that bind all of them."""
-
-    def __init__(self, per_second: float | None = None) -> None:
-        self._interval_s = 1.0 / per_second if per_second else 0.0
-        self._next_s = 0.0
-        self._lock = threading.Lock()
-
-    def take(self) -> None:
-        """Wait for this caller's turn."""
-        with self._lock:
-            turn_s = max(self._next_s, time.monotonic())
-            self._next_s = turn_s + self._interval_s
-        if (wait_s := turn_s - time.monotonic()) > 0:
-            time.sleep(wait_s)
-
-    def pause(self, seconds: float) -> None:
-        """Nobody's turn comes for this long."""
-        with self._lock:
-            self._next_s = max(self._next_s, time.monotonic() + seconds)
-
-
-_limits: dict[str, RateLimit] = {}
-_limits_lock = threading.Lock()
-
-
-def rate_limit(target: str, per_second: float | None) -> RateLimit:
-    """The one limit of this process for `target` (a URI or account). The first caller's rate holds: a worker pool
-    divides the target's budget by its number of processes before it asks."""
-    with _limits_lock:
-        return _limits.setdefault(target, RateLimit(per_second))
-
-
-def retrying(call: Callable[[], T], *, policy: RetryPolicy = PATIENT, limit: RateLimit | None = None) -> T:
+def retrying(call: Callable[[], T], *, policy: RetryPolicy = PATIENT, limit: Budget | None = None) -> T:
     """The result of `call`, tried again after each Transient as `policy` says. For single idempotent calls.
 
-    Every attempt takes a turn from `limit`, and a RateLimited pauses everyone who shares it. Raises the last error
+    Every attempt takes a turn from the budget `limit`, and a RateLimited pauses everyone who shares it. Raises the last error
     itself, never a wrapper of it. A `retrying` around another one adds no attempts to those of the inner one.
     """
 
@@ -102,6 +69,17 @@ def retrying(call: Callable[[], T], *, policy: RetryPolicy = PATIENT, limit: Rat
                 limit.pause(error.retry_after_s)
             raise
 
+    failed: list[Transient] = []
+    try:
+        return attempt()  # the machinery of retrying costs more than many a call
+    except Transient as error:
+        failed.append(error)
+
+    def attempt_again() -> T:
+        if failed:
+            raise failed.pop()
+        return attempt()
+
     retry = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(policy.attempts),
         wait=lambda state: _pause_s(state, policy),
@@ -109,7 +87,7 @@ def retrying(call: Callable[[], T], *, policy: RetryPolicy = PATIENT, limit: Rat
         reraise=True,
     )
     try:
-        return retry(attempt)
+        return retry(attempt_again)
     except Transient as error:
         error.patience_spent = True
         raise
@@ -141,9 +119,7 @@ def retry_after_s(text: str | None) -> float | None:
         return None
 
 
-def resumed(
-    open_stream: Callable[[], Iterator[T]], *, policy: RetryPolicy, limit: RateLimit | None = None
-) -> Iterator[T]:
+def resumed(open_stream: Callable[[], Iterator[T]], *, policy: RetryPolicy, limit: Budget | None = None) -> Iterator[T]:
     """The elements of a stream that is opened again after a Transient. `open_stream` must go on behind what was
     already given out. Attempts are counted from the last element: progress renews patience."""
     stream: Iterator[T] | None = None
@@ -194,7 +170,7 @@ class _Unread:
 class RetryingSource:
     """A ReadSide whose calls and streams survive Transient errors. Each piece is given out once."""
 
-    def __init__(self, source: ReadSide, *, policy: RetryPolicy = PATIENT, limit: RateLimit | None = None) -> None:
+    def __init__(self, source: ReadSide, *, policy: RetryPolicy = PATIENT, limit: Budget | None = None) -> None:
         self._source = source
         self._policy = policy
         self._limit = limit
@@ -238,7 +214,7 @@ class RetryingTarget:
     with `retrying`, and the coordinator retries the shard.
     """
 
-    def __init__(self, target: WriteSide, *, policy: RetryPolicy = PATIENT, limit: RateLimit | None = None) -> None:
+    def __init__(self, target: WriteSide, *, policy: RetryPolicy = PATIENT, limit: Budget | None = None) -> None:
         self._target = target
         self._policy = policy
         self._limit = limit

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from shardmig.archive.files import ArchiveFiles, Passing, refuse_hostile
@@ -77,6 +77,7 @@ class BucketFiles(ArchiveFiles):
         """As ArchiveFiles.held."""
         refuse_hostile(ref.stored, ref.path)
         for name in dict.fromkeys((ref.stored, ref.stored.replace("\\", "/"))):
+            name = PurePosixPath(name).as_posix()
             found = self._bucket / name
             if not ref.is_tree and (file := self._seen.get(name) or found.looked()) is not None:
                 return file, False
@@ -102,7 +103,7 @@ class BucketFiles(ArchiveFiles):
         tree = self._bucket / stored
         written = set()
         for content in members:
-            member = tree / content.name
+            member = tree / PurePosixPath(content.name).as_posix()
             member.write(content)
             written.add(member)
         for left in set(tree.below()) - written:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from shardmig import __version__
-from shardmig.cli import audit, copying, looking, models, moving
+from shardmig.cli import audit, copying, looking, models, moving, shards
 from shardmig.cli.exits import MEANINGS, ExitCode
 from shardmig.cli.flags import SpeechFlags
 from shardmig.cli.groups import grouped
@@ -39,6 +39,8 @@ _COMMANDS: Final[tuple[Callable[..., int], ...]] = (
     audit.audit,
     looking.status,
     moving.retry,
+    shards.execute_shard,
+    shards.collect,
     looking.summary,
     looking.ls,
     looking.show,

@@ -12,8 +12,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from shardmig.adapters.registry import SOURCES, TARGETS, check_target
-from shardmig.archive.layout import archive_paths
-from shardmig.cli.flags import ArchiveFlags, LoadFlags, SelectionFlags, SourceFlags, TargetFlags
+from shardmig.archive.layout import archive_paths, files_beside
+from shardmig.archive.places import root_of
+from shardmig.archive.store import ObjectPath
+from shardmig.cli.flags import ArchiveFlags, LoadFlags, ModelArchiveFlags, SelectionFlags, SourceFlags, TargetFlags
 from shardmig.cli.spellings import settled, target_options
 from shardmig.errors import UnknownAdapter, UsageError
 from shardmig.records import FIELD_CLASSES, AdapterSpec, ArchivePaths, FieldClass, LoadOptions, Selection
@@ -23,8 +25,12 @@ _SPECIAL: Final = re.compile(r"[\\^$.|?*+()\[\]{}]")
 
 def archive_of(flags: ArchiveFlags) -> ArchivePaths:
     """The archive, by absolute paths. Raises UsageError where no folder can be, and for the folder around an archive."""
-    data, files = flags.data_path, flags.files_path
+    data, files = root_of(flags.data_path), root_of(flags.files_path)
+    if isinstance(data, ObjectPath) and flags.files_path in (ArchiveFlags.files_path, ModelArchiveFlags.files_path):
+        files = files_beside(data)
     for option, path in (("-d/--data-path", data), ("-f/--files-path", files)):
+        if isinstance(path, ObjectPath):
+            continue
         existing = next((place for place in (path, *path.absolute().parents) if place.exists()), path)
         if existing.exists() and not existing.is_dir():
             raise UsageError(f"{option}: {existing} is a file, not a folder")
@@ -42,7 +48,7 @@ def as_source(archive: ArchivePaths) -> AdapterSpec:
 def existing_archive_of(flags: ArchiveFlags) -> ArchivePaths:
     """The archive, which must be there already."""
     paths = archive_of(flags)
-    if not flags.data_path.is_dir():
+    if not root_of(paths.data).is_dir():
         raise UsageError(
             f"there is no archive at {flags.data_path}", hint="name its parquet folder with -d/--data-path"
         )
@@ -123,7 +129,12 @@ def check_not_onto_itself(source: AdapterSpec, target: AdapterSpec) -> None:
     """Raises UsageError for a copy that would put every run beside itself; under other names it is a copy."""
     uri = source.options.get("tracking-uri")
     if source.name == target.name and uri and uri.rstrip("/") == target.options.get("tracking-uri", "").rstrip("/"):
-        if target.options.keys() & {"name-prefix", "experiment-name-template", "experiment-rename-file"}:
+        if target.options.keys() & {
+            "name-prefix",
+            "experiment-name-template",
+            "experiment-rename-file",
+            "model-rename-file",
+        }:
             return
         raise UsageError(f"{uri} is the source and the target", hint="--name-prefix copies within one MLflow")
 
@@ -149,6 +160,11 @@ def _server_options(flags: SourceFlags) -> dict[str, str]:
         "project-exclude-pattern": "|".join(f"(?:{pattern})" for pattern in flags.project_exclude_pattern or ()),
         "runs-query": flags.runs_query,
         "objects": flags.objects,
+        **{name: _names(name, getattr(flags, name)) for name in ("experiments", "models", "prompts", "datasets")},
+        "stages": flags.stages,
+        "versions": flags.versions,
+        "no-artifacts": "yes" if flags.no_artifacts else None,
+        "max-file-size": flags.max_file_size,
         "token-file": str(flags.api_token_file.absolute()) if flags.api_token_file is not None else None,
         "lineage": "yes" if flags.lineage else None,
         "metric-previews": "yes" if flags.include_metric_previews else None,
@@ -156,10 +172,18 @@ def _server_options(flags: SourceFlags) -> dict[str, str]:
     return {option: value for option, value in given.items() if value}
 
 
+def _names(option: str, text: str | None) -> str | None:
+    """Names of objects; files of names by absolute paths. Nothing must not select everything."""
+    if text is not None and not text.strip():
+        raise UsageError(f"--{option} is empty", hint="leave it out to select all")
+    parts = (part.strip() for part in (text or "").split(","))
+    return ",".join(f"@{Path(part[1:]).absolute()}" if part.startswith("@") else part for part in parts)
+
+
 def _paths(source: str, given: list[str]) -> dict[str, str]:
     if source == "mlflow":
         return _mlflow_source(given)
-    paths = [str(Path(path).absolute()) for path in given]
+    paths = [str(root_of(path).absolute() if source == "archive" else Path(path).absolute()) for path in given]
     if source != "archive":
         return {"path": os.pathsep.join(paths)} if paths else {}
     if len(paths) > 2:

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from typer import Argument, Option
 
 from shardmig.cli.exits import ExitCode
-from shardmig.cli.flags import ExecutionFlags, LoadFlags, SourceFlags, TargetFlags, WatchFlags
+from shardmig.cli.flags import ExecutionFlags, LoadFlags, ObjectFlags, OnExisting, SourceFlags, TargetFlags, WatchFlags
 from shardmig.cli.moving import carry_out
 from shardmig.cli.speech import Speech
 from shardmig.errors import UsageError
 
 if TYPE_CHECKING:
     from shardmig.adapters.mlflow.rows.copying import Copied
-    from shardmig.records import Selection
+    from shardmig.records import AdapterSpec, ArchivePaths, Selection
 
 From = Annotated[str, Option("--from", metavar="URI", help="MLflow to read: a server, a database or a folder mlruns.")]
 To = Annotated[str, Option("--to", metavar="URI", help="MLflow to write: a server or a database.")]
 
 
-@dataclass(frozen=True)
-class CopyFlags:
+@dataclass(frozen=True, kw_only=True)
+class CopyFlags(ObjectFlags):
     """Between what, and how."""
 
     from_uri: From
@@ -43,16 +43,13 @@ class CopyFlags:
     experiment_rename_file: Annotated[
         Path | None, Option(metavar="FILE", help="CSV of old,new: what experiments are called in the copy.")
     ] = None
-    objects: Annotated[
-        str | None,
-        Option(
-            metavar="CLASSES",
-            help="Only these, between commas: runs, models, logged-models, traces, prompts, datasets, experiments.",
-        ),
+    model_rename_file: Annotated[
+        Path | None, Option(metavar="FILE", help="CSV of old,new: what models and prompts are called in the copy.")
     ] = None
     include_deleted: Annotated[bool, Option("--include-deleted", help="Also deleted runs; they are deleted again.")] = (
         False
     )
+    on_existing: OnExisting = "fail"
     keep: Annotated[Path | None, Option(metavar="FOLDER", help="Keep the archive in between, in FOLDER.")] = None
     no_verify: Annotated[bool, Option("--no-verify", help="Do not compare the copy with the archive.")] = False
 
@@ -127,7 +124,10 @@ def copy_model(
     from shardmig.records import Selection
 
     _check_names(names)
-    return _copy(Selection(projects=(REGISTRY,), run_ids=tuple(names)), copy, execution, watch, speech, "models")
+    if copy.models:
+        raise UsageError("--models and NAME both name models", hint="`copy all --objects models` takes --models alone")
+    models = replace(copy, objects="models")
+    return _copy(Selection(projects=(REGISTRY,), run_ids=tuple(names)), models, execution, watch, speech)
 
 
 def copy_model_version(
@@ -147,9 +147,10 @@ def copy_model_version(
     from shardmig.records import Selection
 
     _check_names([name])
-    wanted = f"^(sys/|tags/|versions/{version}/)"
-    chosen = Selection(projects=(REGISTRY,), run_ids=(name,), attributes=(wanted,))
-    return _copy(chosen, copy, execution, watch, speech, "models")
+    if copy.models or copy.versions or copy.stages:
+        raise UsageError("copy model-version takes one NAME and one NUMBER", hint="`copy model` takes --versions")
+    one = replace(copy, objects="models", versions=str(version))
+    return _copy(Selection(projects=(REGISTRY,), run_ids=(name,)), one, execution, watch, speech)
 
 
 def copy_database(
@@ -202,14 +203,7 @@ COMMANDS: Final[dict[str, Callable[..., int]]] = {
 """By the names that they have behind `shardmig copy`."""
 
 
-def _copy(
-    selection: Selection,
-    copy: CopyFlags,
-    execution: ExecutionFlags,
-    watch: WatchFlags,
-    speech: Speech,
-    objects: str | None = None,
-) -> int:
+def _copy(selection: Selection, copy: CopyFlags, execution: ExecutionFlags, watch: WatchFlags, speech: Speech) -> int:
     from shardmig import planner
     from shardmig.archive.layout import archive_paths
     from shardmig.cli import asked
@@ -217,29 +211,21 @@ def _copy(
 
     home = (copy.keep or _home(selection, copy)).absolute()
     paths = archive_paths(str(home / "data"), str(home / "files"))
-    reading = SourceFlags(
-        source="mlflow",
-        paths=[copy.from_uri],
-        objects=objects or copy.objects,
-        source_option=_credentials(copy.from_credentials),
-    )
-    writing = TargetFlags(
-        target="mlflow",
-        mlflow_tracking_uri=copy.to_uri,
-        name_prefix=copy.name_prefix,
-        experiment_rename_file=copy.experiment_rename_file,
-        target_option=_credentials(copy.to_credentials),
-    )
-    source, target = asked.source_of(reading, (), paths), asked.target_of(writing)
-    asked.check_not_onto_itself(source, target)
-    load = asked.load_options_of(LoadFlags())
+    source, target = _sides(copy, paths)
     request = planner.Request(
-        phases=("export", "load"), source=source, archive=paths, target=target, selection=selection, load=load
+        phases=("export", "load"),
+        source=source,
+        archive=paths,
+        target=target,
+        selection=selection,
+        load=asked.load_options_of(LoadFlags(on_existing=copy.on_existing)),
+        update=True,
     )
     code = carry_out("migrate", request, execution, watch, speech)
     if code == ExitCode.COMPLETE and not copy.no_verify:
+        read = asked.as_source(paths)
         whole = planner.Request(
-            phases=("verify",), source=asked.as_source(paths), archive=paths, target=target, load=LoadOptions()
+            phases=("verify",), source=read, archive=paths, target=target, load=LoadOptions(), update=True
         )
         code = carry_out("verify", whole, execution, watch, speech)
     if copy.keep is None:
@@ -250,9 +236,32 @@ def _copy(
     return code
 
 
+def _sides(copy: CopyFlags, paths: ArchivePaths) -> tuple[AdapterSpec, AdapterSpec]:
+    """What is read and what is written."""
+    from shardmig.cli import asked
+
+    reading = SourceFlags(
+        source="mlflow",
+        paths=[copy.from_uri],
+        source_option=_credentials(copy.from_credentials),
+        **{field.name: getattr(copy, field.name) for field in fields(ObjectFlags)},
+    )
+    writing = TargetFlags(
+        target="mlflow",
+        mlflow_tracking_uri=copy.to_uri,
+        name_prefix=copy.name_prefix,
+        experiment_rename_file=copy.experiment_rename_file,
+        model_rename_file=copy.model_rename_file,
+        target_option=_credentials(copy.to_credentials),
+    )
+    source, target = asked.source_of(reading, (), paths), asked.target_of(writing)
+    asked.check_not_onto_itself(source, target)
+    return source, target
+
+
 def _home(selection: Selection, copy: CopyFlags) -> Path:
     """Where the archive in between lies: the same folder for the same command, so that it goes on after a crash."""
-    text = repr((selection, copy.objects, copy.from_uri, copy.to_uri, copy.name_prefix, copy.experiment_rename_file))
+    text = repr((selection, replace(copy, keep=None, no_verify=False)))
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return Path(tempfile.gettempdir()) / f"shardmig-copy-{os.getuid()}-{digest}"
 

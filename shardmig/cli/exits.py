@@ -50,6 +50,8 @@ _COMPLETE: dict[str, str] = {
     "migrate": "complete: every selected run is in the archive and in the target",
     "verify": "complete: every compared run is equal, or differs only as the target forces it to (approximated)",
     "retry": "complete: no run is left over",
+    "execute-shard": "complete: every run of the shard is done",
+    "collect": "complete: every run of the plan is done",
 }
 
 _CODES: tuple[tuple[type[ShardmigError], ExitCode], ...] = (

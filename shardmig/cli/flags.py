@@ -11,6 +11,12 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+DataPath = Annotated[
+    str, Option("-d", "--data-path", metavar="PATH", help="Parquet part of the archive: a folder or s3://…")
+]
+FilesPath = Annotated[
+    str, Option("-f", "--files-path", metavar="PATH", help="Files part of the archive: a folder or s3://…")
+]
 Workspace = Annotated[str | None, Option(help="All its projects, unless -p names some (Neptune servers).")]
 ProjectPattern = Annotated[
     list[str] | None,
@@ -43,16 +49,54 @@ ExcludeClasses = Annotated[
 ]
 
 
+OnExisting = Annotated[
+    Literal["skip", "merge", "replace", "fail"],
+    Option(help="What to do with a run that the target holds with other content. merge: bring what is new (mlflow)."),
+]
+
+
 @dataclass(frozen=True)
 class ArchiveFlags:
     """Where the archive lies."""
 
-    data_path: Annotated[Path, Option("-d", "--data-path", help="Parquet part of the archive.")] = Path("exports/data")
-    files_path: Annotated[Path, Option("-f", "--files-path", help="Files part of the archive.")] = Path("exports/files")
+    data_path: DataPath = "exports/data"
+    files_path: FilesPath = "exports/files"
 
 
-@dataclass(frozen=True)
-class SourceFlags:
+@dataclass(frozen=True, kw_only=True)
+class ObjectFlags:
+    """Which of an MLflow's objects to read. Names: between commas, `name*` for all that begin so, `@FILE` for a list."""
+
+    objects: Annotated[
+        str | None,
+        Option(
+            metavar="CLASSES",
+            help="Only these, between commas: runs, models, logged-models, traces, prompts, datasets, experiments (mlflow).",
+        ),
+    ] = None
+    experiments: Annotated[
+        str | None, Option(metavar="NAMES", help="Only what belongs to these: a,b, name*, @FILE (mlflow).")
+    ] = None
+    models: Annotated[str | None, Option(metavar="NAMES", help="Only these registered models (mlflow).")] = None
+    prompts: Annotated[str | None, Option(metavar="NAMES", help="Only these prompts (mlflow).")] = None
+    datasets: Annotated[str | None, Option(metavar="NAMES", help="Only these evaluation datasets (mlflow).")] = None
+    stages: Annotated[
+        str | None, Option(metavar="STAGES", help="Only versions of models in these stages: Production,None (mlflow).")
+    ] = None
+    versions: Annotated[
+        str | None,
+        Option(metavar="NUMBERS", help="Only these versions of models; latest: the last of each stage (mlflow)."),
+    ] = None
+    no_artifacts: Annotated[bool, Option("--no-artifacts", help="Read no files; tell how many there are (mlflow).")] = (
+        False
+    )
+    max_file_size: Annotated[
+        str | None, Option(metavar="SIZE", help="Read no larger files, and tell which: 500000, 100M, 2G (mlflow).")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFlags(ObjectFlags):
     """What to read."""
 
     paths: Annotated[
@@ -94,13 +138,6 @@ class SourceFlags:
     include_metric_previews: Annotated[
         bool, Option("--include-metric-previews", help="Also points that were never committed (neptune3).")
     ] = False
-    objects: Annotated[
-        str | None,
-        Option(
-            metavar="CLASSES",
-            help="Only these, between commas: runs, models, logged-models, traces, prompts, datasets, experiments (mlflow).",
-        ),
-    ] = None
     source_option: SourceOption = None
     api_token: ApiToken = None
 
@@ -109,12 +146,8 @@ class SourceFlags:
 class ModelArchiveFlags:
     """Where models and their versions are written: apart from runs, as neptune-exporter does."""
 
-    data_path: Annotated[Path, Option("-d", "--data-path", help="Parquet part of the archive.")] = Path(
-        "exports/model_data"
-    )
-    files_path: Annotated[Path, Option("-f", "--files-path", help="Files part of the archive.")] = Path(
-        "exports/model_files"
-    )
+    data_path: DataPath = "exports/model_data"
+    files_path: FilesPath = "exports/model_files"
 
 
 @dataclass(frozen=True)
@@ -158,6 +191,9 @@ class TargetFlags:
     experiment_rename_file: Annotated[
         Path | None, Option(metavar="FILE", help="CSV of old,new: how experiments of the source are called (mlflow).")
     ] = None
+    model_rename_file: Annotated[
+        Path | None, Option(metavar="FILE", help="CSV of old,new: how models and prompts are called (mlflow).")
+    ] = None
     offline_dir: Annotated[
         Path | None, Option(metavar="FOLDER", help="Leave runs there for the vendor's own upload (comet, wandb).")
     ] = None
@@ -191,10 +227,7 @@ class LoadFlags:
     no_sidecar: Annotated[
         bool, Option("--no-sidecar", help="Do not keep exact values beside what the target cannot hold.")
     ] = False
-    on_existing: Annotated[
-        Literal["skip", "replace", "fail"],
-        Option(help="What to do with a run that the target holds with other content."),
-    ] = "fail"
+    on_existing: OnExisting = "fail"
 
 
 @dataclass(frozen=True)
@@ -228,7 +261,17 @@ class ExecutionFlags:
     workers: Annotated[int | None, Option(metavar="N", min=1, help="Worker processes. Default: the usable cores.")] = (
         None
     )
-    engine: Annotated[Literal["local", "inline"] | None, Option(help="Where shards execute. Default: local.")] = None
+    engine: Annotated[
+        Literal["local", "inline", "ray"] | None, Option(help="Where shards execute. Default: local.")
+    ] = None
+    ray_address: Annotated[
+        str | None,
+        Option(metavar="HOST:PORT|auto", help="Ray cluster (ray). Default: $RAY_ADDRESS, else one started here."),
+    ] = None
+    ray_resources: Annotated[
+        str | None,
+        Option(metavar="NAME=N,…", help="What one worker occupies, e.g. CPU=2,memory=1e9 (ray). Default: CPU=1."),
+    ] = None
     max_attempts: Annotated[int | None, Option(metavar="N", min=1, help="Attempts per shard. Default: 3.")] = None
     deadline: Annotated[
         float | None, Option(metavar="SECONDS", min=0, help="Longest attempt. Default: 0, no limit.")

@@ -8,7 +8,6 @@ import shlex
 import time
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from shardmig.migration import MigrationFolder
     from shardmig.records import Chunk, ProjectId, RunRef
     from shardmig.report.status import MigrationStatus
-    from shardmig.report.tree import RunState, RunTree
+    from shardmig.report.tree import ProjectLine, RunState, RunTree
 
 
 def status(
@@ -35,7 +34,8 @@ def status(
 ) -> int:
     """Say how a migration stands, also while it executes.
 
-    Lists every shard with its state, and why it will or will not execute.
+    Lists every shard with its state, and why it will or will not execute. Of more than 100 shards those are counted that
+    stand alike; -v and --json list each.
     """
     from shardmig.cli import asked
     from shardmig.migration import find_migration, migrations
@@ -44,7 +44,8 @@ def status(
     paths = asked.existing_archive_of(archive)
     folders = list(migrations(paths)) if every else [find_migration(paths, migration)]
     found = [_status_of(folder) for folder in folders]
-    speech.answer(found, answer.all_shown(found, now_ms=time.time_ns() // 1_000_000))
+    now_ms = time.time_ns() // 1_000_000
+    speech.answer(found, answer.all_shown(found, now_ms=now_ms, verbose=speech.is_verbose))
     return ExitCode.COMPLETE
 
 
@@ -52,7 +53,8 @@ def summary(
     archive: ArchiveFlags,
     speech: Speech,
     model_data_path: Annotated[
-        Path | None, Option(help="Also an archive of models that neptune-exporter wrote.", show_default=False)
+        str | None,
+        Option(metavar="PATH", help="Also an archive of models that neptune-exporter wrote.", show_default=False),
     ] = None,
 ) -> int:
     """Say what an archive holds: runs, fields and rows by type.
@@ -81,6 +83,8 @@ def ls(
 ) -> int:
     """List projects, runs of a project, or fields of a run.
 
+    Runs stand for what other scopes hold, too: models, traces, datasets.
+
     \b
     shardmig ls
     shardmig ls ws/name
@@ -93,7 +97,7 @@ def ls(
 
     reader = ArchiveReader(asked.existing_archive_of(archive))
     if not project:
-        projects = [tree.ProjectLine(one, sum(1 for _ in reader.runs(one))) for one in reader.projects()]
+        projects = [_project_line(reader, one) for one in reader.projects()]
         speech.answer(projects, tree.projects_shown(projects))
     elif not run:
         listed = [one for scope in SCOPES for one in reader.runs(_project(reader, project), scope)]
@@ -136,7 +140,7 @@ def show(
     answers = values.answers(_chunks(reader, chosen, field), run=chosen.label, head=head, tail=tail)
     if not answers:
         known = [path for path, _ in reader.fields(chosen)]
-        listing = shlex.join(("shardmig", "ls", chosen.project, chosen.id, "-d", str(archive.data_path)))
+        listing = shlex.join(("shardmig", "ls", chosen.project, chosen.id, "-d", archive.data_path))
         raise UsageError(
             f"there is no field {field!r}{_similar(field, known)}", run=chosen.label, hint=f"`{listing}` lists them"
         )
@@ -176,6 +180,14 @@ def _project(reader: ArchiveReader, project: str) -> ProjectId:
         if one == project:
             return one
     raise UsageError(f"the archive has no project {project!r}", hint=f"it has: {', '.join(known) or 'none'}")
+
+
+def _project_line(reader: ArchiveReader, project: ProjectId) -> ProjectLine:
+    from shardmig.records import SCOPES
+    from shardmig.report.tree import ProjectLine
+
+    held = {scope: sum(1 for _ in reader.runs(project, scope)) for scope in SCOPES}
+    return ProjectLine(project, held.pop("runs"), {scope: number for scope, number in held.items() if number})
 
 
 def _run_state(reader: ArchiveReader, run: RunRef) -> RunState:
@@ -223,16 +235,20 @@ def _chunks(reader: ArchiveReader, run: RunRef, field: str) -> Iterator[Chunk]:
 
 
 def _status_of(folder: MigrationFolder) -> MigrationStatus:
+    from shardmig.adapters.budget import standings
     from shardmig.progress import phase_totals
+    from shardmig.report import budget
     from shardmig.report.status import MigrationStatus
     from shardmig.results import retry_command, statuses
 
     state = folder.state()
     holder = _holder(folder) if state.executions and state.finished is None else ""
-    shards = list(statuses(state, is_executing=bool(holder)))
+    shards = list(statuses(state, is_executing=bool(holder), now_ms=time.time_ns() // 1_000_000))
+    systems = (state.plan.source, state.plan.target)
     has_failed = state.finished is not None and any(shard.state == "failed" for shard in shards)
     return MigrationStatus(
         migration=folder.id,
+        folder=str(folder.path),
         source=state.plan.source.name,
         target=state.plan.target.name if state.plan.target is not None else "",
         created_ms=state.plan.created_ms,
@@ -242,6 +258,7 @@ def _status_of(folder: MigrationFolder) -> MigrationStatus:
         phases=phase_totals(state),
         shards=shards,
         retry_command=retry_command(folder.id, state.plan.archive) if has_failed else "",
+        budgets=budget.of_systems(standings(), [spec.name for spec in systems if spec is not None]) if holder else [],
     )
 
 

@@ -28,7 +28,7 @@ from shardmig.errors import UsageError
 if TYPE_CHECKING:
     from shardmig.config import Settings
     from shardmig.planner import Request
-    from shardmig.records import ArchivePaths, Report, Selection
+    from shardmig.records import Report, Selection
     from shardmig.report.progress import LineProgress, LiveProgress
 
 _MOST_IDS_NAMED: Final = 10
@@ -45,6 +45,9 @@ def plan(
     execution: ExecutionFlags,
     watch: WatchFlags,
     speech: Speech,
+    out: Annotated[
+        Path | None, Option(metavar="FILE", help="Only write the plan into FILE, for execute-shard and collect.")
+    ] = None,
 ) -> int:
     """Say what export, load or migrate would do.
 
@@ -54,7 +57,7 @@ def plan(
     """
     from shardmig import coordinator, planner
     from shardmig.adapters.registry import capabilities_of
-    from shardmig.cli import asked
+    from shardmig.cli import asked, shards
     from shardmig.report import estimate
 
     take_secrets(target, speech)
@@ -73,8 +76,14 @@ def plan(
         load=asked.load_options_of(load),
         predict=target.target is not None,
     )
-    with tempfile.TemporaryDirectory(prefix="shardmig-plan-") as home, _observer(watch, speech) as observe:
-        report = coordinator.execute(request, _settings(execution), observe, home=Path(home))
+
+    def survey(request: Request) -> Report:
+        with tempfile.TemporaryDirectory(prefix="shardmig-plan-") as home, observer(watch, speech) as observe:
+            return coordinator.execute(request, settings_of(execution), observe, home=Path(home))
+
+    if out is not None:
+        return shards.write_plan(request, phases, out, survey, speech)
+    report = survey(request)
     report = _with_selection_checked(report, chosen)
     held = capabilities_of(request.target, request.load) if request.target is not None else None
     found = estimate.estimate_of(report, phases, held)
@@ -215,6 +224,7 @@ def verify(
         target=wanted,
         selection=asked.selection_of(selection, plain_id_is_exact=True),
         load=asked.load_options_of(load),
+        update=True,  # of an archive that grew, what changed is compared again
         sample=sample,
     )
     return carry_out("verify", request, execution, watch, speech)
@@ -237,15 +247,16 @@ def retry(
     from shardmig import coordinator
     from shardmig.cli import asked
     from shardmig.records import ShardId
+    from shardmig.results import retry_command
 
     if shard and failed:
         raise UsageError("--shard and --failed exclude each other", hint="give one of them")
     paths = asked.existing_archive_of(archive)
     shards = [ShardId(one) for one in shard or ()]
-    _check_writable(watch)
-    with _observer(watch, speech) as observe:
-        report = coordinator.retry(paths, _settings(execution), observe, migration=migration, shards=shards)
-    return _tell("retry", report, paths, watch, speech)
+    check_writable(watch)
+    with observer(watch, speech) as observe:
+        report = coordinator.retry(paths, settings_of(execution), observe, migration=migration, shards=shards)
+    return tell("retry", report, watch, speech, retry=retry_command(report.migration, paths))
 
 
 def take_token(token: str | None, speech: Speech) -> None:
@@ -258,12 +269,17 @@ def take_token(token: str | None, speech: Speech) -> None:
 def carry_out(command: str, request: Request, execution: ExecutionFlags, watch: WatchFlags, speech: Speech) -> int:
     """Carry a request out as `command`, and tell how it ended."""
     from shardmig import coordinator
+    from shardmig.adapters.registry import capabilities_of
+    from shardmig.results import retry_command
 
-    settings = _settings(execution)
-    _check_writable(watch)
-    with _observer(watch, speech) as observe:
+    settings = settings_of(execution)
+    check_writable(watch)
+    if request.target is not None and request.load.on_existing == "merge":
+        capabilities_of(request.target, request.load)  # refuses here and now a target that cannot
+    with observer(watch, speech) as observe:
         report = coordinator.execute(request, settings, observe)
-    return _tell(command, _with_selection_checked(report, request.selection), request.archive, watch, speech)
+    report = _with_selection_checked(report, request.selection)
+    return tell(command, report, watch, speech, retry=retry_command(report.migration, request.archive))
 
 
 def _with_selection_checked(report: Report, selection: Selection) -> Report:
@@ -298,20 +314,27 @@ def _stopped(report: Report, code: ExitCode, why: str) -> Report:
     return msgspec.structs.replace(report, exit_code=int(code), stopped=why)
 
 
-def _settings(flags: ExecutionFlags) -> Settings:
+def settings_of(flags: ExecutionFlags) -> Settings:
+    """How the flags want it executed."""
     from shardmig.config import Settings
+    from shardmig.engines import require_engine
 
     given = {
         "workers": flags.workers,
         "engine": flags.engine,
+        "ray_address": flags.ray_address,
+        "ray_resources": flags.ray_resources,
         "max_attempts": flags.max_attempts,
         "deadline_s": flags.deadline,
         "compression": flags.compression,
     }
-    return Settings.resolve(given, file=flags.config)
+    settings = Settings.resolve(given, file=flags.config)
+    require_engine(settings.engine)
+    return settings
 
 
-def _observer(watch: WatchFlags, speech: Speech) -> LiveProgress | LineProgress:
+def observer(watch: WatchFlags, speech: Speech) -> LiveProgress | LineProgress:
+    """What tells the progress."""
     from shardmig.report.progress import LineProgress, LiveProgress
 
     if watch.no_progress:
@@ -319,16 +342,15 @@ def _observer(watch: WatchFlags, speech: Speech) -> LiveProgress | LineProgress:
     return LiveProgress(sys.stderr) if sys.stderr.isatty() else LineProgress(speech.say)
 
 
-def _tell(command: str, report: Report, archive: ArchivePaths, watch: WatchFlags, speech: Speech) -> int:
+def tell(command: str, report: Report, watch: WatchFlags, speech: Speech, *, retry: str) -> int:
     """The end of a command: summary, pages, and the command that retries."""
     from shardmig.report import failures, page, results
-    from shardmig.results import retry_command
 
     meaning = meaning_of(report.exit_code, command)
     speech.show(results.ended(report, verbose=speech.is_verbose))
     speech.say(f"shardmig {command}: {meaning}")
     if report.exit_code and report.failed:
-        speech.say(f"retry with: {retry_command(report.migration, archive)}")
+        speech.say(f"retry with: {retry}")
     if watch.report is not None:
         ended_ms = time.time_ns() // 1_000_000
         _write(watch.report, page.page(report, title=f"shardmig {command}", meaning=meaning, ended_ms=ended_ms))
@@ -340,7 +362,7 @@ def _tell(command: str, report: Report, archive: ArchivePaths, watch: WatchFlags
     return report.exit_code
 
 
-def _check_writable(watch: WatchFlags) -> None:
+def check_writable(watch: WatchFlags) -> None:
     """A report that cannot be written must be known before hours of work, not after."""
     for option, file in (("--report", watch.report), ("--error-report-file", watch.error_report_file)):
         if file is None:

@@ -17,6 +17,7 @@ _OPTIONS: Final[dict[str, dict[str, str]]] = {
     "name_prefix": {"comet": "name-prefix", "mlflow": "name-prefix", "wandb": "project-prefix", "zenml": "name-prefix"},
     "experiment_name_template": {"mlflow": "experiment-name-template"},
     "experiment_rename_file": {"mlflow": "experiment-rename-file"},
+    "model_rename_file": {"mlflow": "model-rename-file"},
     "offline_dir": {"comet": "offline-dir", "wandb": "offline-dir"},
     "wandb_entity": {"wandb": "entity"},
     "comet_workspace": {"comet": "workspace"},
@@ -41,7 +42,7 @@ _PLACES: Final = {
 }
 """By target: the option that says where it is, and the vendor's own variable for that."""
 
-_PATHS: Final = ("experiment-rename-file", "offline-dir", "key-file", "credentials-file")
+_PATHS: Final = ("experiment-rename-file", "model-rename-file", "offline-dir", "key-file", "credentials-file")
 
 
 def settled(target: str, options: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,17 @@ import msgspec
 
 from shardmig.records.chunks import Finding, RunRef
 from shardmig.records.ids import MigrationId, RunId, ShardId, TargetRunId
-from shardmig.records.plan import AdapterSpec, ArchivePaths, Counters, LoadOptions, Phase, Selection, Shard, StepNeeds
+from shardmig.records.plan import (
+    FORMAT_VERSION,
+    AdapterSpec,
+    ArchivePaths,
+    Counters,
+    LoadOptions,
+    Phase,
+    Selection,
+    Shard,
+    StepNeeds,
+)
 
 Disposition = Literal["transient", "permanent", "fatal", "unclassified"]
 Verdict = Literal["equal", "approximated", "differs", "missing"]
@@ -52,7 +62,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     spool: folder for staging. log: file of this attempt, appended to. progress: file that the worker rewrites
     while it works. parents: target ids of runs that runs of this shard name as parent. sample: 0 = everything,
     else verify reads about one in `sample` series fields and files. predict: a survey also says what the target would
-    change.
+    change. lessor: where workers on other computers lease from the rate budgets; a secret is in it.
     """
 
     migration: MigrationId
@@ -73,10 +83,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     parents: dict[RunId, TargetRunId] = {}
     sample: int = 0
     predict: bool = False
+    lessor: str = ""
 
 
 class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker returns. `failure`: why the attempt ended before all runs were reached; those are not in `runs`."""
+    """What a worker returns. `failure`: why the attempt ended before all runs were reached; those are not in `runs`.
+
+    log: of the attempt, where the worker could not write it to the coordinator's disk; never in the journal.
+    """
 
     shard: ShardId
     phase: Phase
@@ -85,6 +99,18 @@ class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
     started_ms: int = 0
     ended_ms: int = 0
+    log: bytes = b""
+
+
+class ShardOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process that executed one shard of a plan file leaves behind. `plan`: digest of the file. results: what
+    is known of the shard's runs, phase by phase."""
+
+    plan: str
+    shard: ShardId
+    exit_code: int
+    results: list[TaskResult]
+    format_version: int = FORMAT_VERSION
 
 
 class Started(msgspec.Struct, frozen=True, tag=True):
@@ -132,6 +158,14 @@ class AttemptEnded(msgspec.Struct, frozen=True, tag=True):
     failure: Failure | None = None
 
 
+class Compacted(msgspec.Struct, frozen=True, tag=True):
+    """Journal: what the lines that a shorter journal no longer has had counted."""
+
+    executions: int
+    shards_made: int
+    attempts: list[tuple[Phase, ShardId, int]]
+
+
 class Finished(msgspec.Struct, frozen=True, tag=True):
     """Journal: a coordinator ended on its own terms."""
 
@@ -139,4 +173,4 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
     exit_code: int
 
 
-JournalLine = Started | Extended | MultiplierChosen | AttemptStarted | AttemptEnded | Finished
+JournalLine = Started | Extended | MultiplierChosen | AttemptStarted | AttemptEnded | Compacted | Finished

@@ -55,13 +55,13 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a run is written into a target, the same for every target.
 
     step_multiplier 0 = not chosen yet ("auto"): the coordinator sets the smallest that keeps every step.
-    on_existing: what to do with a run that the target holds completely, but with other content.
+    on_existing: what to do with a run that the target holds completely, but with other content. merge: bring what is new.
     """
 
     step_multiplier: int = 0
     allow_step_merge: bool = False
     sidecar: bool = True
-    on_existing: Literal["skip", "replace", "fail"] = "fail"
+    on_existing: Literal["skip", "merge", "replace", "fail"] = "fail"
 
 
 class Shard(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +88,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     shards: tuple[Shard, ...]
     created_ms: int
     format_version: int = FORMAT_VERSION
+
+    def phases_until(self, last: Phase | None) -> tuple[Phase, ...]:
+        """Its phases up to this one, None = all."""
+        return self.phases if last is None else self.phases[: self.phases.index(last) + 1]
 
 
 class StepNeeds(msgspec.Struct, frozen=True):

@@ -63,7 +63,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one shard stands in one phase, and why it will or will not execute."""
+    """Where one shard stands in one phase, and why it will or will not execute. straggles: its attempt lasts much longer
+    than its weight suggests."""
 
     shard: ShardId
     phase: Phase
@@ -75,3 +76,4 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     started_ms: int | None = None
     ended_ms: int | None = None
+    straggles: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Literal
 from shardmig import logs
 from shardmig.adapters.base import ReadSide, Want
 from shardmig.adapters.registry import open_source
-from shardmig.archive.files import ArchiveFiles
+from shardmig.archive.bucket_files import files_of
 from shardmig.archive.layout import sanitize
 from shardmig.archive.reader import ArchiveReader
 from shardmig.archive.receipts import NewerFormat
 from shardmig.archive.spool import RunSpool, spooled_chunks
-from shardmig.archive.writer import compact
+from shardmig.archive.writer import compact, staging_beside
 from shardmig.errors import AdapterError, BadInput, Fatal, TargetConflict, Unavailable
 from shardmig.logs import Event
 from shardmig.records import (
@@ -48,6 +49,7 @@ def export_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome]
             receipt = _receipt(run, archive)
             outcome = None if receipt is None else _settled_before(run, receipt, task.selection)
             if outcome is not None:
+                exporter.forget(run)
                 done(outcome)
             elif receipt is None or not exporter.mended(run, receipt):
                 pending[run.id] = run
@@ -132,6 +134,12 @@ class _Exporter:
             for spool in spools.values():
                 spool.close()
 
+    def forget(self, run: RunRef) -> None:
+        """Remove what an attempt that was killed right after publishing left of a run."""
+        spool = self._spool_path(run)
+        spool.unlink(missing_ok=True)
+        shutil.rmtree(staging_beside(spool), ignore_errors=True)
+
     def mended(self, run: RunRef, receipt: Receipt) -> bool:
         """Tell the outcome of a run whose lost fields alone were fetched. False: it has to be read whole.
 
@@ -142,7 +150,7 @@ class _Exporter:
         spool = RunSpool(self._spool_path(run).with_suffix(".mend"))
         spool.restart()
         want = Want(selection=self._task.selection, chunk_points=self._task.chunk_points)
-        files = ArchiveFiles(self._task.archive, run.project)
+        files = files_of(self._task.archive, run.project)
         try:
             if not Mending(self._source, self._archive, want, self._progress).spool(run, receipt, files, spool):
                 return False
@@ -163,7 +171,7 @@ class _Exporter:
         cursors = {run: cursor for run in pending if (cursor := spools[run].cursor())}
         want = Want(selection=self._task.selection, cursors=cursors, chunk_points=self._task.chunk_points)
         project = self._task.shard.runs[0].project
-        files = ArchiveFiles(self._task.archive, project)
+        files = files_of(self._task.archive, project)
         for piece in self._source.read_runs(list(pending.values()), want, files):
             spool = spools[piece.run.id]
             spool.append(piece)

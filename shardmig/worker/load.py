@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 
 from shardmig import logs
 from shardmig.adapters.base import Want, WriteSide, Written, migration_key
 from shardmig.adapters.registry import open_target
+from shardmig.archive.bucket_files import files_of
 from shardmig.archive.digest import RunDigest
-from shardmig.archive.files import ArchiveFiles
 from shardmig.archive.reader import ArchiveReader
 from shardmig.errors import TargetConflict, UsageError
 from shardmig.logs import Event
@@ -25,11 +27,19 @@ def load_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome], 
     if task.target is None or task.load.step_multiplier == 0:
         raise UsageError("a load needs a target and a step multiplier")
     target = open_target(task.target, task.load)
+    scratch = _scratch(task)
+    shutil.rmtree(scratch, ignore_errors=True)  # an attempt that was killed could not
     try:
         loader = _Loader(task, ArchiveReader(task.archive), target, progress)
         settle_each(task.shard.runs, loader.load, done)
     finally:
         target.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch(task: Task) -> Path:
+    """Where files lie that are fetched from an object store."""
+    return Path(task.spool) / f"{task.phase}-{task.shard.id}.files"
 
 
 class _Loader:
@@ -52,9 +62,10 @@ class _Loader:
                 raise TargetConflict(
                     f"the target holds this run as {found.id}, loaded whole but with other content",
                     run=run.label,
-                    hint="--on-existing replace writes it anew, --on-existing skip leaves it",
+                    hint="--on-existing replace writes it anew, merge brings what is new, skip leaves it",
                 )
-            self._target.discard_run(found)
+            if self._task.load.on_existing == "replace":
+                self._target.discard_run(found)
         stream = _Stream(self._archive, run, self._want, self._progress)
         written = self._write(run, digest, stream, self._parent(run))
         findings = [*stream.findings, *written.findings]
@@ -72,7 +83,7 @@ class _Loader:
         )
 
     def _write(self, run: RunRef, digest: str, stream: _Stream, parent: TargetRunId | None) -> Written:
-        files = ArchiveFiles(self._task.archive, run.project)
+        files = files_of(self._task.archive, run.project, _scratch(self._task))
         return self._target.write_run(migration_key(run), digest, iter(stream), files, parent)
 
     def _skipped(self, run: RunRef, found: TargetRun, digest: str) -> RunOutcome:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from shardmig import codec, logs
+from shardmig.adapters.budget import spending_as
 from shardmig.errors import AdapterError, DiskFull, Fatal, Permanent, ShardmigError, Transient
 from shardmig.logs import Event
 from shardmig.records import Disposition, Failure, Phase, RunOutcome, Task, TaskResult
@@ -30,12 +35,16 @@ _PHASES: Final[dict[Phase, Execute]] = {
 
 def execute(payload: bytes) -> bytes:
     """Execute one Task and return its TaskResult. Runs that ended before a failure are in the result."""
-    task: Task = codec.decode(payload, Task)
+    asked: Task = codec.decode(payload, Task)
+    task = _with_own_folders(asked)
     started_ms = _now_ms()
     outcomes: list[RunOutcome] = []
     failure: Failure | None = None
     try:
-        with logs.attempt_log(Path(task.log), shard=task.shard.id, phase=task.phase, attempt=task.attempt) as log:
+        with (
+            spending_as(f"{task.phase} of {task.shard.id}", task.lessor),
+            logs.attempt_log(Path(task.log), shard=task.shard.id, phase=task.phase, attempt=task.attempt) as log,
+        ):
             log.info(Event.ATTEMPT_STARTED, runs=len(task.shard.runs))
             try:
                 _PHASES[task.phase](task, ProgressFile(Path(task.progress)), outcomes.append)
@@ -54,8 +63,28 @@ def execute(payload: bytes) -> bytes:
         failure=failure,
         started_ms=started_ms,
         ended_ms=_now_ms(),
+        log=b"" if task is asked else _taken(Path(task.log)),
     )
     return codec.encode(result)
+
+
+def _with_own_folders(task: Task) -> Task:
+    """The task as it is where this computer shares the coordinator's disk, else with folders of this computer."""
+    if Path(task.spool).is_dir():
+        return task
+    own = Path(tempfile.gettempdir(), f"shardmig-{os.getuid()}", task.migration)
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log, progress = own / Path(task.log).name, own / Path(task.progress).name
+    return msgspec.structs.replace(task, spool=str(own), log=str(log), progress=str(progress))
+
+
+def _taken(log: Path) -> bytes:
+    try:
+        written = log.read_bytes()
+        log.unlink()
+    except OSError:  # a full disk has been told of by whoever met it first
+        return b""
+    return written
 
 
 def failure_of(error: BaseException) -> Failure:

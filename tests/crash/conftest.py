@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.crash.harness import ROOT, Content, Fault, Migration, Role, Undisturbed
+from tests.crash.harness import Content, Fault, Migration, Role, Undisturbed
+from tests.made_once import demo_project, made_once
+from tests.servers.tracking_databases import sqlite_template
+
+__all__ = ["demo_project", "sqlite_template"]
 
 MakeMigration = Callable[[], Migration]
 
@@ -29,32 +35,12 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of four runs that the real Neptune clients wrote and never synced."""
-    folder = tmp_path_factory.mktemp("source")
-    subprocess.run(
-        [sys.executable, ROOT / "scripts" / "demo_project.py", folder], check=True, cwd=folder, capture_output=True
-    )
-    return folder
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as MLflow initialises it, which takes it seconds: every migration begins with a copy."""
-    folder = tmp_path_factory.mktemp("database")
-    script = "import sys, mlflow; mlflow.MlflowClient(sys.argv[1]).search_experiments()"
-    uri = f"sqlite:///{folder}/mlflow.db"
-    subprocess.run([sys.executable, "-c", script, uri], check=True, cwd=folder, capture_output=True)
-    return folder / "mlflow.db"
-
-
-@pytest.fixture(scope="session")
 def new_migration(
-    tmp_path_factory: pytest.TempPathFactory, source: Path, empty_database: Path, faults: Path
+    tmp_path_factory: pytest.TempPathFactory, demo_project: Path, sqlite_template: Path, faults: Path
 ) -> MakeMigration:
     """Makes one that has not begun."""
     folder, numbers = tmp_path_factory.mktemp("migrations"), itertools.count()
-    return lambda: Migration(folder / f"{next(numbers)}", source, empty_database, faults)
+    return lambda: Migration(folder / f"{next(numbers)}", demo_project, sqlite_template, faults)
 
 
 @pytest.fixture
@@ -64,15 +50,23 @@ def migration(new_migration: MakeMigration) -> Migration:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(new_migration: MakeMigration) -> dict[Role, Undisturbed]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, new_migration: MakeMigration) -> dict[Role, Undisturbed]:
     """A migration that nothing disturbs, executed once for each role whose steps are noted."""
-    learnt: dict[Role, Undisturbed] = {}
     roles: tuple[Role, ...] = ("coordinator", "worker")
-    for role in roles:
+
+    def executed(role: Role) -> Undisturbed:
         migration = new_migration()
         ended = migration.execute(Fault(role, step=0))
         assert ended.returncode == 0, ended.stderr
-        learnt[role] = Undisturbed(migration.content(), migration.steps())
+        return Undisturbed(migration.content(), migration.steps())
+
+    def make(folder: Path) -> None:
+        with ThreadPoolExecutor() as threads:
+            learnt = dict(zip(roles, threads.map(executed, roles), strict=True))
+        (folder / "learnt").write_bytes(pickle.dumps(learnt))
+
+    noted = made_once(tmp_path_factory, "undisturbed", make) / "learnt"
+    learnt: dict[Role, Undisturbed] = pickle.loads(noted.read_bytes())
     return learnt
 
 

@@ -26,7 +26,6 @@ import pyarrow.parquet as pq
 from shardmig.archive.reader import ArchiveReader
 from shardmig.records import ArchivePaths
 
-ROOT = Path(__file__).parents[2]
 PROJECT = "demo/quickstart"
 Role = Literal["coordinator", "worker"]
 _COMMAND_LINE: dict[Role, str] = {"coordinator": "-m shardmig migrate", "worker": "shardmig.engines.local_worker"}
@@ -86,7 +85,8 @@ class Undisturbed(NamedTuple):
     def sample_of_writes(self, points: int) -> list[int]:
         """As `sample`, of the steps that take space. Not the last ones: executions differ by a few steps."""
         writes = [number for number, step in enumerate(self.steps, 1) if step.partition(" ")[0] in _TAKE_SPACE]
-        return _even(writes[: len(writes) * 9 // 10], points)
+        sure = writes[: len(writes) * 9 // 10]
+        return sure if points >= len(sure) else _even(sure, points)
 
 
 class Names(NamedTuple):
@@ -121,21 +121,18 @@ class Migration:
         ]
 
     def environment(self, fault: Fault | None) -> dict[str, str]:
-        """The environment of the command, with the fault in it. Bytecode is kept from one execution to the next: to
-        compile MLflow and what it imports takes seconds."""
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        environment["PYTHONPYCACHEPREFIX"] = str(self._faults.with_name("bytecode"))
-        if fault is not None:
-            environment |= {
-                "LD_PRELOAD": str(self._faults),
-                "FAULTS_UNDER": str(self.root),
-                "FAULTS_ROLE": _COMMAND_LINE[fault.role],
-                "FAULTS_LEDGER": str(self.ledger),
-                "FAULTS_AT": str(fault.step),
-                "FAULTS_ACTION": fault.action,
-                "FAULTS_MARK": str(self.mark),
-            }
-        return environment
+        """The environment of the command, with the fault in it."""
+        if fault is None:
+            return dict(os.environ)
+        return os.environ | {
+            "LD_PRELOAD": str(self._faults),
+            "FAULTS_UNDER": str(self.root),
+            "FAULTS_ROLE": _COMMAND_LINE[fault.role],
+            "FAULTS_LEDGER": str(self.ledger),
+            "FAULTS_AT": str(fault.step),
+            "FAULTS_ACTION": fault.action,
+            "FAULTS_MARK": str(self.mark),
+        }
 
     def execute(self, fault: Fault | None = None) -> subprocess.CompletedProcess[str]:
         """Execute the command to its end."""

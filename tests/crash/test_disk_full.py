@@ -1,7 +1,11 @@
-"""No space left: the migration stops, says so, and goes on when there is space."""
+"""No space left: the migration stops, says so, and goes on when there is space.
+
+The disk is full at CRASH_POINTS writes of each role, a sample; scripts/crash_campaign tries every one.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -10,7 +14,7 @@ import pytest
 
 from tests.crash.harness import Content, Fault, Migration, Role, Undisturbed
 
-POINTS = 6
+POINTS = int(os.environ.get("CRASH_POINTS", "4"))
 STOPPED = 7
 """The exit code of `errors.Fatal`: nothing further can succeed, resumable."""
 
@@ -20,7 +24,10 @@ STOPPED = 7
 def test_a_full_disk_stops_the_migration_and_the_same_command_goes_on_when_there_is_space(
     migration: Migration, undisturbed: dict[Role, Undisturbed], expected: Content, role: Role, point: int
 ) -> None:
-    full = migration.execute(Fault(role, undisturbed[role].sample_of_writes(POINTS)[point], "full"))
+    writes = undisturbed[role].sample_of_writes(POINTS)
+    if point >= len(writes):
+        pytest.skip(f"there are {len(writes)} writes")
+    full = migration.execute(Fault(role, writes[point], "full"))
     assert migration.mark.exists()
     assert full.returncode == STOPPED, full.stderr
     assert re.search("no space|disk (is )?full", full.stderr.lower()), full.stderr

@@ -17,6 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.docs_commands import Block, read_blocks
+from tests.made_once import demo_project
+
+__all__ = ["demo_project"]
 
 _ROOT = Path(__file__).parents[2]
 _SAMPLES = _ROOT / "tests" / "samples"
@@ -66,21 +69,13 @@ def test_what_is_executed_elsewhere_is_executed_there() -> None:
             assert command.removeprefix("./scripts/").split()[0] in file.read_text(), (command, place)
 
 
-@pytest.fixture(scope="session")
-def neptune_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the real clients leave behind: `.neptune`, `.neptune-scale` and the files that they name."""
-    folder = tmp_path_factory.mktemp("project") / "here"
-    subprocess.run([sys.executable, _ROOT / "scripts" / "demo_project.py", folder], check=True, capture_output=True)
-    return folder
-
-
 @pytest.fixture
-def workplace(tmp_path: Path, neptune_project: Path, free_port: int) -> Path:
+def workplace(tmp_path: Path, demo_project: Path, free_port: int) -> Path:
     """A folder that holds what the pages speak of: Neptune's own folders, and an archive of neptune-exporter."""
     folder = tmp_path / "workplace"
     folder.mkdir()
     for name in (".neptune", ".neptune-scale", "files"):
-        shutil.copytree(neptune_project / name, folder / name)
+        shutil.copytree(demo_project / name, folder / name)
     for part in ("data", "files"):
         shutil.copytree(_SAMPLES / "exporter-3x" / part, folder / "exporter-archive" / part)
     shutil.copytree(_SAMPLES / "mlflow-export-import" / "all", folder / "old-export")

@@ -1,12 +1,18 @@
 """Each prefix of a journal, cut at any byte, replays to a state that was once true."""
 
+import os
+import resource
+import signal
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shardmig import codec, planner
 from shardmig.errors import JournalCorrupt, JournalLocked
-from shardmig.journal import Journal, Lock, State, replay
+from shardmig.journal import Journal, Lock, State, compact, replay
 from shardmig.planner import Request
 from shardmig.records import (
     AdapterSpec,
@@ -18,6 +24,7 @@ from shardmig.records import (
     Finished,
     JournalLine,
     MultiplierChosen,
+    Phase,
     Plan,
     ProjectId,
     RunId,
@@ -73,6 +80,143 @@ def test_every_byte_prefix_replays_to_a_true_state(tmp_path: Path) -> None:
         path.write_bytes(whole[:cut])
         lines = sum(size <= cut for size in sizes[1:])
         assert summary(replay(plan, path)) == states[lines]
+
+
+def everything(state: State) -> tuple[object, ...]:
+    """All that a state says, whatever the order it was told in."""
+    return (*summary(state), state.shards, state.shards_made, state.last_ended, state.open)
+
+
+histories = st.lists(
+    st.sampled_from(["try", "bring", "fail", "lose", "split", "choose", "start", "again", "end", "extend"]), max_size=40
+)
+
+
+def a_plan_of_one_shard() -> Plan:
+    """Its runs can be split off."""
+    plan = a_plan()
+    whole = msgspec.structs.replace(plan.shards[0], runs=tuple(run for shard in plan.shards for run in shard.runs))
+    return msgspec.structs.replace(plan, shards=(whole,))
+
+
+class Teller:
+    """Tells a history that a coordinator could have told."""
+
+    def __init__(self) -> None:
+        self.state = State(a_plan_of_one_shard())
+        self.lines: list[JournalLine] = []
+
+    def tell(self, word: str, number: int) -> None:
+        shards = sorted(self.state.shards.values(), key=lambda shard: shard.id)
+        shard = shards[number % len(shards)]
+        phase: Phase = "load" if number % 3 else "export"
+        tried = self.state.attempts.get((phase, shard.id), 1)
+        failure = Failure("X", "transient", "why") if word in ("fail", "lose") else None
+        runs = [RunOutcome(run=run, state="failed" if failure else "done", failure=failure) for run in shard.runs]
+        match word:
+            case "try":
+                self._note(AttemptStarted(number, phase, shard.id, tried))
+            case "bring" | "fail":
+                result = TaskResult(shard=shard.id, phase=phase, attempt=tried, runs=runs, started_ms=number)
+                self._note(AttemptEnded(number, result, phase, shard.id, tried))
+            case "lose":
+                self._note(AttemptEnded(number, None, phase, shard.id, tried, failure))
+            case "split" if len(shard.runs) > 1:
+                self._note(Extended(number, planner.halves(shard, first=self.state.shards_made + 1)))
+            case "choose" if not self.state.step_multiplier:
+                self._note(MultiplierChosen(number, 10))
+            case "start" | "again":
+                self._note(Started(number, "f", 1, "local", looks_again=word == "again"))
+            case "end":
+                self._note(Finished(number, 3))
+            case "extend":
+                run = RunRef(project=ProjectId("ws/a"), id=RunId(f"N-{number}"), fingerprint=str(number))
+                self._note(Extended(number, list(planner.cut([run], first=self.state.shards_made + 1))))
+
+    def _note(self, line: JournalLine) -> None:
+        self.lines.append(line)
+        self.state.apply(line)
+
+
+@given(histories)
+def test_a_compacted_journal_and_what_is_told_after_it_replay_to_the_same_state(
+    tmp_path_factory: pytest.TempPathFactory, words: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("compacted") / "journal"
+    teller = Teller()
+    for number, word in enumerate(words):
+        teller.tell(word, number)
+    compact(path, teller.state)
+    assert everything(replay(a_plan_of_one_shard(), path)) == everything(teller.state)
+    again = Teller()
+    again.state = replay(a_plan_of_one_shard(), path)
+    journal = Journal(path)
+    for number, word in enumerate(reversed(words), len(words)):
+        teller.tell(word, number)
+        again.tell(word, number)
+    for line in again.lines:
+        journal.append(line)
+    journal.close()
+    assert everything(replay(a_plan_of_one_shard(), path)) == everything(teller.state)
+
+
+@given(histories)
+def test_what_any_beginning_of_a_compacted_journal_says_is_true(
+    tmp_path_factory: pytest.TempPathFactory, words: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / "journal"
+    teller = Teller()
+    for number, word in enumerate(words):
+        teller.tell(word, number)
+    compact(path, teller.state)
+    whole = path.read_bytes()
+    for frame in codec.read_frames(path):
+        path.write_bytes(whole[: frame.end - 1])
+        told = replay(a_plan_of_one_shard(), path)
+        for phase, outcomes in told.outcomes.items():
+            assert outcomes.items() <= teller.state.outcomes[phase].items()
+
+
+def test_a_coordinator_that_dies_while_it_compacts_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    plan = a_plan()
+    journal = Journal(tmp_path / "journal")
+    state = State(plan)
+    for line in a_history(plan):
+        journal.append(line)
+        state.apply(line)
+    journal.close()
+    (tmp_path / "journal.tmp").write_bytes((tmp_path / "journal").read_bytes()[:40])  # what an earlier one left
+    before = (tmp_path / "journal").read_bytes()
+    died = os.fork()
+    if not died:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # kills by SIGXFSZ in the middle of the new journal
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        compact(tmp_path / "journal", state)
+        os._exit(0)
+    _, status = os.waitpid(died, 0)
+    assert os.WTERMSIG(status) == signal.SIGXFSZ
+    assert (tmp_path / "journal").read_bytes() == before
+    compact(tmp_path / "journal", state)
+    assert everything(replay(plan, tmp_path / "journal")) == everything(state)
+
+
+def test_a_journal_is_wordy_once_most_of_it_is_no_longer_true() -> None:
+    plan = a_plan()
+    state = State(plan)
+    for number in range(40):
+        for line in a_history(plan):
+            state.apply(line)
+        if number == 3:
+            assert not state.is_wordy
+    for _ in range(100):
+        for line in a_history(plan):
+            state.apply(line)
+    assert state.is_wordy
+    short = State(plan)
+    for line in state.lines():
+        short.apply(line)
+    assert not short.is_wordy
+    assert everything(short) == everything(state)
 
 
 def test_a_torn_tail_is_cut_off_by_the_next_writer(tmp_path: Path) -> None:

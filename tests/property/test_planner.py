@@ -55,6 +55,14 @@ def test_a_parent_is_never_deeper_than_its_child(runs: list[RunRef]) -> None:
 
 
 @given(run_refs)
+def test_what_nothing_was_forked_from_is_at_the_last_depth(runs: list[RunRef]) -> None:
+    """Then all wait for few."""
+    parents = {(run.project, run.parent) for run in runs}
+    depth = {(run.project, run.id): shard.depth for shard in planner.cut(runs) for run in shard.runs}
+    assert all(depth[key] == max(depth.values()) for key in depth if key not in parents)
+
+
+@given(run_refs)
 def test_a_shard_holds_runs_of_one_project(runs: list[RunRef]) -> None:
     assert all(len({run.project for run in shard.runs}) == 1 for shard in planner.cut(runs))
 

@@ -40,12 +40,12 @@ class MlflowServer(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def mlflow_server(folder: Path, database: Path, *, workers: int) -> Iterator[MlflowServer]:
-    """A server over an initialised SQLite file; artifacts go through it into `folder`."""
+def mlflow_server(folder: Path, database: Path, *, workers: int, artifacts: str = "") -> Iterator[MlflowServer]:
+    """A server over an initialised SQLite file; artifacts go through it into `folder`, or to where `artifacts` says."""
     port = _free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", str(workers), "--backend-store-uri", f"sqlite:///{database}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
+    command += ["--artifacts-destination", artifacts or str(folder / "artifacts")]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, cwd=folder, start_new_session=True, env=_environment(folder)

@@ -8,19 +8,15 @@ from pathlib import Path
 import pytest
 
 from shardmig.adapters.mlflow.database import prepare_database
-from shardmig.adapters.mlflow.database.turns import turn
+from tests.made_once import made_once
 from tests.servers.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """An initialised SQLite file, shared by all workers of the session. Not to be written."""
-    base = tmp_path_factory.getbasetemp()
-    path = (base if worker_id == "master" else base.parent) / "template.db"
-    with turn("test-template", str(path)):
-        if not path.exists():
-            prepare_database(f"sqlite:///{path}")
-    return path
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An initialised SQLite file. Not to be written."""
+    name = "mlflow.db"
+    return made_once(tmp_path_factory, "sqlite", lambda folder: prepare_database(f"sqlite:///{folder / name}")) / name
 
 
 @pytest.fixture

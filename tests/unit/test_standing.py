@@ -27,9 +27,13 @@ from shardmig.records import (
     RunOutcome,
     RunRef,
     Shard,
+    ShardId,
+    ShardStatus,
     Started,
     TaskResult,
 )
+from shardmig.report import terminal
+from shardmig.report.status import MigrationStatus, shown
 from shardmig.results import retry_command, statuses
 from shardmig.schedule import Ready
 
@@ -72,7 +76,11 @@ class Load:
 
     def told(self, *, is_executing: bool) -> list[tuple[str, str]]:
         """State and reason of the shards in the load."""
-        return [(one.state, one.why) for one in statuses(self.state, is_executing=is_executing) if one.phase == "load"]
+        return [
+            (one.state, one.why)
+            for one in statuses(self.state, is_executing=is_executing, now_ms=0)
+            if one.phase == "load"
+        ]
 
 
 @pytest.fixture
@@ -143,9 +151,71 @@ def test_what_was_never_exported_is_not_loaded_and_says_so(load: Load) -> None:
         "waiting",
         "needs its survey, which failed; the same command again goes on",
     )
-    assert next(statuses(load.state, is_executing=False)).why == "1 of 1 runs: torn"
+    assert next(statuses(load.state, is_executing=False, now_ms=0)).why == "1 of 1 runs: torn"
 
 
 def test_the_command_that_retries_can_be_pasted_into_a_shell(load: Load) -> None:
     assert retry_command(MigrationId("m"), load.state.plan.archive) == "shardmig retry --failed --migration m -d '/a b'"
     assert "--shard 00001" in retry_command(MigrationId("m"), load.state.plan.archive, load.shards[0].id)
+
+
+def test_an_attempt_that_lasts_much_longer_than_its_weight_suggests_straggles() -> None:
+    asked = Request(phases=("export",), source=AdapterSpec("archive"), archive=ArchivePaths("/a", "/f"))
+    runs = [RunRef(project=ProjectId("ws/p"), id=RunId(f"R-{number}"), weight=1_000_000) for number in range(7)]
+    heavy = RunRef(project=ProjectId("ws/p"), id=RunId("heavy"), weight=90_000_000)
+    state = State(planner.freeze(asked, [*runs, heavy], created_ms=0))
+    first, *others = state.shards.values()
+    assert [run.id for run in first.runs] == ["heavy"]
+    for shard in (first, others[0]):
+        state.apply(AttemptStarted(0, "export", shard.id, 1))
+    for shard in others[1:]:
+        result = TaskResult(shard=shard.id, phase="export", attempt=1, runs=[], started_ms=1, ended_ms=10_001)
+        state.apply(AttemptEnded(10_001, result, "export", shard.id, 1))
+
+    def straggling(now_ms: int) -> list[ShardStatus]:
+        return [one for one in statuses(state, is_executing=True, now_ms=now_ms) if one.straggles]
+
+    assert straggling(30_000) == []
+    (found,) = straggling(100_000)
+    assert (found.shard, found.why) == (
+        others[0].id,
+        "attempt 1, lasts 10 times as long as its weight suggests",
+    )
+    assert [one.shard for one in straggling(4_000_000)] == [first.id, others[0].id]
+
+
+def test_of_many_shards_those_that_stand_alike_are_counted() -> None:
+    listed = [
+        ShardStatus(
+            shard=ShardId(f"{n:05}"), phase="load", runs=2, runs_done=2, runs_failed=0, state="done", why="", attempts=1
+        )
+        for n in range(200)
+    ]
+    slow = ShardStatus(
+        shard=ShardId("slow"),
+        phase="load",
+        runs=1,
+        runs_done=0,
+        runs_failed=0,
+        state="executing",
+        why="attempt 1",
+        attempts=1,
+        straggles=True,
+    )
+    status = MigrationStatus(
+        migration="m",
+        folder="/f",
+        source="archive",
+        target="mlflow",
+        created_ms=0,
+        executions=1,
+        standing="executing",
+        step_multiplier=1,
+        phases=[],
+        shards=[*listed, slow],
+    )
+    text = "".join(terminal.text_of(part) for part in shown(status, 0))
+    assert "200 shards" in text
+    assert "slow" in text
+    assert "00007" not in text
+    assert "00007" in "".join(terminal.text_of(part) for part in shown(status, 0, verbose=True))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-import threading
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from shardmig.adapters.wrappers import RateLimit, RetryPolicy, rate_limit, resumed, retrying
+from shardmig.adapters.budget import budget_of
+from shardmig.adapters.wrappers import RetryPolicy, resumed, retrying
 from shardmig.errors import BadInput, Fatal, RateLimited, ShardmigError, Transient, Unavailable
 
 QUICK = RetryPolicy(attempts=4, first_pause_s=0.001, longest_pause_s=0.002)
@@ -53,24 +55,11 @@ def test_a_pause_longer_than_the_policy_allows_is_left_to_the_coordinator() -> N
         retrying(failing([RateLimited("tomorrow", retry_after_s=3600)]), policy=QUICK)
 
 
-def test_a_rate_limit_is_shared_by_all_threads() -> None:
-    limit = RateLimit(100)
-    started_s = time.monotonic()
-
-    def take_five() -> None:
-        for _ in range(5):
-            limit.take()
-
-    threads = [threading.Thread(target=take_five) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert time.monotonic() - started_s >= 0.19
-
-
-def test_being_rate_limited_holds_up_everyone_who_shares_the_limit() -> None:
-    limit = RateLimit()
+def test_being_rate_limited_holds_up_everyone_who_shares_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    limit = budget_of("wrapped")
     with pytest.raises(RateLimited):
         retrying(
             failing([RateLimited("slowly", retry_after_s=0.2)]),
@@ -80,11 +69,6 @@ def test_being_rate_limited_holds_up_everyone_who_shares_the_limit() -> None:
     started_s = time.monotonic()
     limit.take()
     assert time.monotonic() - started_s >= 0.15
-
-
-def test_one_target_has_one_limit_in_a_process() -> None:
-    assert rate_limit("https://one.example", 5) is rate_limit("https://one.example", 5)
-    assert rate_limit("https://one.example", 5) is not rate_limit("https://two.example", 5)
 
 
 def test_a_stream_that_breaks_is_opened_again_where_it_stood() -> None:

@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 import requests
 
+from shardmig.adapters.budget import budget_of
 from shardmig.adapters.comet.options import ServerOptions
-from shardmig.adapters.pace import shared_pace
 from shardmig.adapters.wrappers import retry_after_s, retrying
 from shardmig.archive.layout import disk_errors
 from shardmig.errors import AdapterError, AuthFailed, BadInput, Denied, NotFound, RateLimited, TimedOut, Unavailable
@@ -29,7 +29,7 @@ class RestClient:
     def __init__(self, options: ServerOptions) -> None:
         self._root = options.root
         self._timeout_s = options.timeout_s
-        self._pace = shared_pace(f"comet {options.root}", options.requests_per_s or None)
+        self._budget = budget_of(f"comet {options.root}", requests_per_s=options.requests_per_s)
         self._session = requests.Session()
         self._session.headers["Authorization"] = options.api_key()
 
@@ -52,7 +52,7 @@ class RestClient:
             ):
                 target.writelines(_blocks(response))
 
-        retrying(attempt, limit=self._pace)
+        retrying(attempt, limit=self._budget)
 
     def close(self) -> None:
         """Close the connections; idempotent."""
@@ -66,13 +66,14 @@ class RestClient:
                 except msgspec.DecodeError as error:
                     raise Unavailable(f"{endpoint}: the answer is not what Comet sends: {error}") from error
 
-        return retrying(attempt, limit=self._pace)
+        return retrying(attempt, limit=self._budget)
 
     @contextmanager
     def _response(self, method: str, endpoint: str, **how: Any) -> Iterator[requests.Response]:
         with _network_errors(endpoint):
             response = self._session.request(method, f"{self._root}/{_PATH}/{endpoint}", timeout=self._timeout_s, **how)
             with response:
+                self._budget.heed(response.headers)
                 if not response.ok:
                     raise refusal(endpoint, response)
                 yield response

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
-from typing import Final
 
+from shardmig import steps
 from shardmig.adapters.base import FileStore
 from shardmig.adapters.comet.fit import MAX_POINTS, CometRules
 from shardmig.adapters.comet.histograms import drawn
@@ -20,9 +19,6 @@ from shardmig.adapters.sidecar.rules import Value
 from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.archive.layout import disk_errors
 from shardmig.records import Chunk, FileRef, FloatPoints, HistogramPoints, Steps
-
-_MOST_STEP: Final = 2**53
-"""Comet's uploader takes a file's step through a double."""
 
 
 class RunInArchives:
@@ -98,21 +94,16 @@ class AssetsOfRun:
 
     def _asset(self, file: Path, path: str) -> Asset:
         ref = self._files.ref_of.get(file)
-        step = None if ref is None or ref.step is None else self._step_number(ref.step)
+        step = None if ref is None or ref.step is None else steps.shown_step(ref.step, self._step_multiplier)
         time_ms = ref.time_ms if ref is not None and ref.time_ms is not None else self._experiment.start_time
         return Asset(path, self._identity(path), step, time_ms)
 
     def _drawing(self, name: str, row: int, step: Steps) -> Asset:
-        number = self._step_number(step.to_decimals()[0])
+        number = steps.shown_step(step.to_decimals()[0], self._step_multiplier)
         return Asset(name, self._identity(f"{name}\0{row}"), number, self._experiment.start_time, HISTOGRAM)
 
     def _identity(self, name: str) -> str:
         return identity_of(self._experiment.offline_id, name)
-
-    def _step_number(self, step: Decimal) -> int | None:
-        """Where Comet shows it: the nearest whole step; the exact one is in the manifest."""
-        number = int((step * self._step_multiplier).quantize(Decimal(1), ROUND_HALF_EVEN))
-        return number if abs(number) <= _MOST_STEP else None
 
 
 def looking_ahead(chunks: Iterator[Chunk], rules: CometRules) -> Iterator[Chunk]:

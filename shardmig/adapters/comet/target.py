@@ -27,7 +27,7 @@ from shardmig.adapters.sidecar.provenance import STEP_MULTIPLIER, provenance
 from shardmig.adapters.sidecar.reading import HeldRun, RunReader
 from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
-from shardmig.errors import ShardmigError, TargetConflict
+from shardmig.errors import TargetConflict, about_run
 from shardmig.records import (
     Chunk,
     Field,
@@ -117,9 +117,8 @@ class _Asked(NamedTuple):
 class CometTarget:
     """WriteSide of Comet, over any place."""
 
-    caps = CAPABILITIES
-
     def __init__(self, open_place: Callable[[], Place], options: CometOptions, load: LoadOptions) -> None:
+        self.caps = msgspec.structs.replace(CAPABILITIES, requests_per_s=options.requests_per_s or None)
         self._open_place = open_place
         self._options = options
         self._load = load
@@ -152,7 +151,7 @@ class CometTarget:
         header, fields, rest = leading_fields(chunks)
         run_facts = RunFacts(header.run, self._options)
         run_facts.learn(fields)
-        try:
+        with about_run(header.run.label):
             found = self.find_run(key)
             if found is not None and found.state == "complete":
                 if found.digest == digest:
@@ -165,9 +164,6 @@ class CometTarget:
                     )
             content = itertools.chain([Fields(fields)] if fields else [], rest)
             return self._write(_Asked(key, digest, header, run_facts, parent), content, files)
-        except ShardmigError as error:
-            error.run = error.run or header.run.label
-            raise
 
     def discard_run(self, run: TargetRun) -> None:
         """As WriteSide."""

@@ -86,6 +86,8 @@ class Media(Answer, frozen=True):
     storage_path: str = ""
     cluster_id: str = ""
     mime_type: str = ""
+    caption: str = ""
+    upload_complete: bool = False
     step: int | str | None = None
     created_at: str | None = None
 

@@ -126,7 +126,7 @@ class RunInLightning:
             if left:
                 self._cloud.append_once(self._stream, _as_metrics(left))
 
-        retrying(attempt, policy=self._policy, limit=self._cloud.pace)
+        retrying(attempt, policy=self._policy, limit=self._cloud.budget)
         for part in request:
             self._acknowledged[part.key] += len(part)
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
+from shardmig.adapters.budget import budget_of
 from shardmig.adapters.litlogger.answers import (
     ArtifactList,
     Media,
@@ -36,7 +37,6 @@ from shardmig.adapters.litlogger.answers import (
 )
 from shardmig.adapters.litlogger.options import CloudOptions, authorization
 from shardmig.adapters.litlogger.refusals import lightning_errors, status_error
-from shardmig.adapters.pace import shared_pace
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import BadInput, NotFound, Permanent, TargetConflict
 
@@ -46,6 +46,17 @@ Query = Mapping[str, str | int]
 PER_PAGE: Final = 500
 _CONNECT_S: Final = 10.0
 _REFUSAL_BYTES: Final = 1 << 16
+
+
+class NewMedium(NamedTuple):
+    """An image or a video that is to be shown. `caption`: no two media of an experiment have the same."""
+
+    name: str
+    caption: str
+    mime_type: str
+    size_bytes: int
+    content_hash: str
+    step: int | None
 
 
 class Cloud:
@@ -70,7 +81,7 @@ class Cloud:
         self.url = options.cloud_url
         self.headers = {"Authorization": header, "User-Agent": "shardmig"}
         self._timeout = Timeout(connect=_CONNECT_S, read=options.timeout_s)
-        self.pace = shared_pace(f"lightning {self.url}", options.requests_per_s or None)
+        self.budget = budget_of(f"litlogger {self.url}", requests_per_s=options.requests_per_s)
         self._api: Any = GridRestClient(api_client=client)
         self._metrics: Any = MetricsApi(client=self._api)
 
@@ -176,7 +187,7 @@ class Cloud:
             tags = [Tag(key, text, from_code=True) for key, text in metadata.items()]
             return Stream(id=made.id, name=name, project_id=teamspace_id, cluster_id=made.cluster_id or "", tags=tags)
 
-        return retrying(attempt, limit=self.pace)
+        return retrying(attempt, limit=self.budget)
 
     def update_stream(self, stream: Stream, phase: str, metadata: Mapping[str, str]) -> None:
         """Set the phase and all metadata."""
@@ -254,7 +265,7 @@ class Cloud:
             with lightning_errors(f"artifact {path}"):
                 create(project_id=stream.project_id, metrics_stream_id=stream.id, body=body)
 
-        retrying(attempt, limit=self.pace)
+        retrying(attempt, limit=self.budget)
 
     def media(self, stream: Stream) -> Iterator[Media]:
         """Every image, text and video of an experiment, each once."""
@@ -267,6 +278,47 @@ class Cloud:
                 return
             seen |= {media.id for media in new}
             yield from new
+
+    def add_medium(self, stream: Stream, wanted: NewMedium) -> Media:
+        """Announce a medium: where its file is to be put, after which it is to be completed. One of that caption,
+        however often an attempt is answered too late."""
+        from lightning_sdk.lightning_cloud.openapi import LitLoggerServiceCreateLitLoggerMediaBody, V1MediaType
+
+        is_video = wanted.mime_type.startswith("video/")
+        body = LitLoggerServiceCreateLitLoggerMediaBody(
+            name=wanted.name,
+            caption=wanted.caption,
+            media_type=V1MediaType.VIDEO if is_video else V1MediaType.IMAGE,
+            mime_type=wanted.mime_type,
+            size_bytes=str(wanted.size_bytes),
+            content_hash=wanted.content_hash,
+            step=None if wanted.step is None else str(wanted.step),
+        )
+        create = self._api.lit_logger_service_create_lit_logger_media
+        is_first = True
+
+        def attempt() -> Media:
+            nonlocal is_first
+            if not is_first:
+                for held in self.media(stream):
+                    if held.caption == wanted.caption:
+                        return held
+            is_first = False
+            with lightning_errors(f"medium {wanted.name}"):
+                answer = create(project_id=stream.project_id, metrics_stream_id=stream.id, body=body)
+            made, is_there = answer.media, bool(answer.already_exists)
+            return Media(id=made.id, storage_path=made.storage_path, upload_complete=is_there)
+
+        return retrying(attempt, limit=self.budget)
+
+    def complete_medium(self, stream: Stream, medium: Media) -> None:
+        """Its file is where it is to be."""
+        from lightning_sdk.lightning_cloud.openapi import LitLoggerServiceUpdateLitLoggerMediaBody
+
+        body = LitLoggerServiceUpdateLitLoggerMediaBody(upload_complete=True)
+        update = self._api.lit_logger_service_update_lit_logger_media
+        place = {"project_id": stream.project_id, "metrics_stream_id": stream.id, "id": medium.id}
+        self.patiently(f"medium {medium.id}", lambda: update(body=body, **place))
 
     def get(self, place: str, query: Query, kind: type[T]) -> T:
         """GET and decode."""
@@ -283,6 +335,7 @@ class Cloud:
                 method, url, headers=dict(headers), body=body, timeout=self._timeout, preload_content=False
             )
             try:
+                self.budget.heed(answer.headers)
                 if answer.status >= 300:
                     raise status_error(what, answer.status, answer.read(_REFUSAL_BYTES), answer.headers)
                 yield answer
@@ -302,7 +355,7 @@ class Cloud:
                         return None
                 return b"".join(blocks)
 
-        return retrying(attempt, limit=self.pace)
+        return retrying(attempt, limit=self.budget)
 
     def patiently(self, what: str, call: Callable[[], T]) -> T:
         """The result of one idempotent call of the vendor's client."""
@@ -311,7 +364,7 @@ class Cloud:
             with lightning_errors(what):
                 return call()
 
-        return retrying(attempt, limit=self.pace)
+        return retrying(attempt, limit=self.budget)
 
     def close(self) -> None:
         """Close the connections; idempotent."""

@@ -45,7 +45,7 @@ class Drive:
         """Store a file, in place of one that is there, and list it."""
         if self._shown is None:
             self._shown = set(self._cloud.artifacts(self._stream))
-        self._upload(file, self.place(path))
+        self.put_on_drive(file, self.place(path))
         if path not in self._shown:
             self._cloud.add_artifact(self._stream, path)
             self._shown.add(path)
@@ -72,9 +72,10 @@ class Drive:
                     with disk_errors(f"artifact {place}"):
                         content.write(block)
 
-        retrying(attempt, limit=self._cloud.pace)
+        retrying(attempt, limit=self._cloud.budget)
 
-    def _upload(self, file: Path, place: str) -> None:
+    def put_on_drive(self, file: Path, place: str) -> None:
+        """Store any file of the drive, in place of one that is there."""
         size_bytes = file.stat().st_size
         part_bytes = max(self._part_bytes, -(-size_bytes // MOST_PARTS))
         parts = max(1, -(-size_bytes // part_bytes))
@@ -132,7 +133,7 @@ class Drive:
             with self._cloud.asked("POST", self._cloud.url + place, headers, body) as answer:
                 return bytes(answer.read())
 
-        return retrying(attempt, limit=self._cloud.pace)
+        return retrying(attempt, limit=self._cloud.budget)
 
 
 class _Part:

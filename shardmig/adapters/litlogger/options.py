@@ -25,7 +25,7 @@ class CloudOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", fo
     cloud_url       its address; default: $LIGHTNING_CLOUD_URL, else https://lightning.ai
     key_file        JSON with user_id and api_key (or auth_token), as `lightning login` leaves it; default:
                     $LIGHTNING_USER_ID and $LIGHTNING_API_KEY (or $LIGHTNING_AUTH_TOKEN), else ~/.lightning/credentials.json
-    requests_per_s  of all workers of this computer together; 0 = as many as they like
+    requests_per_s  of all workers together; 0 = as many as they like
     timeout_s       of one HTTP request
     """
 
@@ -41,11 +41,13 @@ class TargetOptions(CloudOptions, frozen=True, kw_only=True):
     teamspace     name or id of one teamspace for the runs of all projects; default: one a project, named after it
     organization  id or name of the organization in which teamspaces are made; default: the user's own account
     artifact_workers  files of one run that go up at the same time
+    most_media    pictures of one run at most that are shown, each for three requests; 0 = none
     """
 
     teamspace: str = ""
     organization: str = ""
     artifact_workers: int = 4
+    most_media: int = 1000
 
 
 class SourceOptions(CloudOptions, frozen=True, kw_only=True):
@@ -57,6 +59,8 @@ def parse_options(texts: Mapping[str, str]) -> TargetOptions:
     options = _parsed("target", TargetOptions, texts)
     if not 1 <= options.artifact_workers <= 32:
         raise UsageError("artifact-workers must be from 1 to 32")
+    if options.most_media < 0:
+        raise UsageError("most-media must not be negative")
     return options
 
 

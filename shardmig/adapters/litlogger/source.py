@@ -26,7 +26,7 @@ from shardmig.adapters.litlogger.options import SourceOptions
 from shardmig.adapters.litlogger.reading import Reading, time_of
 from shardmig.adapters.litlogger.run import read_run
 from shardmig.adapters.sidecar.reading import brought
-from shardmig.errors import AdapterError, BadInput, Denied, NotFound
+from shardmig.errors import BadInput, Denied, NotFound, about_run
 from shardmig.records import End, Header, Piece, ProjectId, RunId, RunRef, Scope, Selection
 from shardmig.selection import Matcher
 
@@ -58,7 +58,7 @@ class LightningSource:
     def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
         """Run after run; none can be resumed inside."""
         for run in runs:
-            try:
+            with about_run(run.label):
                 teamspace_id, _, stream_id = run.locator.partition("/")
                 stream = self._cloud.stream(teamspace_id, stream_id)
                 drive = Drive(self._cloud, stream, stream.cluster_id)
@@ -66,9 +66,6 @@ class LightningSource:
                     yield from self._restored(run, stream, drive, want, files)
                 else:
                     yield from self._read(run, stream, drive, want, files)
-            except AdapterError as error:
-                error.run = error.run or run.label
-                raise
 
     def close(self) -> None:
         """As ReadSide."""

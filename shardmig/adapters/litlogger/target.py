@@ -25,11 +25,12 @@ from shardmig.adapters.litlogger.fit import LightningRules
 from shardmig.adapters.litlogger.naming import MAX_KEY, LightningNaming, colors_of, stream_name, teamspace_name
 from shardmig.adapters.litlogger.options import TargetOptions
 from shardmig.adapters.litlogger.run import read_run
+from shardmig.adapters.litlogger.shown import MediaOfRun, Shown
 from shardmig.adapters.run_facts import RunFacts
 from shardmig.adapters.sidecar.provenance import provenance
 from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
-from shardmig.errors import ShardmigError, TargetConflict
+from shardmig.errors import TargetConflict, about_run
 from shardmig.records import (
     Chunk,
     Field,
@@ -92,7 +93,7 @@ class LightningTarget:
         run_facts = RunFacts(header.run)
         run_facts.learn(fields)
         content = itertools.chain([Fields(fields)] if fields else [], rest)
-        try:
+        with about_run(header.run.label):
             home = self._catalog.home(header.run.project)
             stream, is_new = self._begin(key, digest, header, home, parent)
             self._catalog.enter(key, stream)
@@ -101,9 +102,6 @@ class LightningTarget:
                 return Written(id_of(stream), [], url=self._catalog.url(stream))
             sink = RunInLightning(self._cloud, stream, is_new=is_new)
             return self._fill(stream, sink, header, content, run_facts, files)
-        except ShardmigError as error:
-            error.run = error.run or header.run.label
-            raise
 
     def discard_run(self, run: TargetRun) -> None:
         """As WriteSide. Files stay in the experiment's folder on the drive, where the next one of this run replaces them."""
@@ -181,11 +179,20 @@ class LightningTarget:
         run_facts: RunFacts,
         files: FileStore,
     ) -> Written:
+        drive = self._drive(stream, is_new=sink.is_new)
         with TemporaryDirectory(prefix="shardmig-") as staging:
-            uploads = Uploads(self._drive(stream, is_new=sink.is_new), self._options.artifact_workers)
+            media = MediaOfRun(self._cloud, stream, drive, is_new=sink.is_new)
+            shown = Shown(
+                media,
+                files,
+                Path(staging, "picture"),
+                most=self._options.most_media,
+                step_multiplier=self._load.step_multiplier or 1,
+            )
+            uploads = Uploads(drive, self._options.artifact_workers)
             content = RunContent(sink, uploads, Path(staging), self._rules, is_native=False)
             try:
-                content.write(header, chunks, run_facts, files)
+                content.write(header, shown.watched(chunks), run_facts, files)
             finally:
                 uploads.close()
                 content.close()
@@ -194,7 +201,8 @@ class LightningTarget:
         phase = facts.phase_of(run_facts) if content.is_whole else "RUNNING"
         self._cloud.update_stream(stream, phase, own | sink.values)
         changes = sum(finding.code == "name-changed" for finding in content.findings)
-        return Written(id_of(stream), content.findings, name_changes=changes, url=self._catalog.url(stream))
+        findings = [*content.findings, *shown.findings()]
+        return Written(id_of(stream), findings, name_changes=changes, url=self._catalog.url(stream))
 
     def _drive(self, stream: Stream, *, is_new: bool = False) -> Drive:
         cluster = stream.cluster_id or self._catalog.cluster(stream.project_id)

@@ -64,11 +64,11 @@ class InS3:
     def _etag(self, path: str) -> str | None:
         """Of the object that is there when the first file is put: listed once, so a new run costs one request."""
         repository = self._opened()
-        bucket, root = repository.parse_s3_compliant_uri(self._uri)
+        bucket, root = repository.parse_s3_compliant_uri(self._uri.rstrip("/"))
         with self._lock:
             if self._there is None:
                 pages = repository._get_s3_client().get_paginator("list_objects_v2")  # noqa: SLF001
-                found = pages.paginate(Bucket=bucket, Prefix=f"{root}/", **repository._bucket_owner_params)  # noqa: SLF001
+                found = pages.paginate(Bucket=bucket, Prefix=root, **repository._bucket_owner_params)  # noqa: SLF001
                 self._there = {one["Key"]: one["ETag"].strip('"') for page in found for one in page.get("Contents", ())}
         return self._there.get(posixpath.join(root, path))
 

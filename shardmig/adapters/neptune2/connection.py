@@ -18,11 +18,11 @@ from urllib.parse import urljoin
 
 import msgspec
 
+from shardmig.adapters.budget import budget_of
 from shardmig.adapters.neptune2.options import Neptune2Options
 from shardmig.adapters.neptune2.refusals import client_errors, response_error
 from shardmig.adapters.neptune_server import credentials_of
-from shardmig.adapters.slots import shared_slots
-from shardmig.adapters.wrappers import RetryPolicy, rate_limit, retrying
+from shardmig.adapters.wrappers import RetryPolicy, retrying
 from shardmig.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ class Connection:
         self._http: Any = self._backend._http_client  # noqa: SLF001 (the client has no other way to its session)
         _widen(self._http.session, options.threads)
         server = f"neptune2 {self._backend.get_display_address()}"
-        self._limit = rate_limit(server, options.requests_per_s or None)
-        self._slots = shared_slots(server, options.connections)
+        self._budget = budget_of(server, requests_per_s=options.requests_per_s, connections=options.connections)
         self._renewal = threading.Lock()
         self._operations: dict[str, _Operation] = {}
 
@@ -74,7 +73,7 @@ class Connection:
 
     def patiently(self, call: Callable[[], T], patience: RetryPolicy | None = None) -> T:
         """The result of an idempotent call, tried again after Transient errors."""
-        return retrying(call, policy=patience or self._patience, limit=self._limit)
+        return retrying(call, policy=patience or self._patience, limit=self._budget)
 
     @contextmanager
     def download(self, operation: str, **query: Any) -> Iterator[Body]:
@@ -117,7 +116,7 @@ class Connection:
 
     @contextmanager
     def _response(self, operation: _Operation, what: str, query: Mapping[str, Any], body: Any) -> Iterator[Response]:
-        with client_errors(what), self._slots.taken():
+        with client_errors(what), self._budget.connection():
             response, token = self._send(operation, query, body)
             if response.status_code == 401:
                 response.close()

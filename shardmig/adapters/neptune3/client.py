@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from shardmig.adapters.budget import Budget, budget_of
 from shardmig.adapters.neptune3 import protocol
 from shardmig.adapters.neptune3.options import Neptune3Options
 from shardmig.adapters.neptune3.refusals import client_errors, network_errors, refusal
 from shardmig.adapters.neptune_server import Credentials, credentials_of
-from shardmig.adapters.slots import shared_slots
-from shardmig.adapters.wrappers import RetryPolicy, rate_limit, retrying
+from shardmig.adapters.wrappers import RetryPolicy, retrying
 from shardmig.errors import AuthFailed, Unavailable
 
 T = TypeVar("T")
@@ -48,13 +48,12 @@ class Client:
 
     def patiently(self, call: Callable[[], T], patience: RetryPolicy | None = None) -> T:
         """The result of an idempotent call, tried again after transient errors. Takes its turn in the rate limit."""
-        limit = rate_limit(self._server, self._options.requests_per_s or None)
-        return retrying(call, policy=patience or self._patience, limit=limit)
+        return retrying(call, policy=patience or self._patience, limit=self._budget)
 
     @contextmanager
     def stream(self, url: str, what: str) -> Iterator[Any]:
         """An answer of the object store, not read yet, to a request without any credentials. Not tried again."""
-        with self._slot(), network_errors(what), self._store_client().stream("GET", url) as response:
+        with self._budget.connection(), network_errors(what), self._store_client().stream("GET", url) as response:
             yield response
 
     def close(self) -> None:
@@ -69,15 +68,13 @@ class Client:
             plain.close()
 
     @property
-    def _server(self) -> str:
-        return f"neptune3 {self._known_credentials().url}"
-
-    def _slot(self) -> AbstractContextManager[None]:
-        """One request's part of what all workers of this computer may have under way."""
-        return shared_slots(self._server, self._options.connections).taken()
+    def _budget(self) -> Budget:
+        options = self._options
+        server = f"neptune3 {self._known_credentials().url}"
+        return budget_of(server, requests_per_s=options.requests_per_s, connections=options.connections)
 
     def _answered(self, what: str, call: Callable[[Any], Any]) -> Any:
-        with self._slot(), client_errors(what):
+        with self._budget.connection(), client_errors(what):
             client = self._api_client()
             response = self._called(client, call)
         status = int(response.status_code)

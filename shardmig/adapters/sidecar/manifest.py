@@ -36,7 +36,7 @@ class SeriesEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FileEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One file, or one tree with its members' (name, artifact)."""
+    """One file, or one tree with its members' (name, artifact). `size_bytes` and `sha256` of a file, if known."""
 
     path: str
     type: FieldType
@@ -45,6 +45,8 @@ class FileEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     members: list[tuple[str, str]] | None = None
     step: Decimal | None = None
     time_ms: int | None = None
+    size_bytes: int = -1
+    sha256: str = ""
 
 
 class Manifest(msgspec.Struct, kw_only=True):

@@ -245,7 +245,9 @@ class RunContent:
         self._uploads.add(local, artifact)
         if artifact != self._naming.wanted_artifact(wanted):
             self._note([name_changed(ref.path)])
-        return FileEntry(ref.path, ref.type, ref.name, artifact, None, ref.step, ref.time_ms)
+        return FileEntry(
+            ref.path, ref.type, ref.name, artifact, None, ref.step, ref.time_ms, ref.size_bytes, ref.sha256
+        )
 
     def _tree_entry(self, ref: FileRef, files: FileStore) -> FileEntry:
         members = []

@@ -13,9 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from shardmig.adapters.pace import shared_pace
+from shardmig.adapters.budget import Budget, budget_of
 from shardmig.adapters.wandb.options import ServerOptions
-from shardmig.adapters.wrappers import RateLimit, retrying
+from shardmig.adapters.wrappers import retrying
 from shardmig.errors import (
     AdapterError,
     AuthFailed,
@@ -37,8 +37,10 @@ _RETRY_PAUSE_S: Final = 0.5
 class Connection:
     """One server, one key. Opened at the first question. Safe to use from one thread."""
 
-    def __init__(self, options: ServerOptions) -> None:
+    def __init__(self, options: ServerOptions, *, points_per_min: int = 0) -> None:
+        """points_per_min: of what `budget` is asked for with points; questions have none."""
         self._options = options
+        self._points_per_min = points_per_min
 
     @property
     def url(self) -> str:
@@ -47,7 +49,7 @@ class Connection:
 
     def ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a GraphQL operation; for idempotent ones only."""
-        return retrying(lambda: self._ask_once(query, variables), limit=self._limit)
+        return retrying(lambda: self._ask_once(query, variables), limit=self.budget)
 
     def send(self, request: Any) -> Any:
         """The answer to another request to wandb-core. Not tried again."""
@@ -80,8 +82,10 @@ class Connection:
             return answer
 
     @cached_property
-    def _limit(self) -> RateLimit:
-        return shared_pace(f"wandb {self.url}", self._options.requests_per_s or None)
+    def budget(self) -> Budget:
+        """Of the server, as the options say it."""
+        rate = self._options.requests_per_s
+        return budget_of(f"wandb {self.url}", requests_per_s=rate, points_per_min=self._points_per_min)
 
     @cached_property
     def _service(self) -> Any:

@@ -19,6 +19,7 @@ MOST_JOB_TYPE: Final = 64
 REQUESTS_PER_S: Final = 20.0
 """W&B publishes no number for its GraphQL API, only that it counts by user. `wandb sync` paces itself by the server's
 headers."""
+HOSTED_VALUES_PER_MINUTE: Final = 100_000
 TEMPLATE_FIELDS: Final = ("project_id", "workspace", "project")
 
 
@@ -28,7 +29,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", f
     base_url   of the server; default: $WANDB_BASE_URL, else the hosted one
     key_file   a file that holds the API key; default: $WANDB_API_KEY
     timeout_s  of one request
-    requests_per_s  of all workers of one computer together; 0 = as many as they like
+    requests_per_s  of all workers together; 0 = as many as they like
     """
 
     base_url: str = ""
@@ -64,7 +65,8 @@ class WandbOptions(ServerOptions, frozen=True, kw_only=True):
     job_type        of every run
     sync_deadline_s after which sending one run is given up
     arrival_s       how long to wait until all that was sent is seen on the server
-    values_per_minute of all workers of one computer together; W&B advises 100,000 on its hosted service; 0 = no limit
+    values_per_minute of all workers together; 0 = no limit; default: the 100,000 that W&B advises on its hosted service,
+                    no limit elsewhere
     """
 
     offline_dir: str = ""
@@ -86,6 +88,8 @@ def require_wandb() -> None:
 def parse_options(texts: Mapping[str, str]) -> WandbOptions:
     """Options from their texts. Raises UsageError for unknown names, bad values and bad templates."""
     options = converted(texts, WandbOptions, "wandb target")
+    if "values-per-minute" not in texts and options.base_url == DEFAULT_SERVER:
+        options = msgspec.structs.replace(options, values_per_minute=HOSTED_VALUES_PER_MINUTE)
     for name, template in (("entity", options.entity), ("project", options.project)):
         try:
             fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]

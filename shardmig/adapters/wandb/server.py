@@ -19,7 +19,6 @@ from urllib.parse import quote
 
 import msgspec
 
-from shardmig.adapters.pace import shared_pace
 from shardmig.adapters.wandb.connection import Connection
 from shardmig.adapters.wandb.facts import Block
 from shardmig.adapters.wandb.naming import BLOCK
@@ -42,7 +41,7 @@ class ServerStore:
 
     def __init__(self, options: WandbOptions) -> None:
         self._options = options
-        self._connection = Connection(options)
+        self._connection = Connection(options, points_per_min=options.values_per_minute)
 
     def find(self, key: MigrationKey) -> StoredRun | None:
         """As RunStore: by run id, in every project of the entities that may hold it."""
@@ -137,13 +136,7 @@ class ServerStore:
 
     def _send(self, staged: Staged) -> None:
         sync = shared_sync(self._connection.environment())
-        most = self._options.values_per_minute
-        if not most:
-            sync.send(staged.folder, self._options.sync_deadline_s)
-            return
-        pace = shared_pace(f"wandb values {self._connection.url}", None)
-        pace.take()
-        pace.pause(staged.values * 60 / most)
+        self._connection.budget.take(staged.values)
         sync.send(staged.folder, self._options.sync_deadline_s)
 
     def _arrived(self, staged: Staged, run_id: TargetRunId) -> ServerRun:

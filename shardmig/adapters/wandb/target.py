@@ -29,7 +29,7 @@ from shardmig.adapters.wandb.shown import Shown
 from shardmig.adapters.wandb.stored import RunStore, Staged, StoredRun
 from shardmig.adapters.wandb.whole_steps import whole_steps
 from shardmig.adapters.wandb.write import StagedRun
-from shardmig.errors import NotFound, ShardmigError, TargetConflict
+from shardmig.errors import NotFound, TargetConflict, about_run
 from shardmig.records import (
     Chunk,
     Field,
@@ -63,9 +63,12 @@ CAPABILITIES: Final = Capabilities(
 class WandbTarget:
     """WriteSide of W&B, over any run store. The store is opened at its first use: `fit` needs none."""
 
-    caps = CAPABILITIES
-
     def __init__(self, open_store: Callable[[], RunStore], options: WandbOptions, load: LoadOptions) -> None:
+        self.caps = msgspec.structs.replace(
+            CAPABILITIES,
+            requests_per_s=options.requests_per_s or None,
+            points_per_min=options.values_per_minute or None,
+        )
         self._open_store = open_store
         self._options = options
         self._load = load
@@ -91,7 +94,7 @@ class WandbTarget:
         """As WriteSide. A complete run of the same digest is left as it is, but for its link to a parent that came after
         it; of another digest it is a TargetConflict, unless existing runs are to be replaced."""
         header, fields, rest = leading_fields(chunks)
-        try:
+        with about_run(header.run.label):
             held = self._held(key, digest)
             if held is not None:
                 if parent is not None and _block(held).parent != parent:
@@ -101,9 +104,6 @@ class WandbTarget:
             facts.learn(fields)
             content = itertools.chain([Fields(fields)] if fields else [], rest)
             return self._write(self._begun(key, digest, header, facts, parent), header, content, facts, files)
-        except ShardmigError as error:
-            error.run = error.run or header.run.label
-            raise
 
     def discard_run(self, run: TargetRun) -> None:
         """As WriteSide."""

@@ -20,7 +20,7 @@ from shardmig.adapters.zenml.opening import Opened
 from shardmig.adapters.zenml.options import StoreOptions
 from shardmig.adapters.zenml.run import ENTRY, read_run
 from shardmig.adapters.zenml.store import ZenmlStore
-from shardmig.errors import AdapterError, BadInput
+from shardmig.errors import BadInput, about_run
 from shardmig.records import End, Header, Piece, ProjectId, RunId, RunRef, Selection
 from shardmig.selection import Matcher
 
@@ -45,11 +45,8 @@ class ZenmlSource:
     def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
         """Run after run; none can be resumed inside."""
         for run in runs:
-            try:
+            with about_run(run.label):
                 yield from self._read_run(run, want, files)
-            except AdapterError as error:
-                error.run = error.run or run.label
-                raise
 
     def close(self) -> None:
         """As ReadSide."""

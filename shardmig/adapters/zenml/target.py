@@ -25,7 +25,7 @@ from shardmig.adapters.zenml.opening import Opened
 from shardmig.adapters.zenml.options import TargetOptions
 from shardmig.adapters.zenml.run import ENTRY, Collected, read_run
 from shardmig.adapters.zenml.store import ZenmlStore
-from shardmig.errors import NotFound, ShardmigError, TargetConflict
+from shardmig.errors import NotFound, TargetConflict, about_run
 from shardmig.records import (
     Chunk,
     Field,
@@ -81,7 +81,7 @@ class ZenmlTarget:
         run_facts = RunFacts(header.run)
         run_facts.learn(fields)
         content = itertools.chain([Fields(fields)] if fields else [], rest)
-        try:
+        with about_run(header.run.label):
             held = self._kept(key, digest)
             if held is not None:
                 self._link(held, parent)
@@ -89,9 +89,6 @@ class ZenmlTarget:
             collected = Collected(self._rules, self._folder(key), self._options.artifact_workers)
             collected.write(header, content, run_facts, files)
             return self._register(key, digest, header, run_facts, collected, parent)
-        except ShardmigError as error:
-            error.run = error.run or header.run.label
-            raise
 
     def discard_run(self, run: TargetRun) -> None:
         """As WriteSide. The model version goes first: without it the run is not found any more."""

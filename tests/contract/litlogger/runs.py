@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from shardmig.records import (
     Files,
     FloatPoints,
     Header,
+    HistogramPoints,
+    Histograms,
     LoadOptions,
     ProjectId,
     RunId,
@@ -37,7 +40,8 @@ DIGEST = "d" * 32
 
 
 class Sample(NamedTuple):
-    """A run with 2,500 + 700 points, some that are not finite, a series of nothing else, a string series and a file."""
+    """A run with 2,500 + 700 points, some that are not finite, a series of nothing else, a string series, a histogram
+    series, a file and two pictures."""
 
     chunks: list[Chunk]
     files: FileStore
@@ -66,13 +70,24 @@ def sample(folder: Path, run_id: str = "RUN-1") -> Sample:
     run = RunRef(project=PROJECT, id=RunId(run_id), created_ms=CREATED_MS)
     files = ArchiveFiles(ArchivePaths(str(folder / "data"), str(folder / "files")), PROJECT)
     model = files.put(run, "model", "file", io.BytesIO(bytes(range(256))), name="model.pt")
+    pictures = [
+        files.put(
+            run, "pictures", "file_series", io.BytesIO(b"\x89PNG" + bytes([step])), name="a.png", step=Decimal(step)
+        )
+        for step in (0, 7)
+    ]
+    bins = Histograms(
+        ["COUNTING"] * 2, np.array([3, 3]), np.arange(6.0), np.array([2, 2]), np.array([1.0, 2.0, 3.0, 0.0])
+    )
+    histograms = HistogramPoints(["histograms"], np.array([2]), Steps(np.arange(2)), CREATED_MS + np.arange(2), bins)
     texts = StringPoints(
         ["logs"], np.array([2]), Steps(np.arange(2)), CREATED_MS + np.arange(2), Texts.from_list(["a", "b"])
     )
     chunks: list[Chunk] = [
         Header(run, "test", "1"),
         Fields([Field("params/lr", "float", 0.1), Field("sys/failed", "bool", False)]),
-        Files([model]),
+        Files([model, *pictures]),
+        histograms,
         *(_points("long", start, 500, 2500) for start in range(0, 2500, 500)),
         _points("other", 0, 700, 700),
         FloatPoints(

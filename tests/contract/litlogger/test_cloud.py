@@ -224,7 +224,13 @@ def test_litlogger_itself_finds_everything_in_its_place(
     assert set(found["files"]) == {
         "logs/series.parquet",
         "logs/series.txt",
+        "histograms",
+        "histograms/histograms.json",
+        "histograms/histograms.parquet",
         "model.pt",
+        "pictures",
+        "pictures/step_0.png",
+        "pictures/step_7.png",
         "shardmig/exact.parquet",
         "shardmig/manifest.json",
     }

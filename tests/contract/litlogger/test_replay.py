@@ -29,6 +29,8 @@ REQUESTS = (
     "/artifacts/blobs",
     "/storage",
     "/logger-artifacts",
+    "POST /v1/projects/prj-1/metrics-streams/stream-2/media",
+    "PUT /v1/projects/prj-1/metrics-streams/stream-2/media/",
     "/logger-metrics-summary",
     "PUT /v1/projects/prj-1/metrics-stream/",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -59,6 +60,29 @@ def test_from_sqlite_to_postgresql_and_back_nothing_changes(source: Path, postgr
     assert_same(sqlite(source), sqlite(tmp_path / "back.db"))
     client = MlflowClient(postgres_uri)
     assert int(client.create_experiment("the next one")) == EXPERIMENT + ROWS
+
+
+@pytest.mark.parametrize("extra", ["", "CREATE TABLE own (n INTEGER)"])
+def test_a_database_that_holds_nothing_becomes_the_same_and_keeps_what_is_not_mlflows(
+    source: Path, sqlite_template: Path, tmp_path: Path, extra: str
+) -> None:
+    """Without a table of somebody else's the whole file is copied, with one each row."""
+    target = Path(shutil.copy(sqlite_template, tmp_path / "empty.db"))
+    with closing(sqlite3.connect(target)) as connection, connection:
+        connection.execute(extra)
+    with closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute("CREATE TABLE users (id INTEGER)")
+        connection.execute("CREATE VIEW people AS SELECT * FROM users")
+        connection.execute("CREATE TRIGGER late AFTER INSERT ON tags BEGIN DELETE FROM tags; END")
+    copied = copy(sqlite(source), sqlite(target), [("s3://old", "s3://new")])
+    assert copied.is_equal
+    assert not copied.went_on
+    assert_same(sqlite(source), sqlite(target))
+    with closing(sqlite3.connect(target)) as connection:
+        known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type <> 'index'")}
+    assert ("own" in known) == bool(extra)
+    assert not known & {"users", "people", "late", "shardmig_copy"}
+    assert not list(tmp_path.glob("*.shardmig-new"))
 
 
 def test_what_mlflow_shows_of_a_run_is_the_same(source: Path, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from tests.contract.mlflow_source.copies import Copy
 from tests.contract.mlflow_source.objects_world import fill_objects
 from tests.contract.mlflow_source.world import fill
 from tests.made_once import made_once
-from tests.servers.mlflow import mlflow_server
+from tests.servers.mlflow import mlflow_http, mlflow_server
 from tests.servers.postgres import postgres_server
 from tests.servers.tracking_databases import postgres_template, postgres_uri, sqlite_file, sqlite_template
 
-__all__ = ["postgres_server", "postgres_template", "postgres_uri", "sqlite_file", "sqlite_template"]
+__all__ = ["mlflow_http", "postgres_server", "postgres_template", "postgres_uri", "sqlite_file", "sqlite_template"]
 
 
 @pytest.fixture(scope="session")

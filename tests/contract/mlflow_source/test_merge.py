@@ -11,26 +11,25 @@ from mlflow.entities import Metric
 
 from tests.contract.mlflow_source.comparer import differences
 from tests.contract.mlflow_source.copies import Copy
+from tests.servers.mlflow import MlflowServer
 
 START_MS = 1_700_000_000_000
 MERGE = ("--engine", "inline", "--update", "--on-existing", "merge")
 
 
 @pytest.fixture
-def running(sqlite_file: Path, sqlite_template: Path, tmp_path: Path) -> tuple[Copy, str]:
+def source(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty MLflow to read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "source.db").write_bytes(sqlite_template.read_bytes())
+    return f"sqlite:///{tmp_path}/source.db"
+
+
+@pytest.fixture
+def running(source: str, sqlite_file: Path, tmp_path: Path) -> tuple[Copy, str]:
     """A run that is copied while it is running, and its id."""
-    source = tmp_path / "source.db"
-    source.write_bytes(sqlite_template.read_bytes())
-    copy = Copy(tmp_path, f"sqlite:///{source}", f"sqlite:///{sqlite_file}")
-    client = MlflowClient(copy.source)
-    experiment = client.create_experiment("grows")
-    run: str = client.create_run(experiment, START_MS, {"phase": "one", "fixed": "a"}, "grows").info.run_id
-    client.log_param(run, "lr", "0.1")
-    for step in range(3):
-        client.log_metric(run, "loss", 1 / (step + 1), START_MS + step, step)
-    client.log_metric(run, "done", float("nan"), START_MS, 0)
-    _log_text(client, run, "notes.txt", "first")
-    _log_text(client, run, "same.txt", "same")
+    copy = Copy(tmp_path, source, f"sqlite:///{sqlite_file}")
+    run = _running(source)
     copy.migrate("--engine", "inline")
     return copy, run
 
@@ -72,6 +71,45 @@ def test_what_somebody_changed_in_the_copy_stays_and_is_told(running: tuple[Copy
     assert (held.tags["phase"], held.tags["new"], held.params["late"]) == ("of the copy", "tag", "of the copy")
     assert Path(target.download_artifacts(here, "notes.txt")).read_text() == "of the copy"
     assert copy.verify("--engine", "inline", code=5).count("differs") == 1
+
+
+@pytest.mark.server
+@pytest.mark.xdist_group("mlflow-server")
+def test_a_second_copy_asks_a_server_for_little(source: str, mlflow_http: MlflowServer, tmp_path: Path) -> None:
+    copy, run = Copy(tmp_path, source, mlflow_http.uri), _running(source)
+    MlflowClient(source).create_run("0", run_name="done")
+    copy.migrate("--engine", "inline")
+    MlflowClient(source).log_metric(run, "loss", 0.25, START_MS, 7)
+    log = mlflow_http.database.parent / "server.log"
+    before = len(_requests(log))
+    [merged] = [one["detail"] for one in copy.findings(*MERGE) if one["code"] == "merged"]
+    assert merged.endswith("new in it: 1 points")
+    asked = _requests(log)[before:]
+    writing = [line for line in asked if '"GET' not in line and "/search" not in line]
+    assert len(writing) <= 4, writing  # the point, the manifest, its end, its digest
+    assert len(asked) <= 22, asked
+    before = len(_requests(log))
+    copy.migrate(*MERGE)
+    assert all("/search" in line for line in _requests(log)[before:])
+
+
+def _running(uri: str) -> str:
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("grows")
+    run: str = client.create_run(experiment, START_MS, {"phase": "one", "fixed": "a"}, "grows").info.run_id
+    client.log_param(run, "lr", "0.1")
+    for step in range(3):
+        client.log_metric(run, "loss", 1 / (step + 1), START_MS + step, step)
+    client.log_metric(run, "done", float("nan"), START_MS, 0)
+    _log_text(client, run, "notes.txt", "first")
+    _log_text(client, run, "same.txt", "same")
+    return run
+
+
+def _requests(log: Path) -> list[str]:
+    return [
+        line for line in log.read_text(errors="replace").splitlines() if "HTTP/1.1" in line and "/health" not in line
+    ]
 
 
 def _log_text(client: MlflowClient, run: str, name: str, text: str) -> None:

@@ -18,8 +18,8 @@ from shardmig.archive.files import DigestSink
 from shardmig.errors import AuthFailed, Denied, NotFound, Transient
 from shardmig.records import End, Finding, FloatPoints, Header, Piece, RunRef, Selection
 from tests.contract.neptune2.vendor import EVERYTHING, PROJECT, listed, open_neptune2, read
+from tests.servers.faults import Faults
 from tests.servers.neptune2.entities import Attribute, Series
-from tests.servers.neptune2.faults import Faults
 from tests.servers.neptune2.server import NeptuneServer
 
 OUTAGE_S = float(os.environ.get("OUTAGE_S", "1"))

@@ -284,7 +284,7 @@ def test_a_tree_keeps_its_members_and_no_others(bucket: Bucket) -> None:
     store = files_of(bucket.archive, RUN.project)
     store.put_tree(RUN, "t", "file_set", [("old", io.BytesIO(b"0")), ("a/b", io.BytesIO(b"1"))])
     names = [
-        "a/b",
+        "./a/b",
         "a b/ż%20~.txt",
         "a*b?c#d",
         " lead",
@@ -297,8 +297,10 @@ def test_a_tree_keeps_its_members_and_no_others(bucket: Bucket) -> None:
         "<&amp;'\">",
     ]
     tree = store.put_tree(RUN, "t", "file_set", [(name, io.BytesIO(name.encode())) for name in names])
+    again = msgspec.structs.replace(tree, stored=tree.stored.replace("/", "//./"))  # as a folder on disk takes it
+    assert sum(1 for _ in files_of(bucket.archive, RUN.project).members(again)) == len(names)
     found = {name: path.read_bytes() for name, path in files_of(bucket.archive, RUN.project).members(tree)}
-    assert found == {name: name.encode() for name in names}
+    assert found == {name.removeprefix("./"): name.encode() for name in names}
     assert store.path(tree).is_dir()
     for name in ("../x", "/x", "a/../../x", "line\nbreak"):
         with pytest.raises(HostilePath) as raised:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import msgspec
 
+from tests.servers.http import Exchange, LocalServer, answering
 from tests.servers.lightning.drive import Drive
 from tests.servers.lightning.store import Appended, Refused, Store, Stream, Value, iso_now
 from tests.servers.neptune3.faults import Faults
@@ -25,8 +24,8 @@ Answer = tuple[int, bytes, dict[str, str]]
 USER, KEY = "user-1", "key-1"
 
 
-class Lightning:
-    """A running server and the handles by which a test moves it.
+class Lightning(LocalServer):
+    """The server and the handles by which a test moves it.
 
     most_values  of one append request; more are refused. most_answered: values of one series in one answer; of more,
     an even sample is given, as charts ask for it. after: what is to happen once a request whose path holds this was done
@@ -34,6 +33,7 @@ class Lightning:
     """
 
     def __init__(self) -> None:
+        super().__init__(_Exchange)
         self.store = Store()
         self.faults = Faults()
         self.requests: Counter[str] = Counter()
@@ -43,26 +43,12 @@ class Lightning:
         self.most_values = 1000
         self.most_answered = 1_000_000
         self.page = 100
-        self._http = _Server(("127.0.0.1", 0), _Exchange)
-        self._http.lightning = self
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         self.drive = Drive(self.store, self.url)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def environment(self) -> dict[str, str]:
         """What points the clients here."""
         return {"LIGHTNING_CLOUD_URL": self.url, "LIGHTNING_USER_ID": USER, "LIGHTNING_API_KEY": KEY}
-
-    def start(self) -> None:
-        """Answer from now on."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Answer no more."""
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
 
     def forget(self) -> None:
         """Be as new."""
@@ -77,48 +63,19 @@ class Lightning:
             self.drive.wants_completion = False
 
 
-@contextmanager
-def lightning_server() -> Iterator[Lightning]:
-    """A server on a loopback port for as long as the block lasts."""
-    server = Lightning()
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+def lightning_server() -> AbstractContextManager[Lightning]:
+    """A running server, gone at the end."""
+    return answering(Lightning())
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-    lightning: Lightning
+class _Exchange(Exchange):
+    server: Lightning
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are none of a test's business."""
-
-
-class _Exchange(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def do_GET(self) -> None:
-        self._answer("GET")
-
-    def do_POST(self) -> None:
-        self._answer("POST")
-
-    def do_PUT(self) -> None:
-        self._answer("PUT")
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
-
-    def _answer(self, method: str) -> None:
-        lightning = self.server.lightning
+    def answer(self) -> None:
+        lightning = self.server
         place = urlsplit(self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        what = f"{method} {place.path}"
+        body = self.body()
+        what = f"{self.command} {place.path}"
         fault = lightning.faults.next(what)
         with lightning.store.lock:
             lightning.requests[re.sub(r"/(prj|stream|media)-\d+|(?<=blobs/).*", "", what)] += 1
@@ -126,19 +83,16 @@ class _Exchange(BaseHTTPRequestHandler):
                 lightning.times_s.append(time.monotonic())
             if "/logger-metrics/" in place.path:
                 lightning.append_times_s.append(time.monotonic())
-            answer = self._answer_of(method, place, body) if fault in (None, "cut") else None
+            answer = self._answer_of(self.command, place, body) if fault in (None, "cut") else None
         for part, happens in list(lightning.after.items()):
             if part in what:
                 happens(what)
-        if fault == "drop":
-            self.close_connection = True
+        if fault in ("drop", "cut"):  # "cut": what was asked for is done, and nobody hears of it
+            self.hang_up()
         elif answer is None:
-            headers = {"Retry-After": str(lightning.faults.retry_after_s)} if fault == "429" else {}
-            self._send(int(fault or 500), b'{"code": 13, "message": "planned fault"}', headers)
-        elif fault == "cut":  # what was asked for is done, and nobody hears of it
-            self.close_connection = True
+            self.send_fault(fault or "500", lightning.faults.retry_after_s)
         else:
-            self._send(*answer)
+            self.send(*answer)
 
     def _answer_of(self, method: str, place: SplitResult, body: bytes) -> Answer:
         try:
@@ -148,17 +102,8 @@ class _Exchange(BaseHTTPRequestHandler):
         except (msgspec.DecodeError, KeyError) as error:
             return 400, json.dumps({"code": 3, "message": f"bad request: {error}"}).encode(), {}
 
-    def _send(self, code: int, content: bytes, headers: dict[str, str]) -> None:
-        self.send_response(code)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
     def _routed(self, method: str, path: str, query: Query, body: bytes) -> Answer:
-        lightning = self.server.lightning
+        lightning = self.server
         if path == "/storage":
             plain = {name: values[0] for name, values in query.items()}
             return 200, b"", lightning.drive.put(plain, body)

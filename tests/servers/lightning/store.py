@@ -219,6 +219,7 @@ class Store:
                 "phase": stream.phase,
                 "series": {name: [(int(v.step), v.created_at, v.value) for v in held] for name, held in series(stream)},
                 "artifacts": sorted(stream.artifacts),
+                "media": sorted(self._shown(stream, medium) for medium in stream.media),
                 "files": {
                     path: content
                     for path, content in sorted(self.teamspaces[stream.project].drive.items())
@@ -227,6 +228,12 @@ class Store:
             }
             for stream in self.streams.values()
         }
+
+    def _shown(self, stream: Stream, medium: dict[str, Any]) -> tuple[str, str, str, str, bytes]:
+        """Name, step, kind and caption of a medium, and its bytes if it was completed."""
+        content = self.teamspaces[stream.project].drive.get(medium["storagePath"], b"")
+        facts = (str(medium.get(fact)) for fact in ("name", "step", "mediaType", "caption"))
+        return *facts, content if medium.get("uploadComplete") else b""  # type: ignore[return-value]
 
 
 def series(stream: Stream) -> list[tuple[str, list[Value]]]:

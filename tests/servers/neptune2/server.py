@@ -5,7 +5,7 @@
         run = neptune.init_run(project="ws/vision", api_token=server.api_token, mode="sync")
 
 This module is the HTTP side: connections, tokens, faults. Beside it: swagger (what the client downloads), entities (what
-is kept), operations (what clients write), nql (queries), api (answers), faults (what goes wrong on purpose).
+is kept), operations (what clients write), nql (queries), api (answers).
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ from __future__ import annotations
 import base64
 import json
 import re
-import socket
 import ssl
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from tests.servers.faults import Faults
+from tests.servers.http import Exchange, LocalServer, answering
 from tests.servers.neptune2 import swagger
 from tests.servers.neptune2.api import Api, Content, Request
 from tests.servers.neptune2.entities import Refused, Store
-from tests.servers.neptune2.faults import Faults
 
 _ROUTES: Final = {(operation.method, operation.path): operation.name for operation in swagger.operations()}
 _DOCUMENTS: Final = {
@@ -39,20 +37,14 @@ _REFRESH: Final = "/auth/realms/neptune/protocol/openid-connect/token"
 _OPEN: Final = ("getClientConfig", "exchangeApiToken")
 
 
-class NeptuneServer(ThreadingHTTPServer):
+class NeptuneServer(LocalServer):
     """Neptune 2.x on a loopback port. `requests`: how often each operation was asked, faults included.
 
     token_life_s: of access tokens. Everything that clients wrote is in `store`.
     """
 
-    daemon_threads = True
-    request_queue_size = 256
-
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _Connection)
-        self._scheme = "http"
-        if tls is not None:
-            self._scheme, self.socket = "https", tls.wrap_socket(self.socket, server_side=True)
+        super().__init__(_Connection, tls)
         self.store = Store(lambda: time.time_ns() // 1_000_000)
         self.api = Api(self.store)
         self.api.base_url = self.url
@@ -63,11 +55,6 @@ class NeptuneServer(ThreadingHTTPServer):
         self.api_key = uuid.uuid4().hex
         self._session = uuid.uuid4().hex
         self.writing = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"{self._scheme}://127.0.0.1:{self.server_address[1]}"
 
     @property
     def api_token(self) -> str:
@@ -100,41 +87,17 @@ class NeptuneServer(ThreadingHTTPServer):
             return False
         return bool(key == self._session and claims["exp"] > time.time())
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are no news."""
 
-
-@contextmanager
-def neptune_server(tls: ssl.SSLContext | None = None) -> Iterator[NeptuneServer]:
+def neptune_server(tls: ssl.SSLContext | None = None) -> AbstractContextManager[NeptuneServer]:
     """A running server, gone at the end."""
-    server = NeptuneServer(tls)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return answering(NeptuneServer(tls))
 
 
-class _Connection(BaseHTTPRequestHandler):
+class _Connection(Exchange):
     server: NeptuneServer
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
 
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def log_message(self, *_: Any) -> None:
-        """Quiet."""
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    def answer(self) -> None:
+        body = self.body()
         target = urlsplit(self.path)
         name = _ROUTES.get((self.command, target.path), target.path)
         self.server.requests[name] += 1
@@ -144,15 +107,12 @@ class _Connection(BaseHTTPRequestHandler):
         words = " ".join([name, *query.get("attribute", []), *query.get("experimentId", [])])
         fault = self.server.faults.strike(words)
         if fault == "drop":
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-            return
-        if fault.isdigit():
-            retry = {"Retry-After": str(self.server.faults.retry_after_s)} if fault == "429" else {}
-            self._send(int(fault), Content(b'{"title": "a fault"}', "application/json", **retry))
-            return
-        status, content = self._result(name, Request(query, dict(self.headers), body))
-        self._send(status, content, is_cut=fault == "cut")
+            self.hang_up()
+        elif fault.isdigit():
+            self.send_fault(fault, self.server.faults.retry_after_s)
+        else:
+            status, answer = self._result(name, Request(query, dict(self.headers), body))
+            self.send(status, answer.content, answer.headers, is_cut=fault == "cut")
 
     def _result(self, name: str, request: Request) -> tuple[int, Content]:
         try:
@@ -189,19 +149,6 @@ class _Connection(BaseHTTPRequestHandler):
                 raise Refused(401, "INVALID_API_TOKEN")
         elif not self.server.is_valid(self.headers.get("Authorization", "")):
             raise Refused(401, "AUTHORIZATION_TOKEN_EXPIRED")
-
-    def _send(self, status: int, answer: Content, *, is_cut: bool = False) -> None:
-        self.send_response(status)
-        for name, text in answer.headers.items():
-            self.send_header(name.replace("_", "-"), text)
-        self.send_header("Content-Length", str(len(answer.content)))
-        self.end_headers()
-        if is_cut:
-            self.wfile.write(answer.content[: len(answer.content) // 2])
-            self.close_connection = True
-        else:
-            self.wfile.write(answer.content)
-        self.wfile.flush()
 
 
 def _snake_case(name: str) -> str:

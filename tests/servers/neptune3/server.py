@@ -6,15 +6,16 @@ Nothing of Neptune is in it: it was made from what the two clients send and expe
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
+from tests.servers.http import Exchange, LocalServer, answering
 from tests.servers.neptune3 import reading, writing
 from tests.servers.neptune3.faults import Faults
 from tests.servers.neptune3.messages import client, codes, operations, status
@@ -25,10 +26,11 @@ from tests.servers.neptune3.tokens import Tokens, api_token
 _LB = "/api/leaderboard/v1"
 
 
-class Neptune3:
-    """A running server and the handles by which a test moves it."""
+class Neptune3(LocalServer):
+    """The server and the handles by which a test moves it."""
 
-    def __init__(self, *, tls: Any = None) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(_Exchange, tls)
         self.store = Store()
         self.pages = Pages()
         self.reader = Reader(self.store, self.pages)
@@ -42,27 +44,11 @@ class Neptune3:
         self.provider = "aws"
         self.signatures_expire = 0
         self.statuses: dict[str, list[int]] = {}
-        self._http = _Server(("127.0.0.1", 0), _Exchange)
-        self._http.neptune = self
-        if tls is not None:
-            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
-        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self._http.server_address[1]}"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def token(self) -> str:
         """An API token that this server accepts."""
         return api_token(self.url)
-
-    def start(self) -> None:
-        """Answer from now on."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Answer no more."""
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
 
     @contextmanager
     def counted(self, path: str) -> Iterator[None]:
@@ -85,59 +71,28 @@ class Neptune3:
             return request
 
 
-@contextmanager
-def neptune3_server(**settings: Any) -> Iterator[Neptune3]:
-    """A server on a loopback port for as long as the block lasts."""
-    server = Neptune3(**settings)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+def neptune3_server(*, tls: ssl.SSLContext | None = None) -> AbstractContextManager[Neptune3]:
+    """A running server, gone at the end."""
+    return answering(Neptune3(tls=tls))
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-    neptune: Neptune3
+class _Exchange(Exchange):
+    server: Neptune3
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that go away are none of a test's business."""
-
-
-class _Exchange(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def do_GET(self) -> None:
-        self._answer("GET")
-
-    def do_POST(self) -> None:
-        self._answer("POST")
-
-    def do_PUT(self) -> None:
-        self._answer("PUT")
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
-
-    def _answer(self, method: str) -> None:
-        neptune = self.server.neptune
+    def answer(self) -> None:
+        neptune = self.server
         place = urlsplit(self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.body()
         fault = neptune.faults.next(place.path)
         with neptune.counted(place.path):
             time.sleep(neptune.latency_s)
-            answer = self._answer_of(method, place, body) if fault in (None, "cut") else None
+            answer = self._answer_of(self.command, place, body) if fault in (None, "cut") else None
         if fault == "drop":
-            self.close_connection = True
+            self.hang_up()
         elif answer is None:
-            headers = {"Retry-After": str(neptune.faults.retry_after_s)} if fault == "429" else {}
-            self._send(int(fault or 500), b'{"code": 0, "message": "planned fault"}', headers=headers)
+            self.send_fault(fault or "500", neptune.faults.retry_after_s)
         else:
-            code, content, headers = answer
-            self._send(code, content, headers=headers, cut=fault == "cut")
+            self.send(*answer, is_cut=fault == "cut")
 
     def _answer_of(self, method: str, place: SplitResult, body: bytes) -> tuple[int, bytes, dict[str, str]]:
         query = {name: values[0] for name, values in parse_qs(place.query).items()}
@@ -146,19 +101,8 @@ class _Exchange(BaseHTTPRequestHandler):
         except Refused as refusal:
             return refusal.status, json.dumps({"errorType": refusal.error_type, "message": str(refusal)}).encode(), {}
 
-    def _send(self, code: int, content: bytes, *, headers: dict[str, str], cut: bool = False) -> None:
-        self.send_response(code)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if cut:
-            self.close_connection = True
-            content = content[: len(content) // 2]
-        self.wfile.write(content)
-
     def _routed(self, method: str, path: str, query: dict[str, str], body: bytes) -> tuple[int, bytes, dict[str, str]]:
-        neptune = self.server.neptune
+        neptune = self.server
         if path.startswith("/objects/"):
             return self._object(method, path.removeprefix("/objects/"), query, body)
         if (answer := self._open(path, body)) is not None:
@@ -189,7 +133,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _open(self, path: str, body: bytes) -> tuple[int, bytes, dict[str, str]] | None:
         """What is answered without a token."""
-        neptune = self.server.neptune
+        neptune = self.server
         realm = f"{neptune.url}/auth/realms/neptune"
         content: Any
         if path == "/api/backend/v1/clients/config":
@@ -214,7 +158,7 @@ class _Exchange(BaseHTTPRequestHandler):
         return 200, json.dumps(content).encode(), {}
 
     def _projects(self, method: str, query: dict[str, str], body: bytes) -> bytes:
-        store = self.server.neptune.store
+        store = self.server.store
         if method == "POST":
             wanted = json.loads(body)
             store.project(f"{wanted['organizationIdentifier']}/{wanted['name']}")
@@ -223,14 +167,14 @@ class _Exchange(BaseHTTPRequestHandler):
         return json.dumps(reading.project_list(store, query.get("organizationIdentifier"), offset, limit)).encode()
 
     def _ingest(self, body: bytes) -> bytes:
-        request = self.server.neptune.apply(operations.RunOperation.FromString(body))
+        request = self.server.apply(operations.RunOperation.FromString(body))
         return bytes(client.SubmitResponse(request_id=request, request_ids=[request]).SerializeToString())
 
     def _check(self, body: bytes) -> bytes:
         answer = client.BulkRequestStatus()
         for request in client.RequestIdList.FromString(body).ids:
             one = answer.statuses.add()
-            refused = self.server.neptune.statuses.get(request.value, [])
+            refused = self.server.statuses.get(request.value, [])
             for code in refused:
                 one.code_by_count.append(
                     status.RequestStatus.CodeByCount(code=codes.Code.INVALID_ARGUMENT, count=1, detail=code)
@@ -240,7 +184,7 @@ class _Exchange(BaseHTTPRequestHandler):
         return bytes(answer.SerializeToString())
 
     def _sign(self, body: dict[str, Any]) -> bytes:
-        neptune = self.server.neptune
+        neptune = self.server
         expired = "&expired=1" if neptune.signatures_expire else ""
         neptune.signatures_expire = max(0, neptune.signatures_expire - 1)
         files = [
@@ -257,7 +201,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _object(self, method: str, path: str, query: dict[str, str], body: bytes) -> tuple[int, bytes, dict[str, str]]:
         """The object store behind signed addresses, which asks for no token."""
-        store = self.server.neptune.store
+        store = self.server.store
         if "expired" in query:
             return 400, b"<Error><Code>ExpiredToken</Code></Error>", {}
         with store.lock:

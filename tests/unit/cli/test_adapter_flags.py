@@ -138,7 +138,7 @@ def test_no_folder_of_an_archive_is_read_and_written_however_it_is_spelled(
 def test_the_folder_around_an_archive_is_refused_with_the_folders_to_name(tmp_path: Path) -> None:
     (tmp_path / "exports" / "data").mkdir(parents=True)
     with pytest.raises(UsageError, match="the folder around") as caught:
-        archive_of(ArchiveFlags(data_path=tmp_path / "exports"))
+        archive_of(ArchiveFlags(data_path=str(tmp_path / "exports")))
     assert caught.value.hint == f"give -d {tmp_path}/exports/data -f {tmp_path}/exports/files"
 
 
@@ -146,8 +146,8 @@ def test_the_folder_around_an_archive_is_refused_with_the_folders_to_name(tmp_pa
 def test_an_archive_cannot_lie_in_a_file(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("x")
     for flags in (
-        ArchiveFlags(data_path=tmp_path / "file" / below),
-        ArchiveFlags(files_path=tmp_path / "file" / below),
+        ArchiveFlags(data_path=str(tmp_path / "file" / below)),
+        ArchiveFlags(files_path=str(tmp_path / "file" / below)),
     ):
         with pytest.raises(UsageError, match="file is a file, not a folder"):
             archive_of(flags)

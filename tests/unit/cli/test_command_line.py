@@ -28,6 +28,8 @@ COMMANDS = (
     "audit",
     "status",
     "retry",
+    "execute-shard",
+    "collect",
     "summary",
     "ls",
     "show",

@@ -46,6 +46,7 @@ def test_the_address_comes_from_the_option_else_the_environment_else_the_vendor(
         {"requests-per-s": "inf"},
         {"timeout-s": "0"},
         {"artifact-workers": "0"},
+        {"most-media": "-1"},
         {"api-key": "secret"},
     ],
 )

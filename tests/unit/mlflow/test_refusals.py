@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sqlalchemy
+from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from mlflow.exceptions import MlflowException
 
-from shardmig.adapters.mlflow.refusals import mlflow_errors
-from shardmig.errors import Unavailable
+from shardmig.adapters.mlflow.refusals import artifact_errors, mlflow_errors
+from shardmig.errors import AdapterError, AuthFailed, Denied, Unavailable
+
+
+def _s3_error(status: int, code: str) -> ClientError:
+    answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "PutObject")
 
 
 def test_a_refusing_database_is_told_without_the_statement() -> None:
@@ -28,3 +37,26 @@ def test_so_is_one_that_mlflow_tells_of() -> None:
     with pytest.raises(Unavailable) as refused, mlflow_errors("reading"):
         raise MlflowException("(sqlite3.OperationalError) locked\n[SQL: INSERT INTO params VALUES ('secret')]")
     assert refused.value.message == "reading: (sqlite3.OperationalError) locked"
+
+
+@pytest.mark.parametrize(
+    ("told", "error"),
+    [
+        (NoCredentialsError(), AuthFailed),
+        (EndpointConnectionError(endpoint_url="http://nowhere"), Unavailable),
+        (_s3_error(403, "SignatureDoesNotMatch"), AuthFailed),
+        (_s3_error(403, "AccessDenied"), Denied),
+        (_s3_error(503, "SlowDown"), Unavailable),
+    ],
+)
+def test_what_s3_refuses_is_told_as_what_it_means(told: Exception, error: type[AdapterError]) -> None:
+    with pytest.raises(error) as refused, artifact_errors("artifact a.txt"):
+        raise told
+    assert refused.value.message.startswith("artifact a.txt: ")
+
+
+def test_so_is_what_boto3_wraps() -> None:
+    wrapped = S3UploadFailedError("Failed to upload a.txt")
+    wrapped.__context__ = _s3_error(403, "AccessDenied")
+    with pytest.raises(Denied), artifact_errors("artifact a.txt"):
+        raise wrapped

@@ -93,8 +93,8 @@ def test_the_estimate_knows_the_target(report: Report) -> None:
     text = "".join(
         terminal.text_of(part) for part in shown(estimate_of(survey, ["load"], target), survey, verbose=False)
     )
-    assert f"budget: {target.requests_per_s:g} requests/s into wandb" in text
-    decimal = msgspec.structs.replace(target, step_type="decimal", requests_per_s=None)
+    assert "budget: 20 requests/s and 100,000 points/min into wandb" in text
+    decimal = msgspec.structs.replace(target, step_type="decimal", requests_per_s=None, points_per_min=None)
     text = "".join(
         terminal.text_of(part) for part in shown(estimate_of(survey, ["load"], decimal), survey, verbose=False)
     )

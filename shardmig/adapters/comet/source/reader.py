@@ -20,7 +20,7 @@ from shardmig.adapters.comet.source.archives import ArchiveReading
 from shardmig.adapters.comet.source.listing import at, experiments_in
 from shardmig.adapters.comet.source.options import SourceOptions
 from shardmig.adapters.sidecar.reading import RunReader, brought
-from shardmig.errors import AdapterError, BadInput
+from shardmig.errors import BadInput, about_run
 from shardmig.records import LoadOptions, Piece, ProjectId, RunRef, Selection
 from shardmig.selection import Matcher
 
@@ -47,11 +47,8 @@ class ArchiveSource:
     def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
         """As ReadSide; none can be resumed inside."""
         for run in runs:
-            try:
+            with about_run(run.label):
                 yield from self._read_run(run, want, files)
-            except AdapterError as error:
-                error.run = error.run or run.label
-                raise
 
     def close(self) -> None:
         """As ReadSide: nothing is open."""

@@ -23,7 +23,7 @@ from shardmig.adapters.comet.source.options import SourceOptions
 from shardmig.adapters.comet.source.reader import RULES
 from shardmig.adapters.comet.source.remote import RemoteReading
 from shardmig.adapters.sidecar.reading import RunReader, brought
-from shardmig.errors import AdapterError, BadInput
+from shardmig.errors import BadInput, about_run
 from shardmig.records import Piece, ProjectId, RunId, RunRef, Selection
 from shardmig.selection import Matcher
 
@@ -70,11 +70,8 @@ class ServerSource:
     def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
         """As ReadSide; none can be resumed inside."""
         for run in runs:
-            try:
+            with about_run(run.label):
                 yield from self._read_run(run, want, files)
-            except AdapterError as error:
-                error.run = error.run or run.label
-                raise
 
     def close(self) -> None:
         """As ReadSide."""

@@ -19,7 +19,7 @@ from shardmig.adapters.wandb.source.foreign import ForeignRun
 from shardmig.adapters.wandb.source.options import SourceOptions
 from shardmig.adapters.wandb.source.reading import Reading
 from shardmig.adapters.wandb.stored import StoredRun
-from shardmig.errors import AdapterError
+from shardmig.errors import about_run
 from shardmig.records import End, Header, Piece, ProjectId, RunRef, Selection
 from shardmig.selection import Matcher
 
@@ -62,11 +62,8 @@ class WandbSource:
     def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
         """Run after run; none can be resumed inside."""
         for run in runs:
-            try:
+            with about_run(run.label):
                 yield from self._read(run, want, files)
-            except AdapterError as error:
-                error.run = error.run or run.label
-                raise
 
     def close(self) -> None:
         """As ReadSide."""

@@ -49,6 +49,12 @@ def test_changes_survive_as_tags_of_bounded_length(count: int) -> None:
     assert decode({"other": "tag", **tags}, "x") == known
 
 
+def test_changes_that_were_told_too_early_are_taken_back() -> None:
+    early = encode(changes(WANTED, HELD, _is_volatile))
+    assert decode(early | encode([], early), "x") == []
+    assert encode([], {"other": "tag"}) == {}
+
+
 def test_damaged_tags_are_refused_by_name() -> None:
     with pytest.raises(BadInput, match="the model"):
         decode({"shardmig.changes.0": "[["}, "the model")

@@ -7,7 +7,8 @@ from typing import get_args
 import pytest
 
 from shardmig.adapters.base import migration_key, scope_of
-from shardmig.adapters.mlflow.source.options import OBJECTS, parse_options
+from shardmig.adapters.mlflow.source.options import parse_options
+from shardmig.adapters.mlflow.source.wanted import OBJECTS
 from shardmig.errors import UsageError
 from shardmig.planner import cut
 from shardmig.records import ProjectId, RunId, RunRef, Scope
@@ -63,8 +64,8 @@ def test_a_key_tells_the_scope_that_only_mlflow_has(scope: Scope) -> None:
 
 def test_objects_are_chosen_by_the_names_that_users_know() -> None:
     options = parse_options({"tracking-uri": "http://localhost", "objects": "runs, logged-models"})
-    assert options.scopes == {"runs", "logged_models"}
-    assert parse_options({"tracking-uri": "http://localhost"}).scopes == set(OBJECTS.values())
+    assert options.wanted.scopes == {"runs", "logged_models"}
+    assert parse_options({"tracking-uri": "http://localhost"}).wanted.scopes == set(OBJECTS.values())
 
 
 def test_an_unknown_class_of_objects_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from dataclasses import dataclass, field
 
 
@@ -11,31 +12,40 @@ from dataclasses import dataclass, field
 class Faults:
     """Set at any time while the server answers.
 
-    latency_s: before each answer. upcoming: of the next requests to paths that hold `path`, each a status, `drop` (the
-    connection is closed without an answer), `cut` (half of the answer is sent) or `committed` (carried out, but closed
-    without an answer); "" = none. share: of all requests to such paths that fail, by one of `kinds`. failing: paths by a
-    word in them that never succeed, with their status. retry_after_s: sent with a 429.
+    A fault is a status, `drop` (the connection is closed without an answer), `cut` (half of the answer is sent) or, where the
+    server has it, `committed` (carried out, and closed without an answer).
+
+    latency_s: before each answer. upcoming: faults of the next requests; "" = none. share: of the requests that fail, by one of
+    `kinds`. path: a word; only requests that hold it have `upcoming` and `share`. failing: status by a word of the request;
+    such a request never succeeds. retry_after_s: sent with a 429.
     """
 
     latency_s: float = 0.0
     upcoming: list[str] = field(default_factory=list)
-    path: str = ""
     share: float = 0.0
-    kinds: tuple[str, ...] = ("500", "503", "drop")
+    kinds: tuple[str, ...] = ("500", "503", "429", "drop", "cut")
+    path: str = ""
     failing: dict[str, int] = field(default_factory=dict)
     retry_after_s: int = 0
+    dead_until: float = 0.0
     injected: int = 0
 
     def __post_init__(self) -> None:
         self._random = random.Random(20)
         self._lock = threading.Lock()
 
-    def strike(self, path: str) -> str:
+    def die(self, seconds: float) -> None:
+        """Answer nobody for a while."""
+        self.dead_until = time.monotonic() + seconds
+
+    def strike(self, request: str) -> str:
         """What happens to this request: "" = it is answered."""
+        if time.monotonic() < self.dead_until:
+            return "drop"
         for word, status in self.failing.items():
-            if word in path:
+            if word in request:
                 return str(status)
-        if self.path not in path:
+        if self.path not in request:
             return ""
         with self._lock:
             fault = ""
