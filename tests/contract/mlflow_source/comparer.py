@@ -92,8 +92,8 @@ def _content(client: MlflowClient, experiment: str, run: Run, new_ids: dict[str,
         "tags": sorted(tags.items()),
         "latest metrics": sorted(_latest(run)),
         "inputs": sorted(_inputs(run)),
-        "model inputs": [_model(client, one.model_id) for one in run.inputs.model_inputs] if run.inputs else [],
-        "model outputs": [(_model(client, one.model_id), one.step) for one in run.outputs.model_outputs]
+        "model inputs": sorted(_model(client, one.model_id) for one in run.inputs.model_inputs) if run.inputs else [],
+        "model outputs": sorted((_model(client, one.model_id), one.step) for one in run.outputs.model_outputs)
         if run.outputs
         else [],
     }

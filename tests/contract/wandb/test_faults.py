@@ -3,12 +3,13 @@ nothing is doubled."""
 
 from __future__ import annotations
 
-import time
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from shardmig.adapters.base import Want, WriteSide, migration_key
+from shardmig.adapters.budget import standings
 from shardmig.adapters.conformance import field_digests, plain_run
 from shardmig.adapters.wandb import open_target
 from shardmig.adapters.wandb.connection import Connection
@@ -141,12 +142,16 @@ def test_a_sync_that_takes_too_long_is_given_up(wandb: WandbServer) -> None:
         _write(target, plain_run())
 
 
-def test_numbers_are_sent_no_faster_than_allowed(wandb: WandbServer) -> None:
+def test_the_numbers_of_a_run_are_taken_from_the_budget(
+    wandb: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     target = _target({"values-per-minute": "200"})
-    started = time.monotonic()
     for run_id in ("RUN-1", "RUN-2"):
         _write(target, plain_run(run_id=run_id))
-    assert time.monotonic() - started > 2.9  # 10 of 200 numbers a minute
+    (standing,) = (one for one in standings() if one.allowance.points_per_min)
+    assert standing.allowance.points_per_min == 200
+    assert standing.points_last_min == 20
 
 
 def _target(options: dict[str, str] | None = None) -> WriteSide:
