@@ -36,6 +36,9 @@ _FEWEST_RUNS: Final = 4
 _RUN_WEIGHT: Final = 100
 """What a run costs beside its points: listing, creating, publishing. Keeps shards of tiny runs even."""
 
+_FEWEST_IN_SHARD: Final[dict[Scope, int]] = {"traces": 16}
+"""Of entities that are all small, and that sources read several at a time: one a shard would cost more than they do."""
+
 _NOTHING: Final = Counters()
 
 _STAGES: Final[dict[Scope, int]] = {
@@ -79,7 +82,10 @@ def migration_id(request: Request) -> MigrationId:
 
 
 def freeze(request: Request, runs: Iterable[RunRef], *, created_ms: int) -> Plan:
-    """The plan for these runs. Raises UsageError when a run is listed twice."""
+    """The plan for these runs. Raises UsageError when a run is listed twice, and for a load whose step multiplier neither is
+    given nor could be found out by a phase before it."""
+    if request.phases[0] == "load" and not request.load.step_multiplier:
+        raise UsageError("a load needs its step multiplier, or a phase before it that finds the steps out")
     chosen = list(itertools.islice(runs, request.selection.limit or None))
     _refuse_twins(chosen)
     return Plan(
@@ -101,7 +107,8 @@ def cut(runs: Sequence[RunRef], *, first: int = 1) -> Iterator[Shard]:
 
     A shard holds runs of one project, scope and depth; ancestors come before descendants, heavy shards before light
     ones. Its weight stays below a 64th of what its depth holds and below MAX_SHARD_WEIGHT where single runs allow it;
-    shards of a depth that others wait for are smaller, since the whole fleet waits for the last of them.
+    shards of a depth that others wait for are smaller, since the whole fleet waits for the last of them; those of what is
+    always small are not.
     """
     depth_of = _after_what_they_refer_to(runs, _as_late_as_possible(runs, _depths(runs)))
     weights: Counter[int] = Counter()
@@ -112,14 +119,14 @@ def cut(runs: Sequence[RunRef], *, first: int = 1) -> Iterator[Shard]:
     shards = {depth: min(_SHARDS_WAITED_FOR, max(1, counts[depth] // _FEWEST_RUNS)) for depth in counts}
     shards[max(counts, default=0)] = _SHARDS_AIMED_AT
 
-    def group(run: RunRef) -> tuple[int, str, str]:
+    def group(run: RunRef) -> tuple[int, Scope, str]:
         return depth_of(run), run.scope, run.project
 
     ordered = sorted(runs, key=lambda run: (*group(run), -run.weight, run.id))
     batches = [
         (depth, batch)
-        for (depth, _, _), members in itertools.groupby(ordered, key=group)
-        for batch in _batches(members, min(MAX_SHARD_WEIGHT, weights[depth] / shards[depth]))
+        for (depth, scope, _), members in itertools.groupby(ordered, key=group)
+        for batch in _batches(members, _budget(scope, weights[depth] / shards[depth]))
     ]
     batches.sort(key=lambda one: (one[0], -sum(map(cost, one[1]))))
     for number, (depth, batch) in enumerate(batches, first):
@@ -133,6 +140,10 @@ def halves(shard: Shard, *, first: int) -> list[Shard]:
         msgspec.structs.replace(shard, id=ShardId(f"{first + number:05d}"), runs=runs, parent=shard.id)
         for number, runs in enumerate((shard.runs[:middle], shard.runs[middle:]))
     ]
+
+
+def _budget(scope: Scope, share: float) -> float:
+    return min(MAX_SHARD_WEIGHT, max(share, _FEWEST_IN_SHARD.get(scope, 1) * _RUN_WEIGHT))
 
 
 def _batches(runs: Iterable[RunRef], budget: float) -> Iterator[list[RunRef]]:

@@ -110,7 +110,7 @@ def test_a_damaged_run_is_named_and_the_summary_goes_on(typed: Type, hostile: st
 
 
 def test_ls_goes_from_projects_to_runs_to_fields(typed: Type, exporters: str) -> None:
-    assert _document(typed(f"ls {exporters} --json")) == [{"project": "ws/three", "runs": 3}]
+    assert _document(typed(f"ls {exporters} --json")) == [{"project": "ws/three", "runs": 3, "others": {}}]
     runs = _document(typed(f"ls {exporters} ws/three --json"))
     assert [(run["run"], run["parent"], run["state"]) for run in runs] == [
         ("run-0", None, "unknown"),

@@ -75,6 +75,15 @@ def test_the_order_of_listing_does_not_change_the_shards(runs: list[RunRef], ran
         assert list(planner.cut(runs)) == list(planner.cut(shuffled))
 
 
+@given(st.integers(1, 100))
+def test_traces_share_shards_where_as_many_runs_have_one_each(count: int) -> None:
+    project = ProjectId("ws/a")
+    runs = [RunRef(project=project, id=RunId(f"R-{number}")) for number in range(count)]
+    traces = [RunRef(project=project, id=RunId(f"tr-{number}"), scope="traces") for number in range(count)]
+    assert len(list(planner.cut(runs))) >= min(count, 50)
+    assert len(list(planner.cut(traces))) == -(-count // 16)
+
+
 def test_the_same_request_is_the_same_migration_and_another_is_another() -> None:
     assert planner.migration_id(request()) == planner.migration_id(request())
     assert planner.migration_id(request()) != planner.migration_id(request(selection=Selection(runs="x")))

@@ -70,8 +70,9 @@ def test_what_is_read_ahead_stays_within_the_budget() -> None:
 
 
 def test_closing_early_ends_all_threads() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     elements = iter(ahead([partial(numbers, 0, 10_000) for _ in range(5)], budget=5))
     assert next(elements) == 0
+    assert set(threading.enumerate()) - before
     elements.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before

@@ -23,14 +23,15 @@ _BUSY_MS: Final = 120_000
 
 
 def may_take_all(source: Database, target: Database) -> bool:
-    """Are both SQLite files, and does the target hold nothing: neither in MLflow's tables nor in others?"""
+    """Are both SQLite files, and does the target hold nothing: neither in MLflow's tables nor anything of somebody else's?"""
     if source.file is None or target.file is None:
         return False
     if not target.file.exists():
         return True
     with target.reading() as connection:
         names = set(inspect(connection).get_table_names())
-    return names <= {*Base.metadata.tables, plan.ALEMBIC_VERSION} and plan.is_new(target)
+        has_code = bool(_code(connection))
+    return not has_code and names <= {*Base.metadata.tables, plan.ALEMBIC_VERSION} and plan.is_new(target)
 
 
 def take_all(source: Database, target: Database, begun: Begun) -> None:
@@ -84,11 +85,16 @@ def _copy_pages(old: Path, new: Path) -> None:
 
 def _trim(connection: Connection, whole: frozenset[str]) -> None:
     """Leave only what belongs to MLflow, and the rows of these tables only."""
-    for kind in ("trigger", "view"):
-        for (name,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = ?", (kind,)).fetchall():
-            connection.exec_driver_sql(f'DROP {kind} "{name}"')
+    for kind, name in _code(connection):
+        connection.exec_driver_sql(f'DROP {kind} "{name}"')
     for name in set(inspect(connection).get_table_names()) - {*Base.metadata.tables, plan.ALEMBIC_VERSION}:
         connection.exec_driver_sql(f'DROP TABLE "{name}"')
     for table in reversed(Base.metadata.sorted_tables):
         if table.name not in whole:
             connection.execute(delete(table))
+
+
+def _code(connection: Connection) -> list[tuple[str, str]]:
+    """Triggers and views, which MLflow has none of: (kind, name)."""
+    found = connection.exec_driver_sql("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')")
+    return [(kind, name) for kind, name in found]
