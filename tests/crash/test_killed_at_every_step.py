@@ -14,7 +14,7 @@ import pytest
 
 from tests.crash.harness import Content, Fault, Migration, Role, Undisturbed
 
-POINTS = int(os.environ.get("CRASH_POINTS", "10"))
+POINTS = int(os.environ.get("CRASH_POINTS", "8"))
 
 
 def step_of(undisturbed: dict[Role, Undisturbed], role: Role, point: int) -> int:
