@@ -75,6 +75,8 @@ def execute(
     this thread. Raises UsageError, PlanMismatch (also when a run changed or vanished in the source), JournalLocked.
     SIGINT and SIGTERM: the first drains, the second kills the workers; both leave everything resumable.
     """
+    if request.phases[0] == "load" and not request.load.step_multiplier:
+        raise UsageError("a load needs its step multiplier, or a phase before it that finds the steps out")
     folder = MigrationFolder(home or home_of(request.archive), planner.migration_id(request))
     with full_disk_is_fatal(folder), locks(folder, request.archive, request):
         listing = Listing(request, folder.path.parent)

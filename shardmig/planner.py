@@ -82,10 +82,7 @@ def migration_id(request: Request) -> MigrationId:
 
 
 def freeze(request: Request, runs: Iterable[RunRef], *, created_ms: int) -> Plan:
-    """The plan for these runs. Raises UsageError when a run is listed twice, and for a load whose step multiplier neither is
-    given nor could be found out by a phase before it."""
-    if request.phases[0] == "load" and not request.load.step_multiplier:
-        raise UsageError("a load needs its step multiplier, or a phase before it that finds the steps out")
+    """The plan for these runs. Raises UsageError when a run is listed twice."""
     chosen = list(itertools.islice(runs, request.selection.limit or None))
     _refuse_twins(chosen)
     return Plan(

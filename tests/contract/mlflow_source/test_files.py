@@ -74,7 +74,8 @@ def test_a_folder_whose_points_repeat_is_copied_and_verified(
 
 def test_objects_of_a_folder_are_copied(sqlite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    copy = Copy(tmp_path, str(tmp_path / "mlruns"), f"sqlite:///{sqlite_file}")
+    # ./mlruns is where the target puts its artifacts
+    copy = Copy(tmp_path, str(tmp_path / "source" / "mlruns"), f"sqlite:///{sqlite_file}")
     fill_folder_objects(copy.source)
     copy.migrate("--engine", "inline")
     assert object_differences(copy.source, copy.target) == []
