@@ -20,11 +20,10 @@ from shardmig.coordinator import Execution, Observe, full_disk_is_fatal, locks
 from shardmig.errors import PlanMismatch, UsageError
 from shardmig.journal import Journal, State, run_key
 from shardmig.listing import Listing
-from shardmig.migration import MigrationFolder, home_of
+from shardmig.migration import MigrationFolder, home_of, plan_of
 from shardmig.planner import Request
 from shardmig.progress import Watch
 from shardmig.records import (
-    FORMAT_VERSION,
     AttemptEnded,
     AttemptStarted,
     Failure,
@@ -75,12 +74,7 @@ class PlanFile:
         if not file.is_file():
             raise UsageError(f"there is no plan {file}", hint="`shardmig plan … --out FILE` writes one")
         written = file.read_bytes()
-        try:
-            self.plan: Plan = codec.decode(written, Plan)
-        except ValueError as error:
-            raise PlanMismatch(f"{file} is not a plan of this version: {error}", hint="plan anew") from error
-        if self.plan.format_version > FORMAT_VERSION:
-            raise PlanMismatch(f"{file} has format {self.plan.format_version}; this version knows {FORMAT_VERSION}")
+        self.plan = plan_of(written, file, hint="plan anew")
         self._digest = blake2b(written, digest_size=16).hexdigest()
         self._shards = file.with_name(f"{file.name}.shards")
 

@@ -43,22 +43,23 @@ class MigrationFolder:
 
     def read_plan(self) -> Plan:
         """The frozen plan. Raises PlanMismatch when it is of another format or cannot be read."""
-        try:
-            plan: Plan = codec.decode(self.plan_file.read_bytes(), Plan)
-        except ValueError as error:
-            raise PlanMismatch(
-                f"{self.plan_file} is not a plan of this version: {error}",
-                hint=f"remove {self.path} to plan anew; what is published stays published",
-            ) from error
-        if plan.format_version > FORMAT_VERSION:
-            raise PlanMismatch(
-                f"{self.plan_file} has format {plan.format_version}; this version knows {FORMAT_VERSION}"
-            )
-        return plan
+        hint = f"remove {self.path} to plan anew; what is published stays published"
+        return plan_of(self.plan_file.read_bytes(), self.plan_file, hint=hint)
 
     def state(self) -> State:
         """The plan and what its journal says, now. Readable while another process executes it."""
         return replay(self.read_plan(), self.journal_file)
+
+
+def plan_of(written: bytes, file: Path, *, hint: str) -> Plan:
+    """The plan that a file holds. Raises PlanMismatch, with this hint, when it is of another format or cannot be read."""
+    try:
+        plan: Plan = codec.decode(written, Plan)
+    except ValueError as error:
+        raise PlanMismatch(f"{file} is not a plan of this version: {error}", hint=hint) from error
+    if plan.format_version > FORMAT_VERSION:
+        raise PlanMismatch(f"{file} has format {plan.format_version}; this version knows {FORMAT_VERSION}")
+    return plan
 
 
 def home_of(archive: ArchivePaths) -> Path:

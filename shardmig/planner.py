@@ -17,6 +17,7 @@ from shardmig.records import (
     AdapterSpec,
     ArchivePaths,
     Counters,
+    Entity,
     LoadOptions,
     MigrationId,
     Phase,
@@ -162,59 +163,51 @@ def cost(run: RunRef, found: Counters = _NOTHING) -> int:
     return max(run.weight, found.points + found.texts + found.histograms + found.bytes // 16) + _RUN_WEIGHT
 
 
-def _key(run: RunRef) -> tuple[str, str, str]:
-    return run.project, run.scope, run.id
-
-
-def _depths(runs: Sequence[RunRef]) -> dict[tuple[str, str, str], int]:
+def _depths(runs: Sequence[RunRef]) -> dict[Entity, int]:
     """How many selected ancestors each run has that names a parent. A cycle (a broken source) is cut where it is
     entered."""
     if all(run.parent is None for run in runs):
         return {}
-    by_key = {_key(run): run for run in runs}
-    depths: dict[tuple[str, str, str], int] = {}
+    by_key = {run.entity: run for run in runs}
+    depths: dict[Entity, int] = {}
     for run in runs:
         chain = [run]
-        seen = {_key(run)}
-        while (parent := _parent(chain[-1], by_key)) is not None and _key(parent) not in depths:
-            if _key(parent) in seen:
+        seen = {run.entity}
+        while (parent := _parent(chain[-1], by_key)) is not None and parent.entity not in depths:
+            if parent.entity in seen:
                 break
             chain.append(parent)
-            seen.add(_key(parent))
+            seen.add(parent.entity)
         root = _parent(chain[-1], by_key)
-        depth = depths.get(_key(root), -1) + 1 if root is not None else 0
+        depth = depths.get(root.entity, -1) + 1 if root is not None else 0
         for member in reversed(chain):
-            depths.setdefault(_key(member), depth)
+            depths.setdefault(member.entity, depth)
             depth += 1
     return depths
 
 
-def _as_late_as_possible(
-    runs: Sequence[RunRef], depths: dict[tuple[str, str, str], int]
-) -> dict[tuple[str, str, str], int]:
+def _as_late_as_possible(runs: Sequence[RunRef], depths: dict[Entity, int]) -> dict[Entity, int]:
     """Depths that leave runs without descendants to the last: who waits for a depth to end waits for few runs then."""
-    heights: dict[tuple[str, str, str], int] = {}
+    heights: dict[Entity, int] = {}
     highest: dict[str, int] = {}
-    for run in sorted((run for run in runs if _key(run) in depths), key=lambda run: -depths[_key(run)]):
-        parent = _key(run.parent_ref) if run.parent_ref is not None else None
-        if parent is not None and depths.get(parent, depths[_key(run)]) < depths[_key(run)]:
-            heights[parent] = max(heights.get(parent, 0), heights.get(_key(run), 0) + 1)
+    for run in sorted((run for run in runs if run.entity in depths), key=lambda run: -depths[run.entity]):
+        parent = run.parent_ref.entity if run.parent_ref is not None else None
+        if parent is not None and depths.get(parent, depths[run.entity]) < depths[run.entity]:
+            heights[parent] = max(heights.get(parent, 0), heights.get(run.entity, 0) + 1)
             highest[run.scope] = max(highest.get(run.scope, 0), heights[parent])
     return {key: highest.get(key[1], 0) - heights.get(key, 0) for key in depths}
 
 
-def _after_what_they_refer_to(
-    runs: Sequence[RunRef], depths: dict[tuple[str, str, str], int]
-) -> Callable[[RunRef], int]:
+def _after_what_they_refer_to(runs: Sequence[RunRef], depths: dict[Entity, int]) -> Callable[[RunRef], int]:
     """Deeper, so that an entity is loaded after those that it may refer to."""
     deepest: dict[int, int] = {}
     for run in runs:
         stage = _stage(run)
-        deepest[stage] = max(deepest.get(stage, 0), depths.get(_key(run), 0))
+        deepest[stage] = max(deepest.get(stage, 0), depths.get(run.entity, 0))
     first: dict[int, int] = {}
     for stage in sorted(deepest):
         first[stage] = sum(deepest[before] + 1 for before in first)
-    return lambda run: first[_stage(run)] + depths.get(_key(run), 0)
+    return lambda run: first[_stage(run)] + depths.get(run.entity, 0)
 
 
 def _stage(run: RunRef) -> int:
@@ -222,13 +215,13 @@ def _stage(run: RunRef) -> int:
     return len(_STAGES) if run.scope == "experiments" and run.archived else _STAGES[run.scope]
 
 
-def _parent(run: RunRef, by_key: dict[tuple[str, str, str], RunRef]) -> RunRef | None:
-    return by_key.get(_key(parent)) if (parent := run.parent_ref) is not None else None
+def _parent(run: RunRef, by_key: dict[Entity, RunRef]) -> RunRef | None:
+    return by_key.get(parent.entity) if (parent := run.parent_ref) is not None else None
 
 
 def _refuse_twins(runs: Sequence[RunRef]) -> None:
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[Entity] = set()
     for run in runs:
-        if _key(run) in seen:
+        if run.entity in seen:
             raise UsageError(f"the source lists run {run.label} twice", hint="select it with --run-ids, or report this")
-        seen.add(_key(run))
+        seen.add(run.entity)

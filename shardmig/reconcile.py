@@ -10,7 +10,7 @@ import msgspec
 from shardmig.errors import PlanMismatch
 from shardmig.journal import RunKey, State, run_key
 from shardmig.planner import Request, cut
-from shardmig.records import Extended, ProjectId, RunRef
+from shardmig.records import Entity, Extended, ProjectId, RunRef
 
 
 def extension(
@@ -21,13 +21,13 @@ def extension(
     that could not be listed, whose runs are not known to have vanished."""
     first = state.plan.phases[0]
     unchanged: set[RunKey] = set()
-    others: dict[tuple[str, str, str], RunRef] = {}
+    others: dict[Entity, RunRef] = {}
     for run in itertools.islice(listed, request.selection.limit or None):
         if (key := state.planned(run)) is not None:
             unchanged.add(key)
         else:
-            others[_name(run)] = run
-    absent = {_name(run): run for run in state.runs() if run_key(run) not in unchanged}
+            others[run.entity] = run
+    absent = {run.entity: run for run in state.runs() if run_key(run) not in unchanged}
     missing = (run for name, run in absent.items() if name not in others and run.project not in refused)
     vanished = [run.label for run in missing if not state.settled(first, run)]
     if vanished:
@@ -42,14 +42,10 @@ def extension(
             f"{len(brought)} runs changed in the source after they were brought, such as {brought[0]}",
             hint="--update brings them again",
         )
-    planned = {_name(run) for run in state.runs()} if others else set()
+    planned = {run.entity for run in state.runs()} if others else set()
     shards = list(cut([run for name, run in others.items() if name not in planned], first=state.shards_made + 1))
     for shard in state.shards.values() if changed else ():
-        runs = tuple(changed.get(_name(run), run) for run in shard.runs)
+        runs = tuple(changed.get(run.entity, run) for run in shard.runs)
         if runs != shard.runs:
             shards.append(msgspec.structs.replace(shard, runs=runs))
     return [Extended(now_ms, shards)] if shards else []
-
-
-def _name(run: RunRef) -> tuple[str, str, str]:
-    return run.project, run.scope, run.id

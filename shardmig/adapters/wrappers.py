@@ -141,7 +141,7 @@ class _Unread:
     """What is still to be read of some runs, as their pieces go by."""
 
     def __init__(self, runs: Iterable[RunRef], want: Want) -> None:
-        self._runs = {(run.project, run.scope, run.id): run for run in runs}
+        self._runs = {run.entity: run for run in runs}
         self._want = want
         self._cursors: dict[RunId, bytes] = dict(want.cursors)
         self._seen: dict[RunRef, int] = {}
@@ -159,7 +159,7 @@ class _Unread:
 
     def _see(self, piece: Piece) -> None:
         if isinstance(piece.chunk, End):
-            del self._runs[(piece.run.project, piece.run.scope, piece.run.id)]
+            del self._runs[piece.run.entity]
         if piece.cursor:
             self._cursors[piece.run.id] = piece.cursor
             self._seen[piece.run] = 1  # a resumed run starts with its Header again

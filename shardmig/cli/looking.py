@@ -43,8 +43,8 @@ def status(
 
     paths = asked.existing_archive_of(archive)
     folders = list(migrations(paths)) if every else [find_migration(paths, migration)]
-    found = [_status_of(folder) for folder in folders]
     now_ms = time.time_ns() // 1_000_000
+    found = [_status_of(folder, now_ms) for folder in folders]
     speech.answer(found, answer.all_shown(found, now_ms=now_ms, verbose=speech.is_verbose))
     return ExitCode.COMPLETE
 
@@ -234,7 +234,7 @@ def _chunks(reader: ArchiveReader, run: RunRef, field: str) -> Iterator[Chunk]:
         yield piece.chunk
 
 
-def _status_of(folder: MigrationFolder) -> MigrationStatus:
+def _status_of(folder: MigrationFolder, now_ms: int) -> MigrationStatus:
     from shardmig.adapters.budget import standings
     from shardmig.progress import phase_totals
     from shardmig.report import budget
@@ -243,7 +243,7 @@ def _status_of(folder: MigrationFolder) -> MigrationStatus:
 
     state = folder.state()
     holder = _holder(folder) if state.executions and state.finished is None else ""
-    shards = list(statuses(state, is_executing=bool(holder), now_ms=time.time_ns() // 1_000_000))
+    shards = list(statuses(state, is_executing=bool(holder), now_ms=now_ms))
     systems = (state.plan.source, state.plan.target)
     has_failed = state.finished is not None and any(shard.state == "failed" for shard in shards)
     return MigrationStatus(

@@ -62,6 +62,9 @@ class Finding(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+Entity = tuple[ProjectId, Scope, RunId]
+
+
 class RunRef(msgspec.Struct, frozen=True, kw_only=True):
     """Which entity, and how its source finds it again.
 
@@ -87,6 +90,11 @@ class RunRef(msgspec.Struct, frozen=True, kw_only=True):
         if self.parent is None:
             return None
         return RunRef(project=self.parent_project or self.project, id=self.parent, scope=self.scope)
+
+    @property
+    def entity(self) -> Entity:
+        """What it is, in whichever version."""
+        return self.project, self.scope, self.id
 
     @property
     def label(self) -> str:

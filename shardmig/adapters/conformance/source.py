@@ -73,7 +73,7 @@ class SourceSuite:
                 listings.append(_all_runs(source))
         assert listings[0] == listings[1]
         assert listings[0], "the source of this suite holds no runs"
-        most_common = Counter((run.project, run.scope, run.id) for run in listings[0]).most_common(1)
+        most_common = Counter(run.entity for run in listings[0]).most_common(1)
         assert most_common[0][1] == 1, f"{most_common[0][0]} is listed more than once"
 
     def test_a_run_belongs_to_the_project_that_lists_it(self, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ A value differs where MLflow cannot change it (a param), or where somebody chang
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +23,10 @@ from shardmig.adapters.mlflow.run import RunInMlflow
 from shardmig.adapters.mlflow.source.tree import artifacts_listed
 from shardmig.adapters.mlflow.store import RunStore, StoredRun
 from shardmig.adapters.sidecar.fitting import Mask, Metrics, NativePoints
-from shardmig.adapters.sidecar.manifest import MANIFEST, FileEntry, Manifest, decode_manifest
+from shardmig.adapters.sidecar.manifest import MANIFEST, FileEntry, decode_manifest
 from shardmig.adapters.sidecar.naming import OWN_FOLDER
 from shardmig.adapters.sidecar.rules import Value
+from shardmig.archive.places import file_sha256
 from shardmig.records import Finding
 
 CONFLICT: Final = "merge-conflict"
@@ -40,27 +40,17 @@ class RunMerge:
 
     def __init__(self, store: RunStore, run: StoredRun, http: HttpClient | None) -> None:
         """Raises NotFound for a run without manifest: nobody knows what it had."""
-        self._store = store
+        self.store = store
         self._http = http
         self.run = store.get_run(run.id)
         self.artifacts = artifacts_of(run, http)
         with TemporaryDirectory(prefix="shardmig-") as folder:
             self.artifacts.get(MANIFEST, Path(folder, "manifest"))
-            self._manifest = decode_manifest(Path(folder, "manifest").read_bytes(), run.id)
+            self.manifest = decode_manifest(Path(folder, "manifest").read_bytes(), run.id)
         self.sink = _MergedRun(self)
         self.files = _MergedFiles(self)
         self.conflicts: list[Finding] = []
         self.new: dict[str, int] = {}
-
-    @property
-    def store(self) -> RunStore:
-        """Where the run is."""
-        return self._store
-
-    @property
-    def manifest(self) -> Manifest:
-        """How the run was written."""
-        return self._manifest
 
     def tags(self, wanted: Mapping[str, str]) -> dict[str, str]:
         """Those to set. The parent is linked by others; shardmig's own stay as they are."""
@@ -81,8 +71,7 @@ class RunMerge:
 
     def differs(self, field: str, here: str, there: str) -> None:
         """Something was kept."""
-        detail = f"MLflow has {_short(here)}, the source {_short(there)}: nothing was overwritten"
-        self.conflicts.append(Finding("loss", CONFLICT, field, detail=detail))
+        self.conflicts.append(conflict(field, _short(here), _short(there)))
 
     def count(self, what: str, number: int) -> None:
         """So many were brought."""
@@ -100,7 +89,7 @@ class RunMerge:
         naming = NativeNaming()
         return {
             naming.fit_key(field.path.removeprefix(TAGS)): tag_value(str(field.value))
-            for field in self._manifest.held
+            for field in self.manifest.held
             if field.path.startswith(TAGS)
         }
 
@@ -173,7 +162,7 @@ class _MergedFiles:
                 self._merge.count("files", 1)
             self._merge.artifacts.put(file, path)
             return
-        here, there = self._digest_here(path), _digest(file)
+        here, there = self._digest_here(path), file_sha256(file)
         if here == there:
             return
         before = self._before.get(path)
@@ -196,7 +185,12 @@ class _MergedFiles:
             return before.sha256
         with TemporaryDirectory(prefix="shardmig-") as folder:
             self._merge.artifacts.get(path, Path(folder, "artifact"))
-            return _digest(Path(folder, "artifact"))
+            return file_sha256(Path(folder, "artifact"))
+
+
+def conflict(field: str, here: str, there: str) -> Finding:
+    """A value that differs was kept as it is here."""
+    return Finding("loss", CONFLICT, field, detail=f"MLflow has {here}, the source {there}: nothing was overwritten")
 
 
 def new_rows(points: NativePoints, held: NativePoints) -> Mask:
@@ -216,11 +210,6 @@ def new_rows(points: NativePoints, held: NativePoints) -> Mask:
 def _comparable(points: NativePoints) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
     values = np.where(np.isnan(points.values), np.nan, points.values + 0.0)  # -0.0 is 0.0
     yield from (points.steps, points.times_ms, values.view(np.int64))
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _short(text: str) -> str:

@@ -36,7 +36,7 @@ from shardmig.adapters.sidecar.provenance import INTENT, SCOPE, STEP_MULTIPLIER,
 from shardmig.adapters.sidecar.uploads import ArtifactSink, Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
 from shardmig.adapters.wrappers import retrying
-from shardmig.errors import NotFound, ShardmigError, TargetConflict
+from shardmig.errors import NotFound, TargetConflict, about_run
 from shardmig.records import (
     Chunk,
     Field,
@@ -174,7 +174,7 @@ class MlflowTarget:
         run_facts = self._manner_of(header.source).facts(header.run)
         run_facts.learn(fields)
         brought = _Brought(digest, header, itertools.chain([Fields(fields)] if fields else [], rest), files)
-        try:
+        with about_run(header.run.label):
             run = self._begin(key, digest, header, run_facts, parent)
             if _is_complete(run) and run.tags.get(facts.DIGEST) == digest:
                 self._link(run, parent)
@@ -185,9 +185,6 @@ class MlflowTarget:
             else:
                 written = self._fill(run, brought, run_facts)
             return msgspec.structs.replace(written, findings=[*written.findings, *run_facts.findings(parent)])
-        except ShardmigError as error:
-            error.run = error.run or header.run.label
-            raise
 
     def discard_run(self, run: TargetRun) -> None:
         """As WriteSide. MLflow marks it deleted; `mlflow gc` removes it for good."""

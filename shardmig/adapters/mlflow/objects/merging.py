@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Final
 
-from shardmig.adapters.mlflow.merging import CONFLICT
+from shardmig.adapters.mlflow.merging import conflict
 from shardmig.adapters.mlflow.objects.base import ObjectClass, Stored
 from shardmig.adapters.mlflow.objects.changes import TAG, Change, decode, encode, restored
 from shardmig.records import Field, FieldType, Finding
@@ -58,8 +58,7 @@ class ObjectMerge:
         if there is None:
             self._others.add(key)
         elif there.value != here.value:
-            detail = f"MLflow has {_short(here)}, the source {_short(there)}: nothing was overwritten"
-            self.conflicts.append(Finding("loss", CONFLICT, here.path, detail=detail))
+            self.conflicts.append(conflict(here.path, _short(here), _short(there)))
         wanted[key] = here
 
 

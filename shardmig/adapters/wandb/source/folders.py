@@ -32,7 +32,7 @@ class Folders:
 
     def open(self, run: RunRef) -> StoredRun | ForeignRun:
         """As Catalogue."""
-        found = self._runs.get((run.project, run.scope, run.id))
+        found = self._runs.get(run.entity)
         if found is None:
             raise NotFound(f"there is no run {run.id} of {run.project} below the given paths")
         return found[1]
