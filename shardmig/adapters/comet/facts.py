@@ -25,16 +25,8 @@ from shardmig.adapters.comet.experiment import About
 from shardmig.adapters.comet.fit import cut
 from shardmig.adapters.comet.naming import one_line, project_name, utf8
 from shardmig.adapters.comet.options import CometOptions, filled
-from shardmig.adapters.sidecar import provenance
 from shardmig.records import Field, RunRef, TargetRunId
 
-KEY: Final = provenance.KEY
-STATE: Final = provenance.STATE
-DIGEST: Final = provenance.DIGEST
-PROJECT: Final = provenance.PROJECT
-RUN_ID: Final = provenance.RUN_ID
-COMPLETE: Final = provenance.COMPLETE
-LOADING: Final = provenance.LOADING
 NAME: Final = "Name"
 PARENT: Final = "parent"
 STATUS: Final = "status"

@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import numpy as np
 
-from shardmig.adapters.comet import facts
 from shardmig.adapters.comet.experiment import Experiment, Mark
 from shardmig.adapters.comet.fit import LEAST_SHOWN, MAX_POINTS
 from shardmig.adapters.comet.offline import ArchivedExperiment
@@ -22,6 +21,7 @@ from shardmig.adapters.comet.resending import Lacks, resent
 from shardmig.adapters.comet.rest import RestClient
 from shardmig.adapters.comet.sampled import WholeExperiment
 from shardmig.adapters.comet.upload import upload
+from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.fitting import value_bits
 from shardmig.adapters.sidecar.reading import HeldRun
 from shardmig.errors import NotFound, Unavailable
@@ -53,10 +53,10 @@ class CometServer:
     def find(self, key: str) -> Mark | None:
         """As Place."""
         others = self._others(key)
-        if facts.KEY not in others:
+        if provenance.KEY not in others:
             return None
-        is_complete = others.get(facts.STATE) == facts.COMPLETE
-        return Mark(others[facts.KEY], others.get(facts.DIGEST, ""), is_complete)
+        is_complete = others.get(provenance.STATE) == provenance.COMPLETE
+        return Mark(others[provenance.KEY], others.get(provenance.DIGEST, ""), is_complete)
 
     def open(self, key: str) -> RemoteExperiment:
         """As Place."""

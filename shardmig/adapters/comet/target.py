@@ -23,7 +23,7 @@ from shardmig.adapters.comet.naming import MAX_KEY, Naming
 from shardmig.adapters.comet.options import REQUESTS_PER_S, CometOptions
 from shardmig.adapters.comet.run import AssetsOfRun, FilesOfRun, RunInArchives, looking_ahead
 from shardmig.adapters.comet.writer import ArchiveWriter
-from shardmig.adapters.sidecar.provenance import STEP_MULTIPLIER, provenance
+from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.reading import HeldRun, RunReader
 from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
@@ -210,12 +210,12 @@ class CometTarget:
             archives = ArchiveWriter(staging, file, points_per_archive=self._options.points_per_upload)
             with closing(archives):
                 content = self._fill(archives, file, staging, asked, chunks, files)
-                state = facts.COMPLETE if content.is_whole else facts.LOADING
-                first = facts.LOADING if self._place.marks_afterwards else state
+                state = provenance.COMPLETE if content.is_whole else provenance.LOADING
+                first = provenance.LOADING if self._place.marks_afterwards else state
                 archives.add_others(asked.facts.others(asked.parent) | self._provenance(asked, first))
                 self._place.keep(held, archives.finish())
         if first != state:
-            self._place.add_others(held, {facts.STATE: state})
+            self._place.add_others(held, {provenance.STATE: state})
         changes = sum(finding.code == "name-changed" for finding in content.findings)
         findings = [*content.findings, *_renamed(asked.facts)]
         return Written(held, findings, name_changes=changes, url=self._place.url(held))
@@ -253,8 +253,8 @@ class CometTarget:
         return content
 
     def _provenance(self, asked: _Asked, state: str) -> dict[str, str]:
-        others = provenance(asked.key, asked.digest, asked.header, state=state)
-        others[STEP_MULTIPLIER] = str(self._load.step_multiplier or 1)
+        others = provenance.notes(asked.key, asked.digest, asked.header, state=state)
+        others[provenance.STEP_MULTIPLIER] = str(self._load.step_multiplier or 1)
         return {name: other_value(value) for name, value in others.items() if value}
 
     def _link(self, run: TargetRun, parent: TargetRunId | None) -> None:

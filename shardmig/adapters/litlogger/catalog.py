@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from shardmig import logs
-from shardmig.adapters.litlogger import facts
 from shardmig.adapters.litlogger.answers import Stream, Teamspace
 from shardmig.adapters.litlogger.cloud import Cloud
 from shardmig.adapters.litlogger.naming import teamspace_name
 from shardmig.adapters.litlogger.options import TargetOptions
+from shardmig.adapters.sidecar import provenance
 from shardmig.errors import BadInput, Denied, NotFound
 from shardmig.records import MigrationKey, ProjectId, TargetRunId
 
@@ -67,7 +67,7 @@ class Catalog:
         if self._places is None:
             self._places = {}
             for stream in self._streams():
-                if (held := stream.metadata.get(facts.KEY)) is not None:
+                if (held := stream.metadata.get(provenance.KEY)) is not None:
                     self._places.setdefault(held, []).append(id_of(stream))
         found = []
         for place in self._places.get(key, []):
@@ -75,7 +75,7 @@ class Catalog:
                 found.append(self.stream(place))
             except NotFound:
                 continue
-        return [stream for stream in found if stream.metadata.get(facts.KEY) == key]
+        return [stream for stream in found if stream.metadata.get(provenance.KEY) == key]
 
     def stream(self, place: TargetRunId) -> Stream:
         """One experiment. Raises NotFound."""

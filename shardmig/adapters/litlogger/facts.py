@@ -13,21 +13,21 @@ from shardmig.adapters.run_facts import RunFacts, Status
 from shardmig.adapters.sidecar import provenance
 from shardmig.records import TargetRunId
 
-KEY: Final = provenance.KEY
-STATE: Final = provenance.STATE
-DIGEST: Final = provenance.DIGEST
-INTENT: Final = provenance.INTENT
-SOURCE: Final = provenance.SOURCE
-PROJECT: Final = provenance.PROJECT
-RUN_ID: Final = provenance.RUN_ID
-SCOPE: Final = provenance.SCOPE
-STEP_MULTIPLIER: Final = provenance.STEP_MULTIPLIER
-VERSION: Final = provenance.VERSION
 PARENT: Final = "shardmig.parent"
-COMPLETE: Final = provenance.COMPLETE
-LOADING: Final = provenance.LOADING
 OWN_TAGS: Final = frozenset(
-    {KEY, STATE, DIGEST, INTENT, SOURCE, PROJECT, RUN_ID, SCOPE, STEP_MULTIPLIER, VERSION, PARENT}
+    {
+        provenance.KEY,
+        provenance.STATE,
+        provenance.DIGEST,
+        provenance.INTENT,
+        provenance.SOURCE,
+        provenance.PROJECT,
+        provenance.RUN_ID,
+        provenance.SCOPE,
+        provenance.STEP_MULTIPLIER,
+        provenance.VERSION,
+        PARENT,
+    }
 )
 
 _PHASES: Final[dict[Status, str]] = {"RUNNING": "RUNNING", "FINISHED": "COMPLETED", "FAILED": "FAILED"}
@@ -53,10 +53,10 @@ def held_facts(stream: Stream, teamspace: str) -> dict[str, str]:
 
 def is_complete(stream: Stream) -> bool:
     """Was it loaded to its end?"""
-    return stream.metadata.get(STATE) == COMPLETE
+    return stream.metadata.get(provenance.STATE) == provenance.COMPLETE
 
 
 def was_brought(stream: Stream) -> bool:
     """Did shardmig write it?"""
     held = stream.metadata
-    return all(held.get(tag) for tag in (KEY, STATE, PROJECT, RUN_ID))
+    return all(held.get(tag) for tag in (provenance.KEY, provenance.STATE, provenance.PROJECT, provenance.RUN_ID))

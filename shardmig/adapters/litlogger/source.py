@@ -25,6 +25,7 @@ from shardmig.adapters.litlogger.drive import Drive
 from shardmig.adapters.litlogger.options import SourceOptions
 from shardmig.adapters.litlogger.reading import Reading, time_of
 from shardmig.adapters.litlogger.run import read_run
+from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.reading import brought
 from shardmig.errors import BadInput, Denied, NotFound, about_run
 from shardmig.records import End, Header, Piece, ProjectId, RunId, RunRef, Scope, Selection
@@ -128,16 +129,16 @@ class LightningSource:
 
     def _original(self, stream: Stream, parent: Stream | None) -> RunRef:
         held = stream.metadata
-        project = ProjectId(held[facts.PROJECT])
+        project = ProjectId(held[provenance.PROJECT])
         parent_id, parent_project = held.get("sys/forking/parent"), None
         if parent is not None:
             of_parent = parent.metadata
-            parent_id = of_parent[facts.RUN_ID]
-            parent_project = of_parent[facts.PROJECT] if of_parent[facts.PROJECT] != project else None
+            parent_id = of_parent[provenance.RUN_ID]
+            parent_project = of_parent[provenance.PROJECT] if of_parent[provenance.PROJECT] != project else None
         return RunRef(
             project=project,
-            id=RunId(held[facts.RUN_ID]),
-            scope=_scope(held.get(facts.SCOPE, "runs")),
+            id=RunId(held[provenance.RUN_ID]),
+            scope=_scope(held.get(provenance.SCOPE, "runs")),
             created_ms=time_of(held.get("sys/creation_time", "")),
             parent=RunId(parent_id) if parent_id else None,
             parent_project=ProjectId(parent_project) if parent_project else None,
@@ -161,19 +162,19 @@ class LightningSource:
                 hint="finish that load, or delete the experiment",
             )
         pieces = read_run(self._cloud, stream, drive, want, files)
-        yield from brought(pieces, run, stream.metadata.get(facts.DIGEST, ""), want)
+        yield from brought(pieces, run, stream.metadata.get(provenance.DIGEST, ""), want)
 
 
 def _identity(stream: Stream) -> tuple[str, str, str]:
     held = stream.metadata
-    return held[facts.PROJECT], held.get(facts.SCOPE, "runs"), held[facts.RUN_ID]
+    return held[provenance.PROJECT], held.get(provenance.SCOPE, "runs"), held[provenance.RUN_ID]
 
 
 def _scope(text: str) -> Scope:
     try:
         scope: Scope = msgspec.convert(text, Scope)
     except msgspec.ValidationError as error:
-        raise BadInput(f"{facts.SCOPE} is {text!r}: {error}") from error
+        raise BadInput(f"{provenance.SCOPE} is {text!r}: {error}") from error
     return scope
 
 

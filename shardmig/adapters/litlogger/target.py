@@ -27,7 +27,7 @@ from shardmig.adapters.litlogger.options import TargetOptions
 from shardmig.adapters.litlogger.run import read_run
 from shardmig.adapters.litlogger.shown import MediaOfRun, Shown
 from shardmig.adapters.run_facts import RunFacts
-from shardmig.adapters.sidecar.provenance import provenance
+from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
 from shardmig.errors import TargetConflict, about_run
@@ -150,7 +150,7 @@ class LightningTarget:
         chosen = None
         for stream in sorted(held.values(), key=facts.is_complete, reverse=True):
             self._refuse_foreign(stream, key, digest)
-            wanted = (facts.DIGEST, digest) if facts.is_complete(stream) else (facts.INTENT, intent)
+            wanted = (provenance.DIGEST, digest) if facts.is_complete(stream) else (provenance.INTENT, intent)
             if chosen is None and wanted in stream.metadata.items():
                 chosen = stream
             else:
@@ -162,9 +162,9 @@ class LightningTarget:
 
     def _refuse_foreign(self, stream: Stream, key: MigrationKey, digest: str) -> None:
         held = stream.metadata
-        if held.get(facts.KEY) != key:
+        if held.get(provenance.KEY) != key:
             raise TargetConflict(f"experiment {stream.name} exists, and shardmig did not make it")
-        if facts.is_complete(stream) and held.get(facts.DIGEST) != digest and self._load.on_existing != "replace":
+        if facts.is_complete(stream) and held.get(provenance.DIGEST) != digest and self._load.on_existing != "replace":
             raise TargetConflict(
                 f"Lightning holds this run as {stream.name}, whole but with other content",
                 hint="--on-existing replace writes it anew",
@@ -197,7 +197,7 @@ class LightningTarget:
                 uploads.close()
                 content.close()
         own = {name: value for name, value in stream.metadata.items() if name in facts.OWN_TAGS}
-        own |= {facts.STATE: facts.COMPLETE} if content.is_whole else {}
+        own |= {provenance.STATE: provenance.COMPLETE} if content.is_whole else {}
         phase = facts.phase_of(run_facts) if content.is_whole else "RUNNING"
         self._cloud.update_stream(stream, phase, own | sink.values)
         changes = sum(finding.code == "name-changed" for finding in content.findings)
@@ -218,8 +218,8 @@ class LightningTarget:
         self, key: MigrationKey, digest: str, intent: str, header: Header, parent: TargetRunId | None
     ) -> dict[str, str]:
         multiplier = str(self._load.step_multiplier or 1)
-        own = {facts.INTENT: intent, facts.STEP_MULTIPLIER: multiplier, facts.PARENT: parent or ""}
-        tags = provenance(key, digest, header) | own
+        own = {provenance.INTENT: intent, provenance.STEP_MULTIPLIER: multiplier, facts.PARENT: parent or ""}
+        tags = provenance.notes(key, digest, header) | own
         return {name: value for name, value in tags.items() if value}
 
     def _link(self, stream: Stream, parent: TargetRunId | None) -> None:
@@ -228,5 +228,5 @@ class LightningTarget:
 
     def _target_run(self, stream: Stream, key: MigrationKey) -> TargetRun:
         state: Literal["complete", "partial"] = "complete" if facts.is_complete(stream) else "partial"
-        digest = stream.metadata.get(facts.DIGEST, "")
+        digest = stream.metadata.get(provenance.DIGEST, "")
         return TargetRun(id_of(stream), key, state, digest, self._catalog.url(stream))

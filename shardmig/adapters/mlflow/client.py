@@ -24,11 +24,12 @@ from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from shardmig.adapters.mlflow.batches import MAX_ENTRIES, MAX_PARAMS
-from shardmig.adapters.mlflow.facts import KEY, is_deleted_copy
+from shardmig.adapters.mlflow.facts import is_deleted_copy
 from shardmig.adapters.mlflow.histories import History
 from shardmig.adapters.mlflow.refusals import deleted_experiment, mlflow_errors
 from shardmig.adapters.mlflow.store import Dataset, Experiment, LatestPoint, NewRun, Status, StoredRun
 from shardmig.adapters.sidecar.fitting import Metrics
+from shardmig.adapters.sidecar.provenance import KEY
 from shardmig.errors import NotFound, TargetConflict
 from shardmig.records import MigrationKey, TargetRunId
 

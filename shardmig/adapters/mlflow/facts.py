@@ -24,15 +24,7 @@ from shardmig.adapters.mlflow.store import Status, StoredRun
 from shardmig.adapters.sidecar import provenance
 from shardmig.records import Finding, TargetRunId
 
-KEY: Final = provenance.KEY
-STATE: Final = provenance.STATE
-DIGEST: Final = provenance.DIGEST
-INTENT: Final = provenance.INTENT
 PROVENANCE: Final = "shardmig."
-COMPLETE: Final = provenance.COMPLETE
-LOADING: Final = provenance.LOADING
-PROJECT: Final = provenance.PROJECT
-RUN_ID: Final = provenance.RUN_ID
 LIFECYCLE: Final = "shardmig.lifecycle"
 DELETED: Final = "deleted"
 PARENT: Final = "mlflow.parentRunId"

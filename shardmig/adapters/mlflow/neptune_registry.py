@@ -24,7 +24,7 @@ from shardmig.adapters.mlflow.objects.registered import make_gap
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.mlflow.store import RunStore, StoredRun
-from shardmig.adapters.sidecar.provenance import SCOPE
+from shardmig.adapters.sidecar import provenance
 from shardmig.errors import NotFound, TargetConflict
 from shardmig.records import Finding, MigrationKey
 
@@ -71,15 +71,15 @@ class NeptuneRegistry:
 
     def registered(self, run: StoredRun) -> str:
         """The name under which a model is registered; "" = it is not."""
-        name = registered_name(run.tags.get(facts.RUN_ID, ""))
-        return name if self._key_of(name) == run.tags.get(facts.KEY) else ""
+        name = registered_name(run.tags.get(provenance.RUN_ID, ""))
+        return name if self._key_of(name) == run.tags.get(provenance.KEY) else ""
 
     def _versions(self, told: RunFacts) -> dict[int, StoredRun]:
         """The runs of this model's versions, by number."""
         found = {}
         for run in self._runs_of_versions:
-            is_its = run.params.get("sys/model_id") == told.run.id and run.tags[facts.PROJECT] == told.run.project
-            number = _NUMBER.search(run.tags.get(facts.RUN_ID, ""))
+            is_its = run.params.get("sys/model_id") == told.run.id and run.tags[provenance.PROJECT] == told.run.project
+            number = _NUMBER.search(run.tags.get(provenance.RUN_ID, ""))
             if is_its and number is not None:
                 found[int(number[1])] = run
         return found
@@ -91,7 +91,9 @@ class NeptuneRegistry:
         return [
             run
             for run in self._store.search_runs(experiments, only_migrated=True)
-            if run.tags.get(SCOPE) == VERSIONS and run.tags.get(facts.STATE) == facts.COMPLETE and not run.is_deleted
+            if run.tags.get(provenance.SCOPE) == VERSIONS
+            and run.tags.get(provenance.STATE) == provenance.COMPLETE
+            and not run.is_deleted
         ]
 
     def _key_of(self, name: str) -> str | None:
@@ -101,15 +103,15 @@ class NeptuneRegistry:
                 model = self._stores.registry.get_registered_model(name)
         except NotFound:
             return None
-        return str(dict(model.tags).get(facts.KEY, ""))
+        return str(dict(model.tags).get(provenance.KEY, ""))
 
     def _create(self, name: str, key: MigrationKey, run: StoredRun, told: RunFacts) -> None:
         from mlflow.entities.model_registry import RegisteredModelTag
 
         tags: Mapping[str, str] = {
-            facts.KEY: key,
-            facts.PROJECT: told.run.project,
-            facts.RUN_ID: told.run.id,
+            provenance.KEY: key,
+            provenance.PROJECT: told.run.project,
+            provenance.RUN_ID: told.run.id,
             "shardmig.run": run.id,
             **dict.fromkeys(told.texts("sys/tags"), ""),
         }
@@ -119,7 +121,7 @@ class NeptuneRegistry:
     def _create_version(self, name: str, number: int, run: StoredRun) -> None:
         from mlflow.entities.model_registry import ModelVersionTag
 
-        tags = [ModelVersionTag(key, run.tags[key]) for key in (facts.KEY, facts.RUN_ID) if key in run.tags]
+        tags = [ModelVersionTag(key, run.tags[key]) for key in (provenance.KEY, provenance.RUN_ID) if key in run.tags]
         description = run.params.get("sys/description") or None
         registry = self._stores.registry
         registry.create_model_version(name, run.artifact_uri, run_id=run.id, tags=tags, description=description)

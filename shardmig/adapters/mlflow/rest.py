@@ -24,12 +24,13 @@ from shardmig.adapters.mlflow.answers import (
     RunsAnswer,
 )
 from shardmig.adapters.mlflow.batches import Batch, Batches, Param, param_groups
-from shardmig.adapters.mlflow.facts import KEY, is_deleted_copy
+from shardmig.adapters.mlflow.facts import is_deleted_copy
 from shardmig.adapters.mlflow.histories import History
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.refusals import deleted_experiment
 from shardmig.adapters.mlflow.store import Dataset, Experiment, NewRun, Status, StoredRun
 from shardmig.adapters.sidecar.fitting import Metrics
+from shardmig.adapters.sidecar.provenance import KEY
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import NotFound, Permanent, TargetConflict
 from shardmig.records import MigrationKey, TargetRunId

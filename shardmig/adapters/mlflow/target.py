@@ -32,7 +32,7 @@ from shardmig.adapters.mlflow.objects.writing import ObjectTarget
 from shardmig.adapters.mlflow.options import MlflowOptions, renames
 from shardmig.adapters.mlflow.run import RunInMlflow, read_run
 from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
-from shardmig.adapters.sidecar.provenance import INTENT, SCOPE, STEP_MULTIPLIER, provenance
+from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.uploads import ArtifactSink, Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
 from shardmig.adapters.wrappers import retrying
@@ -176,7 +176,7 @@ class MlflowTarget:
         brought = _Brought(digest, header, itertools.chain([Fields(fields)] if fields else [], rest), files)
         with about_run(header.run.label):
             run = self._begin(key, digest, header, run_facts, parent)
-            if _is_complete(run) and run.tags.get(facts.DIGEST) == digest:
+            if _is_complete(run) and run.tags.get(provenance.DIGEST) == digest:
                 self._link(run, parent)
                 return Written(run.id, [], url=self._url(run))
             if _is_complete(run):
@@ -227,7 +227,7 @@ class MlflowTarget:
             return {}
         stored = self._store.get_run(run.id)
         held = facts.held_facts(stored, self._store.experiment_name(stored.experiment_id))
-        is_model = stored.tags.get(SCOPE) == neptune_registry.MODELS
+        is_model = stored.tags.get(provenance.SCOPE) == neptune_registry.MODELS
         if is_model and (name := self._neptune_registry.registered(stored)):
             held[neptune_registry.FACT] = name
         return held
@@ -248,14 +248,14 @@ class MlflowTarget:
         intent = self._intent(digest, experiment)
         chosen = None
         for run in sorted(self._just_found(key), key=_is_complete, reverse=True):
-            is_other = _is_complete(run) and run.tags.get(facts.DIGEST) != digest
+            is_other = _is_complete(run) and run.tags.get(provenance.DIGEST) != digest
             if is_other and self._load.on_existing not in ("replace", "merge"):
                 raise TargetConflict(
                     f"MLflow holds this run as {run.id}, whole but with other content",
                     hint="--on-existing merge brings what is new, --on-existing replace writes it anew",
                 )
             is_kept = not is_other or self._load.on_existing == "merge"
-            wanted = is_kept if _is_complete(run) else run.tags.get(facts.INTENT) == intent
+            wanted = is_kept if _is_complete(run) else run.tags.get(provenance.INTENT) == intent
             if chosen is None and wanted:
                 chosen = run
             else:
@@ -313,7 +313,7 @@ class MlflowTarget:
         elif header.run.scope == neptune_registry.MODELS and content.is_whole and merge is None:
             registered = self._neptune_registry.register(run, migration_key(header.run), run_facts)
         is_whole = content.is_whole and not (merge and merge.conflicts)
-        tags = {facts.DIGEST: digest, facts.STATE: facts.COMPLETE} if is_whole else {}
+        tags = {provenance.DIGEST: digest, provenance.STATE: provenance.COMPLETE} if is_whole else {}
         if run_facts.is_deleted:
             tags |= {facts.LIFECYCLE: facts.DELETED}
         self._store.finish_run(run, run_facts.status, run_facts.end_ms(content.last_point_ms), tags)
@@ -355,7 +355,10 @@ class MlflowTarget:
 
     def _provenance(self, key: MigrationKey, digest: str, intent: str, header: Header) -> dict[str, str]:
         multiplier = self._manner_of(header.source).rules.load.step_multiplier or 1
-        tags = provenance(key, digest, header) | {INTENT: intent, STEP_MULTIPLIER: str(multiplier)}
+        tags = provenance.notes(key, digest, header) | {
+            provenance.INTENT: intent,
+            provenance.STEP_MULTIPLIER: str(multiplier),
+        }
         return {name: facts.tag_value(value) for name, value in tags.items() if value}
 
     def _discard(self, run: StoredRun) -> None:
@@ -371,7 +374,7 @@ class MlflowTarget:
 
     def _target_run(self, run: StoredRun, key: MigrationKey) -> TargetRun:
         state: Literal["complete", "partial"] = "complete" if _is_complete(run) else "partial"
-        return TargetRun(run.id, key, state, run.tags.get(facts.DIGEST, ""), self._url(run))
+        return TargetRun(run.id, key, state, run.tags.get(provenance.DIGEST, ""), self._url(run))
 
     def _link(self, run: StoredRun, parent: TargetRunId | None) -> None:
         if parent is not None and not run.is_deleted and run.tags.get(facts.PARENT) != parent:
@@ -385,4 +388,4 @@ class MlflowTarget:
 
 def _is_complete(run: StoredRun) -> bool:
     """A run that is to be deleted is complete once it is."""
-    return run.tags.get(facts.STATE) == facts.COMPLETE and run.is_deleted == facts.is_deleted_copy(run)
+    return run.tags.get(provenance.STATE) == provenance.COMPLETE and run.is_deleted == facts.is_deleted_copy(run)

@@ -21,7 +21,7 @@ COMPLETE: Final = "complete"
 LOADING: Final = "loading"
 
 
-def provenance(key: MigrationKey, digest: str, header: Header, *, state: str = LOADING) -> dict[str, str]:
+def notes(key: MigrationKey, digest: str, header: Header, *, state: str = LOADING) -> dict[str, str]:
     """The notes of one run, by their names; some may be empty. A target adds what only it needs."""
     return {
         KEY: key,

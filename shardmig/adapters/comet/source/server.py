@@ -14,7 +14,6 @@ from typing import Final
 import msgspec
 
 from shardmig.adapters.base import FileSink, Want
-from shardmig.adapters.comet import facts
 from shardmig.adapters.comet.experiment import KEY_PREFIX
 from shardmig.adapters.comet.remote import Metadata, RemoteExperiment
 from shardmig.adapters.comet.rest import RestClient
@@ -22,6 +21,7 @@ from shardmig.adapters.comet.sampled import WholeExperiment
 from shardmig.adapters.comet.source.options import SourceOptions
 from shardmig.adapters.comet.source.reader import RULES
 from shardmig.adapters.comet.source.remote import RemoteReading
+from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.reading import RunReader, brought
 from shardmig.errors import BadInput, about_run
 from shardmig.records import Piece, ProjectId, RunId, RunRef, Selection
@@ -99,9 +99,11 @@ class ServerSource:
 
     def _as_it_was(self, run: RunRef) -> RunRef:
         others = RemoteExperiment(self._client, run.id).others
-        if facts.PROJECT not in others or facts.RUN_ID not in others:
+        if provenance.PROJECT not in others or provenance.RUN_ID not in others:
             return run
-        return msgspec.structs.replace(run, project=ProjectId(others[facts.PROJECT]), id=RunId(others[facts.RUN_ID]))
+        return msgspec.structs.replace(
+            run, project=ProjectId(others[provenance.PROJECT]), id=RunId(others[provenance.RUN_ID])
+        )
 
     def _experiments(self, project: ProjectId) -> Iterator[RunRef]:
         """Every experiment of a project of Comet's, archived ones too; the earliest first."""
@@ -138,8 +140,8 @@ class ServerSource:
                 reading = RemoteReading(run, experiment, want, staging, system_metrics=is_wanted)
                 yield from (Piece(run, chunk) for chunk in reading.chunks(files))
                 return
-            if experiment.others.get(facts.STATE) != facts.COMPLETE:
+            if experiment.others.get(provenance.STATE) != provenance.COMPLETE:
                 raise BadInput(f"experiment {experiment.id} was never loaded to its end", hint="load it again")
             whole = WholeExperiment(experiment, staging)
             pieces = RunReader(whole, experiment, want, staging, RULES).pieces(files)
-            yield from brought(pieces, run, experiment.others.get(facts.DIGEST, ""), want)
+            yield from brought(pieces, run, experiment.others.get(provenance.DIGEST, ""), want)

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from shardmig.adapters.mlflow.database.schema import EXPERIMENTS, PARAMS, RUNS, TAGS
-from shardmig.adapters.mlflow.facts import KEY, is_deleted_copy
+from shardmig.adapters.mlflow.facts import is_deleted_copy
 from shardmig.adapters.mlflow.store import StoredRun
+from shardmig.adapters.sidecar.provenance import KEY
 from shardmig.errors import NotFound, TargetConflict
 from shardmig.records import MigrationKey, TargetRunId
 

@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from shardmig.adapters.mlflow.exported.catalogue import Documents
 from shardmig.adapters.mlflow.exported.document import Document, opened
-from shardmig.adapters.mlflow.facts import KEY, RUN_NAME
+from shardmig.adapters.mlflow.facts import RUN_NAME
 from shardmig.adapters.mlflow.histories import History
 from shardmig.adapters.mlflow.store import Dataset, Experiment, LatestPoint, StoredRun
 from shardmig.adapters.sidecar.fitting import Metrics
+from shardmig.adapters.sidecar.provenance import KEY
 from shardmig.errors import BadInput, NotFound
 from shardmig.records import Finding, TargetRunId
 

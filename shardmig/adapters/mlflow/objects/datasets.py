@@ -22,7 +22,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from shardmig.adapters.mlflow.facts import KEY
 from shardmig.adapters.mlflow.merging import CONFLICT
 from shardmig.adapters.mlflow.objects.base import (
     REGISTRY,
@@ -39,6 +38,7 @@ from shardmig.adapters.mlflow.objects.base import (
 from shardmig.adapters.mlflow.objects.references import References
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches, pages
 from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.sidecar.provenance import KEY
 from shardmig.errors import BadInput
 from shardmig.records import NO_TIME, Field, Finding, MigrationKey, Points, RunId, Scope, Steps, StringPoints, Texts
 

@@ -21,6 +21,7 @@ from shardmig.adapters.mlflow.objects.base import LINKING, TAGS, Making, Stored,
 from shardmig.adapters.mlflow.objects.references import References
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
 from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.sidecar import provenance
 from shardmig.records import Field, Finding, MigrationKey, Points, ProjectId, RunId, Scope
 
 DELETED: Final = "sys/trashed"
@@ -47,7 +48,7 @@ class Experiments:
         from mlflow.entities import ViewType
 
         search = self._stores.tracking.search_experiments
-        condition = f"tags.`{marks.KEY}` = '{key}'"
+        condition = f"tags.`{provenance.KEY}` = '{key}'"
         found = pages(search, view_type=ViewType.ALL, filter_string=condition, max_results=IN_PAGE)
         copies = map(self._stored, found)
         return [one for one in copies if not one.is_deleted or one.tags.get(marks.LIFECYCLE) == marks.DELETED]
@@ -112,7 +113,7 @@ class Experiments:
 
         for key, text in tags.items():
             self._stores.tracking.set_experiment_tag(stored.id, ExperimentTag(key, text))
-        if tags.get(marks.STATE) == marks.COMPLETE and stored.tags.get(marks.LIFECYCLE) == marks.DELETED:
+        if tags.get(provenance.STATE) == provenance.COMPLETE and stored.tags.get(marks.LIFECYCLE) == marks.DELETED:
             self._stores.tracking.delete_experiment(stored.id)
 
     def discard(self, stored: Stored) -> None:
@@ -125,8 +126,12 @@ class Experiments:
     def _stored(self, experiment: Any) -> Stored:
         tags = dict(experiment.tags)
         is_deleted = experiment.lifecycle_stage == "deleted"
-        if tags.get(marks.LIFECYCLE) == marks.DELETED and not is_deleted and tags.get(marks.STATE) == marks.COMPLETE:
-            tags[marks.STATE] = LINKING  # its last step is to come, or was undone
+        if (
+            tags.get(marks.LIFECYCLE) == marks.DELETED
+            and not is_deleted
+            and tags.get(provenance.STATE) == provenance.COMPLETE
+        ):
+            tags[provenance.STATE] = LINKING  # its last step is to come, or was undone
         return Stored(
             id=str(experiment.experiment_id),
             project=ProjectId(experiment.name),

@@ -14,6 +14,7 @@ import msgspec
 from shardmig.adapters.mlflow import facts
 from shardmig.adapters.mlflow.native import LINK, ModelLink, decode_link, encode_link
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches, pages
+from shardmig.adapters.sidecar import provenance
 from shardmig.records import RunId
 
 _EXPERIMENTS_IN_SEARCH: Final = 1000
@@ -52,11 +53,11 @@ class RunLinks:
 
     def _models(self, old: str) -> Iterator[str]:
         experiments = [one.experiment_id for one in self._stores.experiments()]
-        condition = f"tags.`{facts.RUN_ID}` = '{old}'"
+        condition = f"tags.`{provenance.RUN_ID}` = '{old}'"
         for ids in batches(experiments, _EXPERIMENTS_IN_SEARCH):
             search = self._stores.tracking.search_logged_models
             for model in pages(search, experiment_ids=list(ids), filter_string=condition, max_results=IN_PAGE):
-                if model.tags.get(facts.STATE) != facts.LOADING:
+                if model.tags.get(provenance.STATE) != provenance.LOADING:
                     yield model.model_id
 
     def _link(self, run_id: str, old: RunId, link: ModelLink, model_id: str) -> None:

@@ -12,7 +12,6 @@ from typing import Final
 
 from shardmig import logs
 from shardmig.adapters.base import FileSink, Want
-from shardmig.adapters.mlflow import facts
 from shardmig.adapters.mlflow.native import SOURCE
 from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.base import ObjectClass, Stored, Tree
@@ -21,6 +20,7 @@ from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.objects.traces import Traces
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.mlflow.source.limits import LeftOut, size_on_disk
+from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import BadInput, NotFound, Permanent
 from shardmig.records import (
@@ -68,7 +68,7 @@ class ObjectSource:
         self._stores.lost.clear()
         with mlflow_errors(run.label):
             stored = kind.get(run.locator or run.id)
-            if was_brought(stored.tags) and stored.tags.get(facts.STATE) != facts.COMPLETE:
+            if was_brought(stored.tags) and stored.tags.get(provenance.STATE) != provenance.COMPLETE:
                 raise BadInput(f"{run.label} was never loaded to its end", hint="finish that load, or delete it")
             yield from pieces(run, kind, stored, self._stores, want, files, version)
 
@@ -186,7 +186,7 @@ def _identity(stored: Stored) -> Identity:
 
 
 def _is_whole(stored: Stored) -> bool:
-    return stored.tags.get(facts.STATE, facts.COMPLETE) == facts.COMPLETE
+    return stored.tags.get(provenance.STATE, provenance.COMPLETE) == provenance.COMPLETE
 
 
 def _run_ref(scope: Scope, identity: Identity, stored: Stored, limit: str) -> RunRef:

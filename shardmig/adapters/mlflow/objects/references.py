@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from shardmig.adapters.base import migration_key
-from shardmig.adapters.mlflow import facts
 from shardmig.adapters.mlflow.objects.base import Facts
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.sidecar import provenance
 from shardmig.errors import Permanent
 from shardmig.records import Field, Finding, MigrationKey, ProjectId, RunId, RunRef, Scope, TargetRunId
 
@@ -36,12 +36,12 @@ class Identity(NamedTuple):
 
 def was_brought(tags: Mapping[str, str]) -> bool:
     """Did shardmig write the object with these tags?"""
-    return all(tags.get(key) for key in (facts.KEY, facts.STATE, facts.PROJECT, facts.RUN_ID))
+    return all(tags.get(key) for key in (provenance.KEY, provenance.STATE, provenance.PROJECT, provenance.RUN_ID))
 
 
 def identity_of(tags: Mapping[str, str]) -> Identity:
     """What an object that shardmig wrote was called before."""
-    return Identity(ProjectId(tags[facts.PROJECT]), RunId(tags[facts.RUN_ID]))
+    return Identity(ProjectId(tags[provenance.PROJECT]), RunId(tags[provenance.RUN_ID]))
 
 
 class References:

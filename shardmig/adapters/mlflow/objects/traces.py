@@ -26,7 +26,6 @@ from copy import copy
 from itertools import chain, islice
 from typing import Any, Final
 
-from shardmig.adapters.mlflow import facts as marks
 from shardmig.adapters.mlflow.native import ARTIFACTS
 from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.assessments import assessing_runs, assessment_fields, assessments_of
@@ -57,6 +56,7 @@ from shardmig.adapters.mlflow.objects.spans import (
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, asked_once, batches
 from shardmig.adapters.mlflow.objects.trace_links import RUN, TraceLinks
 from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.sidecar import provenance
 from shardmig.errors import AdapterError, Permanent
 from shardmig.records import Field, Finding, MigrationKey, Points, RunId, Scope
 
@@ -222,8 +222,8 @@ class Traces:
         told = [json.dumps(one.to_dictionary(), sort_keys=True, default=str) for one in info.assessments]
         own = (info.state, info.request_time, info.execution_duration, sorted(info.trace_metadata.items()))
         tags = dict(info.tags)
-        if tags.get(marks.STATE) == WITH_SPANS and SPANS_LOCATION in tags:
-            tags[marks.STATE] = marks.COMPLETE
+        if tags.get(provenance.STATE) == WITH_SPANS and SPANS_LOCATION in tags:
+            tags[provenance.STATE] = provenance.COMPLETE
         return Stored(
             id=info.trace_id,
             project=self._references.project_of(info.experiment_id),
@@ -255,7 +255,7 @@ class Traces:
         expected.trace_metadata = info.trace_metadata | {_FINALIZED: "true"}
         held = self.fields(self._stored(expected, is_deleted=False))
         known = changes.encode(changes.changes(facts.fields, held, self.is_volatile))
-        return known | {marks.STATE: WITH_SPANS} if len(known) <= 1 else {}
+        return known | {provenance.STATE: WITH_SPANS} if len(known) <= 1 else {}
 
     def _root(self, experiment: str) -> str:
         """Where an experiment's artifacts lie."""

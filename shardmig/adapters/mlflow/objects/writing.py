@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
 from shardmig.adapters.base import FileSink, FileStore, Want, Written, scope_of
-from shardmig.adapters.mlflow import facts
 from shardmig.adapters.mlflow.native import ModelLink
 from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.base import LINKING, Facts, Making, ObjectClass, Stored
@@ -16,7 +15,7 @@ from shardmig.adapters.mlflow.objects.reading import pieces
 from shardmig.adapters.mlflow.objects.references import NOT_HERE, References, identity_of
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.refusals import mlflow_errors
-from shardmig.adapters.sidecar.provenance import provenance
+from shardmig.adapters.sidecar import provenance
 from shardmig.errors import BadInput, NotFound, TargetConflict
 from shardmig.records import (
     Chunk,
@@ -39,7 +38,7 @@ from shardmig.records import (
 
 WAITS: Final = "shardmig.waits"
 """Tag: migration keys of what an object refers to and what was not here. Once one of them is, it is written again."""
-_WHOLE: Final = (facts.DIGEST, CONTENT)
+_WHOLE: Final = (provenance.DIGEST, CONTENT)
 """Tags that say what a whole object was made of."""
 
 Begun = tuple[Header, list[Field], Iterator[Chunk]]
@@ -61,23 +60,29 @@ class ObjectTarget:
         """As WriteSide.find_run. One whose references came since then is partial: it is to be written again."""
         with mlflow_errors(f"looking for {key}"):
             found = self._classes[scope_of(key)].find(key)
-        runs = [TargetRun(TargetRunId(one.id), key, self._state(one), one.tags.get(facts.DIGEST, "")) for one in found]
+        runs = [
+            TargetRun(TargetRunId(one.id), key, self._state(one), one.tags.get(provenance.DIGEST, "")) for one in found
+        ]
         return min(runs, key=lambda run: run.state != "complete", default=None)
 
     def write(self, key: MigrationKey, digest: str, begun: Begun, files: FileStore) -> Written:
         """As WriteSide.write_run. What is there in part is removed and made anew."""
         header, fields, chunks = begun
         kind = self._classes[header.run.scope]
-        tags = provenance(key, digest, header) | {CONTENT: content_of(fields, kind.is_volatile)}
+        tags = provenance.notes(key, digest, header) | {CONTENT: content_of(fields, kind.is_volatile)}
         with mlflow_errors(header.run.label):
             for stored in _there(kind, header.run, key):
-                is_same = stored.tags.get(facts.DIGEST) == digest
-                if is_same and stored.tags.get(facts.STATE) == LINKING:
+                is_same = stored.tags.get(provenance.DIGEST) == digest
+                if is_same and stored.tags.get(provenance.STATE) == LINKING:
                     self._finish(kind, stored, header.run.id)
                     return Written(TargetRunId(stored.id), [])
                 if is_same and self._state(stored) == "complete":
                     return Written(TargetRunId(stored.id), [])
-                if self._load.on_existing == "merge" and stored.tags.get(facts.STATE) == facts.COMPLETE and not is_same:
+                if (
+                    self._load.on_existing == "merge"
+                    and stored.tags.get(provenance.STATE) == provenance.COMPLETE
+                    and not is_same
+                ):
                     return self._make(kind, tags, (header, fields, chunks), files, ObjectMerge(kind, stored, fields))
                 self._refuse_other_content(stored)
                 kind.discard(stored)
@@ -138,18 +143,18 @@ class ObjectTarget:
             end_tags[WAITS] = " ".join(dict.fromkeys([*before, *self._references.missing]))
         findings.append(Finding("note", "own-ids", detail="what MLflow sets by itself is new: ids, times, locations"))
         if is_whole:
-            end_tags[facts.STATE] = LINKING if kind.is_linked else facts.COMPLETE
+            end_tags[provenance.STATE] = LINKING if kind.is_linked else provenance.COMPLETE
         kind.tag(stored, {name: text for name, text in end_tags.items() if stored.tags.get(name) != text})
-        if end_tags.get(facts.STATE) == LINKING:
+        if end_tags.get(provenance.STATE) == LINKING:
             self._finish(kind, stored, header.run.id)
         return Written(TargetRunId(stored.id), findings)
 
     def _finish(self, kind: ObjectClass, stored: Stored, old: RunId) -> None:
         kind.link(stored, old)
-        kind.tag(stored, {facts.STATE: facts.COMPLETE})
+        kind.tag(stored, {provenance.STATE: provenance.COMPLETE})
 
     def _state(self, stored: Stored) -> Literal["complete", "partial"]:
-        if stored.tags.get(facts.STATE) != facts.COMPLETE:
+        if stored.tags.get(provenance.STATE) != provenance.COMPLETE:
             return "partial"
         waits = stored.tags.get(WAITS, "").split()
         return "partial" if any(self._references.find(MigrationKey(key)) for key in waits) else "complete"
@@ -171,7 +176,7 @@ def _there(kind: ObjectClass, run: RunRef, key: MigrationKey) -> list[Stored]:
         stored = kind.get(run.id)
     except NotFound:
         return []
-    if stored.tags.get(facts.KEY) != key:
+    if stored.tags.get(provenance.KEY) != key:
         raise TargetConflict(f"{run.label} is in MLflow already, and did not come from here", hint="delete it first")
     return [stored]
 

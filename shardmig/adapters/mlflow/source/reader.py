@@ -29,6 +29,7 @@ from shardmig.adapters.mlflow.source.limits import LEFT_OUT
 from shardmig.adapters.mlflow.source.reading import Reading
 from shardmig.adapters.mlflow.source.wanted import Wanted
 from shardmig.adapters.mlflow.store import Experiment, ReadStore, StoredRun
+from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.uploads import Artifacts
 from shardmig.errors import AdapterError, BadInput, NotFound, Permanent
 from shardmig.records import (
@@ -271,15 +272,15 @@ def _tag_fields(tags: Mapping[str, str], want: Want) -> list[Field]:
 
 def _was_brought(run: StoredRun) -> bool:
     """Did shardmig write it?"""
-    return all(run.tags.get(key) for key in (facts.KEY, facts.STATE, facts.PROJECT, facts.RUN_ID))
+    return all(run.tags.get(key) for key in (provenance.KEY, provenance.STATE, provenance.PROJECT, provenance.RUN_ID))
 
 
 def _identity_of(run: StoredRun) -> _Identity:
-    return _Identity(ProjectId(run.tags[facts.PROJECT]), RunId(run.tags[facts.RUN_ID]))
+    return _Identity(ProjectId(run.tags[provenance.PROJECT]), RunId(run.tags[provenance.RUN_ID]))
 
 
 def _is_whole(run: StoredRun) -> bool:
-    return run.tags.get(facts.STATE) == facts.COMPLETE
+    return run.tags.get(provenance.STATE) == provenance.COMPLETE
 
 
 def _fingerprint(run: StoredRun) -> str:
