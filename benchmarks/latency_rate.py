@@ -1,9 +1,10 @@
 """How writers and the budget get along with a tracking server that is far away.
 
 An `mlflow server` stands behind a proxy that holds every request back for 100 ms. An archive of small runs is loaded by 1, 4
-and 16 writers: workers with one connection each, so that one of them is the sequential client. Seconds are from the first to
-the last request, as the proxy sees them: starting processes is not what is measured. Then once more with a
-budget, and the most requests that any window of one second held.
+and 16 writers: workers with one connection each, so that one of them is the sequential client. Once without files, when
+the server's processors soon have no rest, and once with some small files a run, when it is the distance that counts.
+Seconds are from the first to the last request, as the proxy sees them: starting processes is not what is measured. Then
+with a budget, and the most requests that any window of one second held. --plot FILE.svg draws the figure of the docs.
 """
 
 from __future__ import annotations
@@ -11,19 +12,25 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import re
+import shutil
 import signal
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from benchmarks.workload import Databases, Shape, parse_arguments, scratch, shardmig, show, write_archive
+from benchmarks.workload import PROJECT, Databases, Shape, chunks_of, parse_arguments, publish, scratch, shardmig, show
+from shardmig.archive.files import ArchiveFiles
+from shardmig.records import ArchivePaths, Chunk, Files, Header
 from tests.servers.mlflow import MlflowServer, mlflow_server
 
-SHAPES = {False: Shape(4, 2, 10), True: Shape(320, 5, 20)}
+SHAPES = {False: {0: Shape(4, 2, 10)}, True: {0: Shape(256, 5, 20), 12: Shape(96, 5, 20)}}
+"""By files a run."""
 WRITERS = {False: (1, 4), True: (1, 4, 16)}
 BUDGETS_PER_S = {False: 10, True: 30}
 LATENCY_S: Final = 0.1
@@ -39,35 +46,92 @@ class Seen(NamedTuple):
     most_in_a_second: int
 
 
+class Loads(NamedTuple):
+    """One archive, loaded by 1 and more writers; by the most of them with a budget, too."""
+
+    shape: Shape
+    files: int
+    by_writers: dict[int, Seen]
+    budgeted: Seen | None
+
+    def rows(self, budget: int) -> Iterator[list[str]]:
+        """Of the table."""
+        named = {str(writers): seen for writers, seen in self.by_writers.items()}
+        if self.budgeted is not None:
+            named[f"{max(self.by_writers)}, {budget} requests/s"] = self.budgeted
+        for name, seen in named.items():
+            yield [
+                *(str(self.shape), str(self.files), name, str(seen.requests), f"{seen.seconds:.1f} s"),
+                f"{self.by_writers[1].seconds / seen.seconds:.1f}",
+                *(f"{seen.requests / seen.seconds:.1f}", str(seen.most_in_a_second)),
+            ]
+
+
 def main() -> None:
-    arguments = parse_arguments(__doc__ or "")
-    shape, budget = SHAPES[arguments.full], BUDGETS_PER_S[arguments.full]
+    arguments = parse_arguments(__doc__ or "", _more)
+    budget, writers = BUDGETS_PER_S[arguments.full], WRITERS[arguments.full]
+    found = [measure(shape, files, writers, budget) for files, shape in SHAPES[arguments.full].items()]
+    columns = ["runs x series x points", "files a run", "writers", "requests", "took"]
+    columns += ["times sequential", "requests/s", "most in 1 s"]
+    rows = [row for loads in found for row in loads.rows(budget)]
+    show(f"Loading into mlflow server over {LATENCY_S * 1000:g} ms", columns, rows)
+    if arguments.plot is not None:
+        draw(arguments.plot, found)
+
+
+def _more(parser: ArgumentParser) -> None:
+    parser.add_argument("--plot", type=Path, help="write the figure, an SVG file")
+
+
+def measure(shape: Shape, files: int, writers: tuple[int, ...], budget: int) -> Loads:
+    """Load one archive again and again. With a budget only where the server could take more."""
     with scratch() as folder:
-        write_archive(folder, shape)
+        for number in range(shape.runs):
+            publish(folder, with_files(chunks_of(shape, number), files, folder))
         database = Databases(folder).fresh()
         with mlflow_server(database.parent, database, workers=SERVER_WORKERS) as server:
-            seen = {f"{count} writers": load(folder, server, count) for count in WRITERS[arguments.full]}
-            most = max(WRITERS[arguments.full])
-            seen[f"{most} writers, {budget} requests/s"] = load(folder, server, most, per_s=budget)
-    sequential = seen["1 writers"].seconds
-    rows = [
-        [
-            name,
-            str(one.requests),
-            f"{one.seconds:.1f} s",
-            f"{sequential / one.seconds:.1f}",
-            f"{one.requests / one.seconds:.1f}",
-            str(one.most_in_a_second),
-        ]
-        for name, one in seen.items()
-    ]
-    columns = ["into mlflow server", "requests", "took", "times sequential", "requests/s", "most in 1 s"]
-    show(f"Loading {shape} points over {LATENCY_S * 1000:g} ms", columns, rows)
+            load(folder, server, max(writers))  # its processes start, and import at their first requests
+            seen = {count: load(folder, server, count) for count in writers}
+            budgeted = None if files else load(folder, server, max(writers), per_s=budget)
+    return Loads(shape, files, seen, budgeted)
+
+
+def draw(file: Path, found: list[Loads]) -> None:
+    """How many times as fast as one writer, by writers."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "shardmig"
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5, 3.6), layout="constrained")
+    for loads in found:
+        writers, seen = list(loads.by_writers), list(loads.by_writers.values())
+        times = [seen[0].seconds / one.seconds for one in seen]
+        axes.loglog(writers, times, marker="o", base=2, label=f"{loads.files} files a run")
+    axes.loglog(writers, writers, "k:", base=2, label="as many times as writers")
+    axes.set(xlabel="writers", ylabel="times one writer", title=f"{LATENCY_S * 1000:g} ms away")
+    axes.legend()
+    figure.savefig(file, metadata={"Date": None})
+
+
+def with_files(chunks: Iterator[Chunk], count: int, folder: Path) -> Iterator[Chunk]:
+    """The same run with so many files of 4 kB."""
+    store = ArchiveFiles(ArchivePaths(str(folder / "archive" / "data"), str(folder / "archive" / "files")), PROJECT)
+    for chunk in chunks:
+        if isinstance(chunk, Header) and count:
+            run = chunk.run
+            names = [f"file-{number:02}.bin" for number in range(count)]
+            refs = [store.put(run, f"files/{name}", "file", BytesIO(bytes(4096)), name=name) for name in names]
+            yield from (chunk, Files(refs))
+        else:
+            yield chunk
 
 
 def load(folder: Path, server: MlflowServer, writers: int, *, per_s: float = 0) -> Seen:
     """Load the archive with so many writers, and what the proxy saw of it."""
     server.forget_runs()
+    shutil.rmtree(folder / "archive" / "data" / ".shardmig", ignore_errors=True)
     with far_away(server.port) as proxy:
         options = {"connections": 1, "artifact-workers": 1, "requests-per-s": per_s}
         shardmig(

@@ -16,7 +16,7 @@ import msgspec
 
 from shardmig import codec, planner
 from shardmig.config import Settings
-from shardmig.coordinator import Execution, Observe, full_disk_is_fatal, locks
+from shardmig.coordinator import Execution, Observe, full_disk_is_fatal, garbage_left, locks
 from shardmig.errors import PlanMismatch, UsageError
 from shardmig.journal import Journal, State, run_key
 from shardmig.listing import Listing
@@ -58,7 +58,8 @@ def freeze(request: Request, file: Path, *, step_multiplier: int = 0) -> tuple[P
             "a load in a plan file needs its step multiplier now", hint="give --step-multiplier N; plan proposes one"
         )
     listing = Listing(request, home_of(request.archive))
-    plan = planner.freeze(request, listing.runs(), created_ms=_now_ms())
+    with garbage_left():
+        plan = planner.freeze(request, listing.runs(), created_ms=_now_ms())
     if not plan.shards:
         raise UsageError("no run is selected", hint="`shardmig plan` with fewer filters shows what there is")
     plan = msgspec.structs.replace(plan, load=msgspec.structs.replace(plan.load, step_multiplier=multiplier))

@@ -7,11 +7,11 @@ the original. An adapter never retries (wrappers do), never prints, never touche
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -206,6 +206,15 @@ class WriteSide(Protocol):
 
     def close(self) -> None:
         """Release everything; idempotent."""
+        ...
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """What a WriteSide may do beside: look several runs up in one request."""
+
+    def expect(self, runs: Sequence[RunRef]) -> None:
+        """These are asked for next, and by nobody else meanwhile. Asks for nothing by itself yet."""
         ...
 
 

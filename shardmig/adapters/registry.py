@@ -55,7 +55,7 @@ def open_counting(spec: AdapterSpec) -> Counting:
     return source
 
 
-def open_target(spec: AdapterSpec, load: LoadOptions) -> WriteSide:
+def open_target(spec: AdapterSpec, load: LoadOptions) -> RetryingTarget:
     """The write side named by `spec`, patient with transient errors. Raises UnknownAdapter, MissingExtra, and UsageError for its options."""
     make: Callable[..., WriteSide] = _load(TARGETS, "target", spec.name, "open_target")
     target = make(spec.options, load)

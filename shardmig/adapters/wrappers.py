@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 
 import msgspec
 import tenacity
 
-from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, ReadSide, Want, WriteSide, Written
+from shardmig.adapters.base import (
+    Capabilities,
+    Expecting,
+    FileSink,
+    FileStore,
+    Fitted,
+    ReadSide,
+    Want,
+    WriteSide,
+    Written,
+)
 from shardmig.adapters.budget import LONGEST_PAUSE_S, Budget
 from shardmig.errors import RateLimited, Transient
 from shardmig.records import (
@@ -219,6 +229,11 @@ class RetryingTarget:
         self._policy = policy
         self._limit = limit
         self.caps: Capabilities = target.caps
+
+    def expect(self, runs: Sequence[RunRef]) -> None:
+        """As Expecting, where the target is."""
+        if isinstance(self._target, Expecting):
+            self._target.expect(runs)
 
     def fit(self, chunk: Chunk) -> Fitted:
         """As WriteSide."""

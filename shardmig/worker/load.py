@@ -27,6 +27,7 @@ def load_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome], 
     if task.target is None or task.load.step_multiplier == 0:
         raise UsageError("a load needs a target and a step multiplier")
     target = open_target(task.target, task.load)
+    target.expect(task.shard.runs)
     scratch = _scratch(task)
     shutil.rmtree(scratch, ignore_errors=True)  # an attempt that was killed could not
     try:

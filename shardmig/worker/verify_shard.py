@@ -19,6 +19,7 @@ def verify_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome]
         raise UsageError("verify needs a target")
     archive = ArchiveReader(task.archive)
     target = open_target(task.target, task.load)
+    target.expect(task.shard.runs)
 
     def verified(run: RunRef) -> RunOutcome:
         outcome = verify_run(run, archive=archive, target=target, selection=task.selection, sample=task.sample)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from shardmig.archive.reader import ArchiveReader
 from shardmig.archive.spool import RunSpool
 from shardmig.archive.writer import compact
 from shardmig.records import ArchivePaths, Chunk, Header, Piece, Receipt, Selection
@@ -34,3 +35,14 @@ def publish(folder: Path, chunks: Iterable[Chunk]) -> Receipt:
         source_version=header.source_version,
         started_ms=0,
     )
+
+
+def digests(archive: ArchivePaths) -> dict[str, str]:
+    """What each run holds. All of them must have a receipt."""
+    reader, found = ArchiveReader(archive), {}
+    for project in reader.projects():
+        for run in reader.runs(project):
+            receipt = reader.receipt(run)
+            assert receipt is not None
+            found[run.label] = receipt.digest
+    return found

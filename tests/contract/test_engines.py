@@ -16,6 +16,7 @@ from shardmig.config import usable_cores
 from shardmig.engines import ENGINES, Engine, make_engine
 from shardmig.errors import DeadlineExceeded, UsageError, WorkerLost
 from tests.contract import works
+from tests.waiting import eventually
 
 SLOTS = {"inline": 1, "local": 2, "ray": 2}
 ON_RAY = pytest.param("ray", marks=pytest.mark.xdist_group("ray"))
@@ -37,16 +38,6 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def eventually(condition: Callable[[], bool], *, within_s: float = 10.0) -> bool:
-    """Does the condition become true in time?"""
-    ends = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.fixture(params=["inline", "local", ON_RAY])
@@ -308,7 +299,7 @@ def test_a_reply_that_a_killed_worker_wrote_in_part_is_no_reply(start_isolating:
     outcomes = start_isolating(2).execute(named(str(tmp_path), str(file)), works.reply_when_asked)
     assert next(outcomes).reply == b"at once"
     file.with_suffix(".asked").touch()
-    assert eventually(file.with_suffix(".replying").exists)
+    assert eventually(file.with_suffix(".replying").exists, within_s=10)
     time.sleep(0.2)  # nobody reads: the socket is full and the worker is stuck in the middle of its reply
     os.kill(int(file.read_text()), signal.SIGKILL)
     (outcome,) = outcomes
@@ -360,7 +351,7 @@ def test_processes_that_a_worker_started_die_with_it(start_isolating: StartEngin
     file = tmp_path / "pids"
     (outcome,) = start_isolating(deadline_s=3.0).execute(named(str(file)), works.announce_with_child)
     assert isinstance(outcome.failure, DeadlineExceeded)
-    assert eventually(lambda: not any(is_alive(int(pid)) for pid in file.read_text().split()))
+    assert eventually(lambda: not any(is_alive(int(pid)) for pid in file.read_text().split()), within_s=10)
 
 
 def test_an_interrupt_is_for_the_coordinator_alone(start_isolating: StartEngine) -> None:
@@ -377,7 +368,7 @@ def test_workers_and_what_they_started_die_with_a_killed_coordinator(tmp_path: P
     files = [tmp_path / "one", tmp_path / "two"]
     root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", script, *map(str, files)], cwd=root) as coordinator:
-        assert eventually(lambda: all(file.exists() for file in files))
+        assert eventually(lambda: all(file.exists() for file in files), within_s=10)
         coordinator.kill()
     pids = [int(pid) for file in files for pid in file.read_text().split()]
     assert len(pids) == 4

@@ -12,9 +12,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -220,16 +219,6 @@ class Migration:
         drafts = [file.name for file in _files(self.root) if file.suffix in (".tmp", ".draft", ".part")]
         journals = [file.name for file in self.root.glob("mlflow.db-*")]
         return sorted(spools + drafts + journals)
-
-
-def eventually(condition: Callable[[], bool], *, within_s: float = 60.0) -> bool:
-    """Does the condition become true in time?"""
-    ends = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def _even(numbers: list[int], points: int) -> list[int]:

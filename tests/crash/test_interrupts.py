@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.harness import Content, Fault, Migration, Role, Undisturbed, eventually
+from tests.crash.harness import Content, Fault, Migration, Role, Undisturbed
+from tests.waiting import eventually
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def paused(migration: Migration, undisturbed: dict[Role, Undisturbed]) -> Iterat
     """The migration with its worker paused in the middle of its work."""
     fault = Fault("worker", len(undisturbed["worker"].steps) // 2, "pause")
     with migration.executing(fault) as coordinator:
-        assert eventually(migration.mark.exists)
+        assert eventually(migration.mark.exists, within_s=60)
         yield coordinator
 
 

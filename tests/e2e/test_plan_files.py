@@ -33,7 +33,7 @@ from shardmig.records import (
     RunRef,
     TaskResult,
 )
-from tests.crash.harness import eventually
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 SOURCE = f"--source neptune-local {ROOT}/tests/samples/offline -p ws/off -r offline-47a3d97c -r offline-8dd15815"
@@ -95,7 +95,7 @@ def test_a_shard_that_was_killed_in_the_middle_goes_on_and_is_as_if_it_had_not_b
     with subprocess.Popen(
         [sys.executable, *command.split()], env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
     ) as process:
-        assert eventually(lambda: any(file.stat().st_size for file in spool.glob("*.spool")))
+        assert eventually(lambda: any(file.stat().st_size for file in spool.glob("*.spool")), within_s=60)
         process.send_signal(signal.SIGKILL)
     file = PlanFile(Path("plan.msgpack"))
     assert file.outcome(file.plan.shards[0].id) is None

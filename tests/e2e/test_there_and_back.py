@@ -12,9 +12,9 @@ import pytest
 
 from shardmig.adapters.conformance.runs import plain_run, rich_run
 from shardmig.archive.files import ArchiveFiles
-from shardmig.archive.reader import ArchiveReader
 from shardmig.cli.app import execute
 from shardmig.records import ArchivePaths, ProjectId
+from tests.contract.archives import digests
 from tests.servers.tracking_databases import sqlite_file, sqlite_template
 from tests.servers.zenml import zenml, zenml_template
 from tests.unit.archive.runs import paths_in, publish
@@ -57,17 +57,10 @@ def _there_and_back(before: ArchivePaths, target: str, source: str) -> None:
     _shardmig(f"load --target {target}", before)
     _shardmig(f"verify --target {target}", before)
     _shardmig(f"export --source {source}", after)
-    assert len(_digests(before)) == 3
-    assert _digests(after) == _digests(before)
+    assert len(digests(before)) == 3
+    assert digests(after) == digests(before)
 
 
 def _shardmig(line: str, archive: ArchivePaths) -> None:
     where = ["-d", archive.data, "-f", archive.files, "--engine", "inline", "--no-progress"]
     assert execute([*line.split(), *where]) == 0
-
-
-def _digests(archive: ArchivePaths) -> dict[str, str]:
-    reader = ArchiveReader(archive)
-    runs = [run for project in reader.projects() for run in reader.runs(project)]
-    receipts = {run.label: reader.receipt(run) for run in runs}
-    return {label: receipt.digest for label, receipt in receipts.items() if receipt is not None}

@@ -2,7 +2,8 @@
 
 Points wait until there are enough of them; then the series are dealt to lanes, each sent by one connection after the
 other. A series stays in one lane, so no two requests touch the same key at the same time: the server's rule for the
-latest value needs no conflict, and nothing waits for a lock of our own.
+latest value needs no conflict, and nothing waits for a lock of our own. There are no more lanes than there are full
+requests: a request costs a server 8 ms, and 0.1 ms a point (measured, SQLite).
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class Batches:
         """Send everything. Raises what the first failing request raised, after the others have ended."""
         params = [Param(key, value) for key, value in self._params.items()]
         blocks = [params[start : start + MAX_PARAMS] for start in range(0, len(params), MAX_PARAMS)]
-        lanes = [_Lane([*chain.from_iterable(blocks[lane :: self._lanes])]) for lane in range(self._lanes)]
+        count = max(1, min(self._lanes, max(len(blocks), -(-self._rows // MAX_ENTRIES))))
+        lanes = [_Lane([*chain.from_iterable(blocks[lane::count])]) for lane in range(count)]
         home: dict[str, _Lane] = {}
         for metrics in self._metrics:
             for key, rows in metrics.spans():
@@ -85,7 +87,9 @@ class Batches:
         self._params, self._metrics, self._rows = {}, [], 0
 
     def _send_all(self, lanes: list[_Lane]) -> None:
-        if not lanes:
+        if len(lanes) <= 1:
+            for lane in lanes:
+                self._send_lane(lane)
             return
         with ThreadPoolExecutor(len(lanes), thread_name_prefix="log-batch") as pool:
             sent = [pool.submit(self._send_lane, lane) for lane in lanes]

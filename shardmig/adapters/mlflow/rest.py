@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,6 +44,9 @@ MOST_HISTORY: Final = 25_000
 """Rows that get-history-bulk gives at most; it cuts in silence."""
 _EXPERIMENTS_IN_SEARCH: Final = 1000
 _RUNS_IN_PAGE: Final = 1000
+_LISTED_S: Final = 10.0
+"""How long a listing of the experiments holds for the search of the next run: a store serves one shard, and nobody else
+writes runs of that shard."""
 
 
 class RestStore:
@@ -52,6 +56,7 @@ class RestStore:
         self._http = http
         self._connections = connections
         self._experiments: dict[str, str] = {}
+        self._listed: tuple[float, list[str]] = (-_LISTED_S, [])
         self._batches: dict[TargetRunId, Batches] = {}
         self._has_bulk = True
 
@@ -64,6 +69,7 @@ class RestStore:
                 try:
                     created = self._call("POST", "experiments/create", Created, {"name": name})
                     self._experiments[name] = created.experiment_id
+                    self._listed[1].append(created.experiment_id)
                 except TargetConflict:  # another worker was faster
                     self._experiments[name] = self._active_experiment(name)
         return self._experiments[name]
@@ -83,8 +89,7 @@ class RestStore:
 
     def find_runs(self, key: MigrationKey) -> list[StoredRun]:
         """As RunStore."""
-        experiments = [experiment.experiment_id for experiment in self._all_experiments("ALL")]
-        found = self._search(experiments, f"tags.`{KEY}` = '{key}'", "ALL")
+        found = self._search(self._every_experiment(), f"tags.`{KEY}` = '{key}'", "ALL")
         return sorted((run for run in found if not run.is_deleted or is_deleted_copy(run)), key=lambda run: run.id)
 
     def create_run(self, run: NewRun) -> StoredRun:
@@ -220,6 +225,14 @@ class RestStore:
         if found.lifecycle_stage != "active":
             raise deleted_experiment(name, found.experiment_id)
         return found.experiment_id
+
+    def _every_experiment(self) -> list[str]:
+        """Their ids, as they were a moment ago."""
+        listed_s, ids = self._listed
+        if time.monotonic() - listed_s >= _LISTED_S:
+            ids = [experiment.experiment_id for experiment in self._all_experiments("ALL")]
+            self._listed = (time.monotonic(), ids)
+        return ids
 
     def _all_experiments(self, view: str) -> Iterator[ExperimentEntry]:
         body: dict[str, Any] = {"max_results": 1000, "view_type": view}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -137,6 +137,11 @@ class MlflowTarget:
         """What objects may refer to: anything partial may be made anew, under another id."""
         found = self.find_run(key)
         return found.id if found is not None and found.state == "complete" else None
+
+    def expect(self, runs: Sequence[RunRef]) -> None:
+        """As Expecting."""
+        if any(run.scope in OBJECT_SCOPES for run in runs):
+            self._objects.expect(runs)
 
     def fit(self, chunk: Chunk) -> Fitted:
         """As WriteSide; see `fit`."""

@@ -13,6 +13,7 @@ from shardmig.archive.reader import ArchiveReader
 from shardmig.cli.app import execute
 from shardmig.records import ArchivePaths, LoadOptions, ProjectId, RunOutcome, Selection
 from shardmig.worker.verify import verify_run
+from tests.contract.archives import digests
 from tests.contract.litlogger.runs import opened
 from tests.servers.lightning.server import Lightning
 from tests.servers.lightning.store import Stream, Value
@@ -148,11 +149,3 @@ def the(lightning: Lightning, run_id: str) -> Stream:
     """The experiment of a run."""
     [stream] = (one for one in lightning.store.streams.values() if one.name.startswith(f"{run_id}-"))
     return stream
-
-
-def digests(archive: ArchivePaths) -> dict[str, str]:
-    """The content digest of every run."""
-    reader = ArchiveReader(archive)
-    runs = [run for project in reader.projects() for run in reader.runs(project)]
-    receipts = {run.label: reader.receipt(run) for run in runs}
-    return {label: receipt.digest for label, receipt in receipts.items() if receipt is not None}

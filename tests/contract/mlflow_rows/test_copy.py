@@ -66,11 +66,12 @@ def test_from_sqlite_to_postgresql_and_back_nothing_changes(source: Path, postgr
 def test_a_database_that_holds_nothing_becomes_the_same_and_keeps_what_is_not_mlflows(
     source: Path, sqlite_template: Path, tmp_path: Path, extra: str
 ) -> None:
-    """Without a table of somebody else's the whole file is copied, with one each row."""
+    """Without a table of somebody else's the whole file is copied, each row at its place; with one, row by row."""
     target = Path(shutil.copy(sqlite_template, tmp_path / "empty.db"))
     with closing(sqlite3.connect(target)) as connection, connection:
         connection.execute(extra)
     with closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute("UPDATE metrics SET rowid = rowid + 100")
         connection.execute("CREATE TABLE users (id INTEGER)")
         connection.execute("CREATE VIEW people AS SELECT * FROM users")
         connection.execute("CREATE TRIGGER late AFTER INSERT ON tags BEGIN DELETE FROM tags; END")
@@ -80,7 +81,10 @@ def test_a_database_that_holds_nothing_becomes_the_same_and_keeps_what_is_not_ml
     assert_same(sqlite(source), sqlite(target))
     with closing(sqlite3.connect(target)) as connection:
         known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type <> 'index'")}
+        [(first,)] = connection.execute("SELECT min(rowid) FROM metrics")
+    assert (first <= 100) == bool(extra)
     assert ("own" in known) == bool(extra)
+    assert "prevent_secrets_aad_mutation" in known
     assert not known & {"users", "people", "late", "shardmig_copy"}
     assert not list(tmp_path.glob("*.shardmig-new"))
 
@@ -207,6 +211,7 @@ def test_another_schema_revision_is_refused_and_told_where_to_go(source: Path, t
 
 def test_tables_that_mlflow_does_not_know_are_named(source: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute("UPDATE metrics SET rowid = rowid + 100")
         connection.execute("CREATE TABLE users (id INTEGER)")
         connection.execute("INSERT INTO users VALUES (1), (2)")
     assert copy(sqlite(source), sqlite(tmp_path / "new.db")).left_out["users"] == 2

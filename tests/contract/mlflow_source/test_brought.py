@@ -9,9 +9,9 @@ from mlflow import MlflowClient
 from shardmig.adapters.conformance.runs import plain_run, rich_run
 from shardmig.adapters.mlflow.source import open_source
 from shardmig.archive.files import ArchiveFiles
-from shardmig.archive.reader import ArchiveReader
 from shardmig.cli.app import execute
 from shardmig.records import ArchivePaths, ProjectId, Selection
+from tests.contract.archives import digests
 from tests.unit.archive.runs import paths_in, publish
 
 
@@ -20,7 +20,7 @@ def test_runs_of_another_system_come_back_under_their_own_names_and_types(sqlite
     after = ArchivePaths(str(tmp_path / "back" / "data"), str(tmp_path / "back" / "files"))
     line = ["export", "--source", "mlflow", f"sqlite:///{sqlite_file}", "-d", after.data, "-f", after.files]
     assert execute([*line, "--engine", "inline", "--no-progress"]) == 0
-    assert _digests(after) == _digests(before)
+    assert digests(after) == digests(before)
 
 
 def test_a_run_that_was_loaded_in_part_fails_loudly(sqlite_file: Path, tmp_path: Path) -> None:
@@ -51,10 +51,3 @@ def _loaded(folder: Path, database: Path) -> ArchivePaths:
     line += ["-d", archive.data, "-f", archive.files, "--engine", "inline", "--no-progress"]
     assert execute(line) == 0
     return archive
-
-
-def _digests(archive: ArchivePaths) -> dict[str, str]:
-    reader = ArchiveReader(archive)
-    runs = [run for project in reader.projects() for run in reader.runs(project)]
-    receipts = {run.label: reader.receipt(run) for run in runs}
-    return {label: receipt.digest for label, receipt in receipts.items() if receipt is not None}

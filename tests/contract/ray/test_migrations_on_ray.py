@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,26 +15,17 @@ from typing import Any
 import pytest
 
 from shardmig import coordinator, planner
-from shardmig.archive.reader import ArchiveReader
 from shardmig.config import Settings
 from shardmig.engines import make_engine
 from shardmig.errors import UsageError, WorkerLost
 from shardmig.records import AdapterSpec, ArchivePaths, Phase, Report
 from tests.contract import works
+from tests.contract.archives import digests
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.xdist_group("ray")
 
 PROJECT = "demo/quickstart"
-
-
-def eventually(condition: Callable[[], bool], *, within_s: float = 30.0) -> bool:
-    """Does the condition become true in time?"""
-    ends = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def archive_in(folder: Path) -> ArchivePaths:
@@ -47,17 +37,6 @@ def export(project: Path, into: ArchivePaths, **settings: Any) -> int:
     paths = {"path": f"{project / '.neptune'}:{project / '.neptune-scale'}", "project": PROJECT}
     request = planner.Request(phases=("export",), source=AdapterSpec("neptune-local", paths), archive=into)
     return coordinator.execute(request, Settings(**settings)).exit_code
-
-
-def digests(archive: ArchivePaths) -> dict[str, str]:
-    """What each published run holds."""
-    reader, found = ArchiveReader(archive), {}
-    for project in reader.projects():
-        for run in reader.runs(project):
-            receipt = reader.receipt(run)
-            assert receipt is not None
-            found[run.label] = receipt.digest
-    return found
 
 
 def bring(archive: ArchivePaths, database: Path, *phases: Phase, **settings: Any) -> Report:
@@ -125,7 +104,9 @@ def test_every_engine_fills_the_target_with_the_same(
 
 
 def test_by_default_the_cluster_is_filled(ray: Any) -> None:
-    assert eventually(lambda: make_engine("ray").slots == 2)  # a node of another test may still be on its way out
+    assert eventually(
+        lambda: make_engine("ray").slots == 2, within_s=30
+    )  # a node of another test may still be on its way out
     assert make_engine("ray", ray_resources="CPU=0.5").slots == 4
 
 
@@ -135,9 +116,9 @@ def test_a_killed_coordinator_leaves_no_worker_and_the_same_command_finishes(
     into = archive_in(tmp_path / "killed")
     line = command(demo_project, into, "--ray-address", ray.address)
     with subprocess.Popen(line, stderr=subprocess.DEVNULL) as killed:
-        assert eventually(lambda: any(Path(into.data).glob(".shardmig/*/logs/*.jsonl")))
+        assert eventually(lambda: any(Path(into.data).glob(".shardmig/*/logs/*.jsonl")), within_s=30)
         killed.kill()
-    assert eventually(lambda: not writes_into(into))
+    assert eventually(lambda: not writes_into(into), within_s=30)
     again = subprocess.run(line, capture_output=True, text=True, timeout=100)
     assert again.returncode == 0, again.stderr
     assert export(demo_project, archive_in(tmp_path / "whole"), engine="inline") == 0

@@ -35,6 +35,15 @@ def test_many_short_series_share_requests() -> None:
     assert [len(batch.metrics) for batch in batches] == [1000] * 9
 
 
+def test_a_small_run_takes_one_request_however_many_connections_there_are() -> None:
+    batches = sent({"p": "v"}, metrics({f"m{number}": 20 for number in range(5)}), lanes=4)
+    assert [(len(batch.params), len(batch.metrics)) for batch in batches] == [(1, 100)]
+
+
+def test_connections_share_what_takes_more_than_one_request() -> None:
+    assert len(sent({}, metrics({f"m{number}": 500 for number in range(8)}), lanes=4)) == 4
+
+
 def test_params_travel_with_points() -> None:
     batches = sent({f"p{number}": "v" for number in range(150)}, metrics({"m": 1500}), lanes=1)
     assert [(len(batch.params), len(batch.metrics)) for batch in batches] == [(100, 900), (50, 600)]

@@ -21,7 +21,7 @@ See `spans`, `assessments` and `trace_links`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import chain, islice
 from typing import Any, Final
@@ -42,6 +42,7 @@ from shardmig.adapters.mlflow.objects.base import (
     upload,
 )
 from shardmig.adapters.mlflow.objects.references import References, not_here
+from shardmig.adapters.mlflow.objects.sought import Sought
 from shardmig.adapters.mlflow.objects.spans import (
     ARTIFACT_LOCATION,
     SPANS_FILE,
@@ -57,8 +58,8 @@ from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, asked_once,
 from shardmig.adapters.mlflow.objects.trace_links import RUN, TraceLinks
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.sidecar import provenance
-from shardmig.errors import AdapterError, Permanent
-from shardmig.records import Field, Finding, MigrationKey, Points, RunId, Scope
+from shardmig.errors import AdapterError, NotFound, Permanent
+from shardmig.records import Field, Finding, MigrationKey, Points, RunId, RunRef, Scope
 
 METADATA: Final = "metadata/"
 LINKED_RUNS: Final = "linked_runs/"
@@ -89,6 +90,7 @@ class Traces:
         self._stores = stores
         self._references = references
         self._links = TraceLinks(stores, is_target=references.is_target)
+        self._sought = Sought(self._infos)
         self._coming: list[str] = []
         self._fetched: dict[str, Any] = {}
         self._folders: dict[str, set[str]] = {}
@@ -98,16 +100,27 @@ class Traces:
         """These are read next, in this order: they may be fetched together."""
         self._coming, self._fetched = list(ids), {}
 
+    def look_up(self, runs: Sequence[RunRef]) -> None:
+        """These are looked for and then read or written next, in this order."""
+        self._sought.expect(runs)
+        self.expect([run.id for run in runs])
+
     def all(self) -> Iterator[Stored]:
         """As ObjectClass."""
         return self._search(None)
 
     def find(self, key: MigrationKey) -> list[Stored]:
         """As ObjectClass."""
-        return list(self._search(f"tag.`shardmig.key` = '{key}'"))
+        if (id_ := self._sought.id_of(key)) is None:
+            return list(self._search(f"tag.`{provenance.KEY}` = '{key}'"))
+        info = self._sought.info(id_)
+        is_here = info is not None and info.tags.get(provenance.KEY) == key
+        return [self._stored(info, is_deleted=False)] if is_here else []
 
     def get(self, id_: str) -> Stored:
         """As ObjectClass."""
+        if self._sought.is_absent(id_):
+            raise NotFound(f"there is no trace {id_}")
         if id_ in self._coming:
             self._fetch_from(id_)
         with mlflow_errors(f"trace {id_}"):
@@ -177,6 +190,7 @@ class Traces:
         is_one_request = go_to_store(self._stores, trace_id, facts) and 0 < len(leading) <= SPANS_IN_REQUEST
         if is_one_request and not overriding and not making.refs and not self._needs_more(facts) and not making.lost():
             info.tags.update(self._last_tags(info, facts))
+        self._written_to(trace_id)
         made = self._stores.tracking.start_trace(info)
         for one in overriding:
             self._stores.tracking.create_assessment(one)
@@ -198,13 +212,21 @@ class Traces:
 
     def tag(self, stored: Stored, tags: Mapping[str, str]) -> None:
         """As ObjectClass."""
+        self._written_to(stored.id)
         for key, text in tags.items():
             self._stores.tracking.set_trace_tag(stored.id, key, text)
 
     def discard(self, stored: Stored) -> None:
         """As ObjectClass."""
+        self._written_to(stored.id)
         experiment = stored.content.experiment_id
         self._stores.tracking.delete_traces(experiment_id=experiment, trace_ids=[stored.id])
+
+    def _written_to(self, id_: str) -> None:
+        """What was fetched of it before holds no longer."""
+        self._sought.forget(id_)
+        self._fetched.pop(id_, None)
+        self._coming = [one for one in self._coming if one != id_]
 
     def _search(self, condition: str | None) -> Iterator[Stored]:
         experiments = {one.experiment_id: one.lifecycle_stage == "deleted" for one in self._stores.experiments()}
@@ -263,6 +285,11 @@ class Traces:
             found: Any = self._stores.tracking.get_experiment(experiment)
             self._roots[experiment] = found.artifact_location.rstrip("/")
         return self._roots[experiment]
+
+    def _infos(self, ids: list[str]) -> Iterable[Any]:
+        with mlflow_errors("traces"):
+            found: Iterable[Any] = self._stores.tracking.batch_get_trace_infos(ids)
+        return found
 
     def _fetch_from(self, id_: str) -> None:
         """This one and those behind it. What does not come is fetched alone: one that MLflow cannot read takes the others

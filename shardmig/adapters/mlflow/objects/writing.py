@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 from shardmig.adapters.base import FileSink, FileStore, Want, Written, scope_of
@@ -14,6 +14,7 @@ from shardmig.adapters.mlflow.objects.merging import CONTENT, ObjectMerge, conte
 from shardmig.adapters.mlflow.objects.reading import pieces
 from shardmig.adapters.mlflow.objects.references import NOT_HERE, References, identity_of
 from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.objects.traces import Traces
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.sidecar import provenance
 from shardmig.errors import BadInput, NotFound, TargetConflict
@@ -55,6 +56,12 @@ class ObjectTarget:
         self._references = references
         self._classes = classes
         self._load = load
+
+    def expect(self, runs: Iterable[RunRef]) -> None:
+        """As Expecting."""
+        traces = self._classes.get("traces")
+        if isinstance(traces, Traces):
+            traces.look_up([run for run in runs if run.scope == "traces"])
 
     def find(self, key: MigrationKey) -> TargetRun | None:
         """As WriteSide.find_run. One whose references came since then is partial: it is to be written again."""

@@ -20,6 +20,8 @@ from shardmig.adapters.mlflow.rows import ledger, plan, tables
 from shardmig.adapters.mlflow.rows.ledger import Begun
 
 _BUSY_MS: Final = 120_000
+_OWN_TRIGGERS: Final = frozenset({"prevent_secrets_aad_mutation"})
+"""MLflow's migrations make this one, and no view (3.17.2)."""
 
 
 def may_take_all(source: Database, target: Database) -> bool:
@@ -95,6 +97,6 @@ def _trim(connection: Connection, whole: frozenset[str]) -> None:
 
 
 def _code(connection: Connection) -> list[tuple[str, str]]:
-    """Triggers and views, which MLflow has none of: (kind, name)."""
+    """Triggers and views that are not MLflow's: (kind, name)."""
     found = connection.exec_driver_sql("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')")
-    return [(kind, name) for kind, name in found]
+    return [(kind, name) for kind, name in found if name not in _OWN_TRIGGERS]
