@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -133,6 +134,10 @@ class Teller:
                 run = RunRef(project=ProjectId("ws/a"), id=RunId(f"N-{number}"), fingerprint=str(number))
                 self._note(Extended(number, list(planner.cut([run], first=self.state.shards_made + 1))))
 
+    def tell_all(self, words: Iterable[str], *, first: int = 0) -> None:
+        for number, word in enumerate(words, first):
+            self.tell(word, number)
+
     def _note(self, line: JournalLine) -> None:
         self.lines.append(line)
         self.state.apply(line)
@@ -144,16 +149,14 @@ def test_a_compacted_journal_and_what_is_told_after_it_replay_to_the_same_state(
 ) -> None:
     path = tmp_path_factory.mktemp("compacted") / "journal"
     teller = Teller()
-    for number, word in enumerate(words):
-        teller.tell(word, number)
+    teller.tell_all(words)
     compact(path, teller.state)
     assert everything(replay(a_plan_of_one_shard(), path)) == everything(teller.state)
     again = Teller()
     again.state = replay(a_plan_of_one_shard(), path)
     journal = Journal(path)
-    for number, word in enumerate(reversed(words), len(words)):
-        teller.tell(word, number)
-        again.tell(word, number)
+    for one in (teller, again):
+        one.tell_all(reversed(words), first=len(words))
     for line in again.lines:
         journal.append(line)
     journal.close()
@@ -166,8 +169,7 @@ def test_what_any_beginning_of_a_compacted_journal_says_is_true(
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "journal"
     teller = Teller()
-    for number, word in enumerate(words):
-        teller.tell(word, number)
+    teller.tell_all(words)
     compact(path, teller.state)
     whole = path.read_bytes()
     for frame in codec.read_frames(path):

@@ -47,7 +47,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.wfile.write(body)
         self.close_connection = self.close_connection or self.server.closing_after_answer
 
-    do_GET = do_POST = do_PUT = answer  # noqa: N815
+    do_GET = do_POST = do_PUT = do_PATCH = answer  # noqa: N815
 
     def log_message(self, *_: Any) -> None: ...
 

@@ -49,7 +49,7 @@ class HttpClient:
         self._timeout_s = timeout_s
         self._idle: queue.LifoQueue[tuple[_Connection, float]] = queue.LifoQueue()
         self._slots = threading.BoundedSemaphore(connections)
-        self._budget = budget_of(f"mlflow {url}", requests_per_s=requests_per_s)
+        self.budget = budget_of(f"mlflow {url}", requests_per_s=requests_per_s)
 
     def call(self, method: str, path: str, answer: type[T], body: Any = None, *, once: bool = False) -> T:
         """One API call with a JSON body (GET: with the body as query); `answer` is the type of the JSON response.
@@ -93,12 +93,12 @@ class HttpClient:
         self, method: str, target: str, body: bytes | BinaryIO | None, headers: dict[str, str], *, once: bool = False
     ) -> Iterator[http.client.HTTPResponse]:
         with self._slots, network_errors(f"{method} {target.partition('?')[0]}"):
-            self._budget.take()
+            self.budget.take()
             connection, response = self._send(
                 method, self._prefix + target, body, self.login.headers() | _AGENT | headers, once
             )
             try:
-                self._budget.heed(response.headers)
+                self.budget.heed(response.headers)
                 if response.status >= 400:
                     raise self._refused(response_error(method, target, response))
                 yield response
@@ -107,7 +107,7 @@ class HttpClient:
 
     def _refused(self, error: AdapterError) -> AdapterError:
         if isinstance(error, RateLimited) and error.retry_after_s:
-            self._budget.pause(error.retry_after_s)
+            self.budget.pause(error.retry_after_s)
         return error
 
     def _send(

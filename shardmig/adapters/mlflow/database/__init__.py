@@ -7,6 +7,7 @@ mlflow or SQLAlchemy before one of the functions is called.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from shardmig.adapters.mlflow.database.uri import driver_uri, is_bulk_dialect
@@ -24,6 +25,8 @@ def prepare_database(tracking_uri: str) -> str:
     from shardmig.adapters.mlflow.database.schema import initialise
 
     uri = driver_uri(tracking_uri)
+    # It tells of its first tables, and with a traceback of each error that it raises as well, and that is told then.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if is_bulk_dialect(uri):
         initialise(uri)
     return uri

@@ -106,12 +106,10 @@ def _listed(revisions: set[str]) -> str:
 @contextmanager
 def _quiet_migrations() -> Iterator[None]:
     # Alembic logs one line a migration; fifty lines say nothing to a user who asked for a new file.
-    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
+    logger = logging.getLogger("alembic")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logger.setLevel(level)

@@ -1,7 +1,8 @@
-"""MLflow's own REST stores, called with the credentials of one side of a copy.
+"""MLflow's own REST stores, called with the credentials and the rate budget of one side of a copy.
 
 MLflow's client takes credentials from the environment, which is one for all. Here its requests get the headers of the
-store that is being called, through the hook that MLflow has for additional headers.
+store that is being called, through the hook that MLflow has for additional headers; each request that asks for them takes
+its turn from the budget.
 
 Over http each call has a connection of its own: MLflow's default server keeps the answer to a second call back for 43 ms,
 see `http`, and a new connection takes 2 ms (measured). Over TLS, where there is a proxy in front, they are kept.
@@ -10,34 +11,57 @@ see `http`, and a new connection takes 2 ms (measured). Over TLS, where there is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
-from shardmig.adapters.mlflow.credentials import Login
+from shardmig.adapters.budget import Budget
+from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.errors import AdapterError
 
-_HEADERS: ContextVar[Mapping[str, str] | None] = ContextVar("headers", default=None)
+
+class _Call:
+    """One call of a store, which is one request or more."""
+
+    def __init__(self, headers: Mapping[str, str], budget: Budget) -> None:
+        """Takes the turn of its first request. Raises what the budget raises."""
+        self._headers = headers
+        self._budget = budget
+        self._has_turn = True
+        budget.take()
+
+    def headers(self) -> dict[str, str]:
+        """For the next request."""
+        if not self._has_turn:
+            with suppress(AdapterError):  # MLflow would send the request all the same, without its headers
+                self._budget.take()
+        self._has_turn = False
+        return dict(self._headers)
 
 
-def remote_store(make: Callable[..., Any], uri: str, login: Login) -> Any:
-    """One of MLflow's RestStores; each of its calls carries the headers of `login`."""
+_CALL: ContextVar[_Call | None] = ContextVar("call", default=None)
+
+
+def remote_store(make: Callable[..., Any], uri: str, http: HttpClient) -> Any:
+    """One of MLflow's RestStores; each of its calls carries the headers of the client's login and keeps to its budget."""
     from mlflow.utils.rest_utils import MlflowHostCreds
 
     _register()
-    given = login.credentials
+    given = http.login.credentials
     creds = MlflowHostCreds(
         host=uri,
         ignore_tls_verification=given.insecure_tls,
         client_cert_path=given.client_certificate or None,
         server_cert_path=None if given.insecure_tls else given.certificate_authority or None,
     )
-    return _Store(make(lambda: creds), login, {} if uri.startswith("https:") else {"Connection": "close"})
+    return _Store(make(lambda: creds), http, {} if uri.startswith("https:") else {"Connection": "close"})
 
 
 class _Store:
-    def __init__(self, store: Any, login: Login, headers: Mapping[str, str]) -> None:
+    def __init__(self, store: Any, http: HttpClient, headers: Mapping[str, str]) -> None:
         self._store = store
-        self._login = login
+        self._http = http
         self._own_headers = headers
 
     def __getattr__(self, name: str) -> Any:
@@ -46,11 +70,11 @@ class _Store:
             return found
 
         def call(*arguments: Any, **named: Any) -> Any:
-            token = _HEADERS.set({**self._own_headers, **self._login.headers()})
+            token = _CALL.set(_Call({**self._own_headers, **self._http.login.headers()}, self._http.budget))
             try:
                 return found(*arguments, **named)
             finally:
-                _HEADERS.reset(token)
+                _CALL.reset(token)
 
         return call
 
@@ -63,10 +87,11 @@ def _register() -> None:
 
     class Headers(RequestHeaderProvider):
         def in_context(self) -> bool:
-            return _HEADERS.get() is not None
+            return _CALL.get() is not None
 
         def request_headers(self) -> dict[str, str]:
-            return dict(_HEADERS.get() or {})
+            call = _CALL.get()
+            return call.headers() if call is not None else {}
 
     # Whether this is Databricks it would look for at every request, by eleven imports that fail: 2 ms (measured, 3.17.2).
     registry._registry = [  # noqa: SLF001

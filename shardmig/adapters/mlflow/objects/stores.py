@@ -50,7 +50,7 @@ class Stores:
         if self.http is not None:
             from mlflow.store.tracking.rest_store import RestStore
 
-            return remote_store(RestStore, self.uri, self.http.login)
+            return remote_store(RestStore, self.uri, self.http)
         open_store: Any = _get_store
         return open_store(self.uri, DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
 
@@ -64,7 +64,7 @@ class Stores:
         if self.http is not None:
             from mlflow.store.model_registry.rest_store import RestStore
 
-            return remote_store(RestStore, self.uri, self.http.login)
+            return remote_store(RestStore, self.uri, self.http)
         open_store: Any = _get_store
         return open_store(self.uri, self.uri)
 
