@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import re
-import shutil
 import signal
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -24,9 +23,21 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from benchmarks.workload import PROJECT, Databases, Shape, chunks_of, parse_arguments, publish, scratch, shardmig, show
+from benchmarks.workload import (
+    PROJECT,
+    Databases,
+    Shape,
+    archive_in,
+    chunks_of,
+    figure_in,
+    parse_arguments,
+    publish,
+    scratch,
+    shardmig,
+    show,
+)
 from shardmig.archive.files import ArchiveFiles
-from shardmig.records import ArchivePaths, Chunk, Files, Header
+from shardmig.records import Chunk, Files, Header
 from tests.servers.mlflow import MlflowServer, mlflow_server
 
 SHAPES = {False: {0: Shape(4, 2, 10)}, True: {0: Shape(256, 5, 20), 12: Shape(96, 5, 20)}}
@@ -98,26 +109,19 @@ def measure(shape: Shape, files: int, writers: tuple[int, ...], budget: int) -> 
 
 def draw(file: Path, found: list[Loads]) -> None:
     """How many times as fast as one writer, by writers."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "shardmig"
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(5, 3.6), layout="constrained")
-    for loads in found:
-        writers, seen = list(loads.by_writers), list(loads.by_writers.values())
-        times = [seen[0].seconds / one.seconds for one in seen]
-        axes.loglog(writers, times, marker="o", base=2, label=f"{loads.files} files a run")
-    axes.loglog(writers, writers, "k:", base=2, label="as many times as writers")
-    axes.set(xlabel="writers", ylabel="times one writer", title=f"{LATENCY_S * 1000:g} ms away")
-    axes.legend()
-    figure.savefig(file, metadata={"Date": None})
+    with figure_in(file, 1, 5) as axes:
+        for loads in found:
+            writers, seen = list(loads.by_writers), list(loads.by_writers.values())
+            times = [seen[0].seconds / one.seconds for one in seen]
+            axes.loglog(writers, times, marker="o", base=2, label=f"{loads.files} files a run")
+        axes.loglog(writers, writers, "k:", base=2, label="as many times as writers")
+        axes.set(xlabel="writers", ylabel="times one writer", title=f"{LATENCY_S * 1000:g} ms away")
+        axes.legend()
 
 
 def with_files(chunks: Iterator[Chunk], count: int, folder: Path) -> Iterator[Chunk]:
     """The same run with so many files of 4 kB."""
-    store = ArchiveFiles(ArchivePaths(str(folder / "archive" / "data"), str(folder / "archive" / "files")), PROJECT)
+    store = ArchiveFiles(archive_in(folder), PROJECT)
     for chunk in chunks:
         if isinstance(chunk, Header) and count:
             run = chunk.run
@@ -131,13 +135,13 @@ def with_files(chunks: Iterator[Chunk], count: int, folder: Path) -> Iterator[Ch
 def load(folder: Path, server: MlflowServer, writers: int, *, per_s: float = 0) -> Seen:
     """Load the archive with so many writers, and what the proxy saw of it."""
     server.forget_runs()
-    shutil.rmtree(folder / "archive" / "data" / ".shardmig", ignore_errors=True)
+    archive = archive_in(folder)
     with far_away(server.port) as proxy:
         options = {"connections": 1, "artifact-workers": 1, "requests-per-s": per_s}
         shardmig(
             folder,
             *("load", "--target", "mlflow", "--mlflow-tracking-uri", f"http://127.0.0.1:{proxy.port}"),
-            *("-d", folder / "archive" / "data", "-f", folder / "archive" / "files", "--workers", str(writers)),
+            *("-d", archive.data, "-f", archive.files, "--workers", str(writers)),
             *(word for name, value in options.items() for word in ("--target-option", f"{name}={value}")),
         )
         times_s = np.sort(np.array(proxy.times_s()))

@@ -26,6 +26,7 @@ from benchmarks.workload import (
     Databases,
     Rates,
     Shape,
+    archive_in,
     chunks_of,
     parse_arguments,
     scratch,
@@ -114,7 +115,7 @@ def archive_of(folder: Path, shape: Shape) -> Iterator[Callable[[], ArchivePaths
     def fresh() -> ArchivePaths:
         copy = Path(tempfile.mkdtemp(dir=folder))
         shutil.copytree(Path(made.data).parent, copy / "archive")
-        return ArchivePaths(str(copy / "archive" / "data"), str(copy / "archive" / "files"))
+        return archive_in(copy)
 
     yield fresh
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.workload import PROJECT, START_MS, publish, scratch
+from benchmarks.workload import PROJECT, START_MS, archive_in, publish, scratch
 from shardmig.archive.layout import part_name, project_folder, sanitize
 from shardmig.archive.published import PublishedRun
 from shardmig.archive.receipts import footer_metadata
@@ -40,7 +40,7 @@ def write_many(folder: Path, runs: int) -> ArchivePaths:
     content alone; nothing is synced."""
     with scratch() as drafts:
         templates = [_template(drafts, points) for points in _LENGTHS]
-    archive = ArchivePaths(str(folder / "archive" / "data"), str(folder / "archive" / "files"))
+    archive = archive_in(folder)
     into = project_folder(archive.data, PROJECT)
     into.mkdir(parents=True, exist_ok=True)
     for number in range(runs):

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from benchmarks.many_runs import write_many
 from benchmarks.memory import peak_mb
-from benchmarks.workload import environment, parse_arguments, scratch, show
+from benchmarks.workload import environment, figure_in, parse_arguments, scratch, show
 from shardmig import codec
 from shardmig.migration import MigrationFolder, home_of
 from shardmig.records import (
@@ -129,23 +129,16 @@ def measure(folder: Path, runs: int) -> dict[str, Measured]:
 
 def draw(file: Path, sizes: tuple[int, ...], found: list[dict[str, Measured]]) -> None:
     """Seconds over runs, both on scales of powers, with what linear growth would be."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "shardmig"
-    from matplotlib import pyplot as plt
-
-    figure, (seconds, memory) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for name in found[0]:
-        seconds.loglog(sizes, [one[name].processor_s for one in found], marker="o", label=name)
-    last = found[-1]["plan"].processor_s
-    seconds.loglog(sizes, [last * size / sizes[-1] for size in sizes], "k:", label="linear")
-    seconds.set(xlabel="runs", ylabel="seconds", title="of the processor, start-up included")
-    seconds.legend()
-    memory.semilogx(sizes, [max(one[name].mb for name in one) for one in found], marker="o")
-    memory.axhline(LIMITS["memory"], color="k", linestyle=":")
-    memory.set(xlabel="runs", ylabel="MB", title="greatest memory of the coordinator", ylim=(0, None))
-    figure.savefig(file, metadata={"Date": None})
+    with figure_in(file, 2, 9) as (seconds, memory):
+        for name in found[0]:
+            seconds.loglog(sizes, [one[name].processor_s for one in found], marker="o", label=name)
+        last = found[-1]["plan"].processor_s
+        seconds.loglog(sizes, [last * size / sizes[-1] for size in sizes], "k:", label="linear")
+        seconds.set(xlabel="runs", ylabel="seconds", title="of the processor, start-up included")
+        seconds.legend()
+        memory.semilogx(sizes, [max(one[name].mb for name in one) for one in found], marker="o")
+        memory.axhline(LIMITS["memory"], color="k", linestyle=":")
+        memory.set(xlabel="runs", ylabel="MB", title="greatest memory of the coordinator", ylim=(0, None))
 
 
 def _more(parser: ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,7 @@ from shardmig.records import (
     Selection,
     Steps,
 )
+from tests.bytecode import keep_bytecode
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ProjectId("bench/project")
@@ -75,6 +76,11 @@ def chunks_of(shape: Shape, number: int) -> Iterator[Chunk]:
     yield End()
 
 
+def archive_in(folder: Path) -> ArchivePaths:
+    """Where the archive of a benchmark lies."""
+    return ArchivePaths(str(folder / "archive" / "data"), str(folder / "archive" / "files"))
+
+
 def write_archive(folder: Path, shape: Shape) -> ArchivePaths:
     """A published archive of such runs."""
     for number in range(shape.runs):
@@ -84,7 +90,7 @@ def write_archive(folder: Path, shape: Shape) -> ArchivePaths:
 
 def publish(folder: Path, chunks: Iterator[Chunk]) -> ArchivePaths:
     """Publish one run in the archive below `folder`, as an export does."""
-    archive = ArchivePaths(str(folder / "archive" / "data"), str(folder / "archive" / "files"))
+    archive = archive_in(folder)
     spool = RunSpool(folder / "run.spool")
     header = next(chunks)
     assert isinstance(header, Header)
@@ -196,17 +202,24 @@ def parse_arguments(description: str, extend: Callable[[ArgumentParser], object]
     parser.add_argument("--full", action="store_true", help="the real sizes; without it only what CI can bear")
     parser.add_argument("--repeats", type=int, default=3, help="rounds; the median counts (default: 3)")
     extend(parser)
-    _keep_bytecode()
+    # A server without it compiles MLflow's module of basic authentication at every search of runs, in vain: 80 ms
+    # (measured, 3.17.2 without Flask-WTF).
+    keep_bytecode(Path(tempfile.gettempdir()) / f"shardmig-bench-bytecode-{os.getuid()}")
     return parser.parse_args()
 
 
-def _keep_bytecode() -> None:
-    """As an installed program has it, for all that is started from here. A server without it compiles MLflow's module of
-    basic authentication at every search of runs, in vain: 80 ms (measured, 3.17.2 without Flask-WTF)."""
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    cache = Path(tempfile.gettempdir()) / f"shardmig-bench-bytecode-{os.getuid()}"
-    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(cache)
-    sys.dont_write_bytecode = False
+@contextmanager
+def figure_in(file: Path, columns: int, width: float) -> Iterator[Any]:
+    """Axes beside each other to draw on, written as SVG at the end: the same bytes for the same figures."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "shardmig"
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, columns, figsize=(width, 3.6), layout="constrained")
+    yield axes
+    figure.savefig(file, metadata={"Date": None})
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 import zlib
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.bytecode import keep_bytecode
 
 _LOOPBACK_ONLY = Path(__file__).parent / "loopback_only"
 _FOREIGN_SETTINGS = (
@@ -41,8 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Leave the developer's settings behind before anything reads them; server fixtures inherit this environment."""
     home = tempfile.TemporaryDirectory(prefix="shardmig-tests-home-", ignore_cleanup_errors=True)
     config.add_cleanup(home.cleanup)
-    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
-        _keep_bytecode(Path(home.name, "bytecode"))
+    if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        keep_bytecode(Path(home.name, "bytecode"))
     for name in [name for name in os.environ if name.startswith(_FOREIGN_SETTINGS)]:
         del os.environ[name]
     os.environ |= {
@@ -75,12 +76,6 @@ def _time_zone(request: pytest.FixtureRequest, _own_environment: None) -> Iterat
     yield
     os.environ.pop("TZ", None)
     time.tzset()
-
-
-def _keep_bytecode(folder: Path) -> None:
-    """Let every Python of this session write and read it there: to compile a vendor's modules takes seconds."""
-    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(folder)
-    sys.dont_write_bytecode = False
 
 
 def _load(path: Path) -> None:

@@ -211,7 +211,6 @@ def test_another_schema_revision_is_refused_and_told_where_to_go(source: Path, t
 
 def test_tables_that_mlflow_does_not_know_are_named(source: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(source)) as connection, connection:
-        connection.execute("UPDATE metrics SET rowid = rowid + 100")
         connection.execute("CREATE TABLE users (id INTEGER)")
         connection.execute("INSERT INTO users VALUES (1), (2)")
     assert copy(sqlite(source), sqlite(tmp_path / "new.db")).left_out["users"] == 2

@@ -104,9 +104,8 @@ def test_every_engine_fills_the_target_with_the_same(
 
 
 def test_by_default_the_cluster_is_filled(ray: Any) -> None:
-    assert eventually(
-        lambda: make_engine("ray").slots == 2, within_s=30
-    )  # a node of another test may still be on its way out
+    # A node of another test may still be on its way out.
+    assert eventually(lambda: make_engine("ray").slots == 2, within_s=30)
     assert make_engine("ray", ray_resources="CPU=0.5").slots == 4
 
 
