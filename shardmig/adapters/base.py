@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, runtime_checkable
+from typing import BinaryIO, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
+from shardmig.errors import AdapterError
 from shardmig.records import (
     SCOPES,
     Chunk,
@@ -225,6 +226,28 @@ class Written(msgspec.Struct, frozen=True):
     findings: list[Finding]
     name_changes: int = 0
     url: str = ""
+
+
+class ToWrite(NamedTuple):
+    """What write_run takes."""
+
+    key: MigrationKey
+    digest: str
+    chunks: Iterator[Chunk]
+    files: FileStore
+    parent: TargetRunId | None
+
+
+@runtime_checkable
+class Grouping(Protocol):
+    """What a WriteSide may do beside: write small runs of some scopes together, with fewer requests."""
+
+    grouped: frozenset[Scope]
+
+    def write_together(self, runs: Sequence[ToWrite]) -> list[Written | AdapterError]:
+        """As write_run for each of them, in their order. What it would raise for one is its result, and does not stop the
+        others. Raises Fatal."""
+        ...
 
 
 MakeSource = Callable[[Mapping[str, str]], ReadSide]

@@ -21,13 +21,15 @@ from shardmig.adapters.base import (
     FileSink,
     FileStore,
     Fitted,
+    Grouping,
     ReadSide,
+    ToWrite,
     Want,
     WriteSide,
     Written,
 )
 from shardmig.adapters.budget import LONGEST_PAUSE_S, Budget
-from shardmig.errors import RateLimited, Transient
+from shardmig.errors import AdapterError, RateLimited, Transient
 from shardmig.records import (
     Chunk,
     End,
@@ -37,6 +39,7 @@ from shardmig.records import (
     ProjectId,
     RunId,
     RunRef,
+    Scope,
     Selection,
     TargetRun,
     TargetRunId,
@@ -229,6 +232,16 @@ class RetryingTarget:
         self._policy = policy
         self._limit = limit
         self.caps: Capabilities = target.caps
+
+    @property
+    def grouped(self) -> frozenset[Scope]:
+        """As Grouping; none where the target writes nothing together."""
+        return self._target.grouped if isinstance(self._target, Grouping) else frozenset()
+
+    def write_together(self, runs: Sequence[ToWrite]) -> list[Written | AdapterError]:
+        """As Grouping, for scopes of `grouped` only."""
+        assert isinstance(self._target, Grouping)
+        return self._target.write_together(runs)
 
     def expect(self, runs: Sequence[RunRef]) -> None:
         """As Expecting, where the target is."""

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import msgspec
 
 from shardmig import logs
-from shardmig.adapters.base import Want, WriteSide, Written, migration_key
+from shardmig.adapters.base import ToWrite, Want, Written, migration_key
 from shardmig.adapters.registry import open_target
+from shardmig.adapters.wrappers import RetryingTarget
 from shardmig.archive.bucket_files import files_of
 from shardmig.archive.digest import RunDigest
 from shardmig.archive.reader import ArchiveReader
-from shardmig.errors import TargetConflict, UsageError
+from shardmig.errors import AdapterError, TargetConflict, UsageError
 from shardmig.logs import Event
 from shardmig.records import Chunk, Counters, End, Finding, RunOutcome, RunRef, TargetRun, TargetRunId, Task
 from shardmig.selection import Matcher
-from shardmig.worker.outcomes import lost_values, settle_each
+from shardmig.worker.outcomes import lost_values, settle_groups, settled
 from shardmig.worker.tally import ProgressFile, count, fields_of
+
+_TOGETHER: Final = 16
+"""Runs that are written together: their small streams are in memory at once."""
 
 
 def load_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome], None]) -> None:
@@ -32,7 +38,7 @@ def load_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome], 
     shutil.rmtree(scratch, ignore_errors=True)  # an attempt that was killed could not
     try:
         loader = _Loader(task, ArchiveReader(task.archive), target, progress)
-        settle_each(task.shard.runs, loader.load, done)
+        settle_groups(loader.groups(task.shard.runs), loader.load, done)
     finally:
         target.close()
         shutil.rmtree(scratch, ignore_errors=True)
@@ -44,18 +50,39 @@ def _scratch(task: Task) -> Path:
 
 
 class _Loader:
-    def __init__(self, task: Task, archive: ArchiveReader, target: WriteSide, progress: ProgressFile) -> None:
+    def __init__(self, task: Task, archive: ArchiveReader, target: RetryingTarget, progress: ProgressFile) -> None:
         self._task = task
         self._archive = archive
         self._target = target
         self._progress = progress
         self._want = Want(selection=task.selection, chunk_points=task.chunk_points)
 
-    def load(self, run: RunRef) -> RunOutcome:
-        """Load one run, unless the target says that it holds it."""
-        key = migration_key(run)
+    def groups(self, runs: Iterable[RunRef]) -> Iterator[Sequence[RunRef]]:
+        """The runs in their order, so many at a time as the target writes together; most are alone."""
+        for is_grouped, members in groupby(runs, lambda run: run.scope in self._target.grouped):
+            left = list(members)
+            size = _TOGETHER if is_grouped else 1
+            yield from (left[start : start + size] for start in range(0, len(left), size))
+
+    def load(self, runs: Sequence[RunRef]) -> list[RunOutcome | AdapterError]:
+        """Load runs, without those that the target says it holds. For each its outcome, or what failed of it alone."""
+        found = [settled(lambda run=run: self._held_or_coming(run)) for run in runs]  # type: ignore[misc]
+        coming = [(at, one) for at, one in enumerate(found) if isinstance(one, _Coming)]
+        results: list[RunOutcome | AdapterError] = [one for one in found if not isinstance(one, _Coming)]
+        for (at, one), written in zip(coming, self._written([one.to_write for _, one in coming]), strict=True):
+            result = self._loaded(runs[at], one, written) if isinstance(written, Written) else written
+            results.insert(at, result)
+        return results
+
+    def _written(self, runs: list[ToWrite]) -> list[Written | AdapterError]:
+        if len(runs) == 1:
+            return [settled(lambda: self._target.write_run(*runs[0]))]
+        return self._target.write_together(runs) if runs else []
+
+    def _held_or_coming(self, run: RunRef) -> RunOutcome | _Coming:
+        """The outcome of a run that the target holds already, or what is to be written. Raises TargetConflict."""
         digest = self._digest(run)
-        found = self._target.find_run(key)
+        found = self._target.find_run(migration_key(run))
         if found is not None and found.state == "complete":
             if found.digest == digest or self._task.load.on_existing == "skip":
                 return self._skipped(run, found, digest)
@@ -67,29 +94,31 @@ class _Loader:
                 )
             if self._task.load.on_existing == "replace":
                 self._target.discard_run(found)
-        stream = _Stream(self._archive, run, self._want, self._progress)
-        written = self._write(run, digest, stream, self._parent(run))
-        findings = [*stream.findings, *written.findings]
+        return self._coming(run, digest, self._parent(run))
+
+    def _loaded(self, run: RunRef, coming: _Coming, written: Written) -> RunOutcome:
+        findings = [*coming.stream.findings, *written.findings]
         losses = lost_values(findings)
         logs.get_logger().info(Event.RUN_ENDED, run=run.id, target=written.id)
         return RunOutcome(
             run=run,
             state="failed" if losses else "done",
             target_id=written.id,
-            digest=digest,
-            counters=stream.counters,
+            digest=coming.to_write.digest,
+            counters=coming.stream.counters,
             findings=findings,
             failure=losses,
             name_changes=written.name_changes,
         )
 
-    def _write(self, run: RunRef, digest: str, stream: _Stream, parent: TargetRunId | None) -> Written:
+    def _coming(self, run: RunRef, digest: str, parent: TargetRunId | None) -> _Coming:
+        stream = _Stream(self._archive, run, self._want, self._progress)
         files = files_of(self._task.archive, run.project, _scratch(self._task))
-        return self._target.write_run(migration_key(run), digest, iter(stream), files, parent)
+        return _Coming(stream, ToWrite(migration_key(run), digest, iter(stream), files, parent))
 
     def _skipped(self, run: RunRef, found: TargetRun, digest: str) -> RunOutcome:
         if found.digest == digest and (parent := self._parent(run)) is not None:  # it may have come later: link it
-            self._write(run, digest, _Stream(self._archive, run, self._want, self._progress), parent)
+            self._target.write_run(*self._coming(run, digest, parent).to_write)
         logs.get_logger().info(Event.RUN_SKIPPED, run=run.id, target=found.id)
         other = Finding("note", "other-content-kept", detail=f"{found.id} was left as it is (--on-existing skip)")
         findings = [] if found.digest == digest else [other]
@@ -138,3 +167,10 @@ class _Stream:
     def counters(self) -> Counters:
         """What passed: fields of every type, each once."""
         return msgspec.structs.replace(self._counters, fields=len(self._fields))
+
+
+class _Coming(NamedTuple):
+    """A run on its way into the target."""
+
+    stream: _Stream
+    to_write: ToWrite

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from shardmig import logs
-from shardmig.errors import Permanent, ShardmigError, Transient
+from shardmig.errors import AdapterError, Permanent, ShardmigError, Transient
 from shardmig.logs import Event
 from shardmig.records import Failure, Finding, RunOutcome, RunRef
+
+Outcome = TypeVar("Outcome")
 
 _UNREACHED_BEFORE_END: Final = 2
 
@@ -35,19 +37,34 @@ def settle_each(
     Two transient failures in a row are raised: the other side is down, and a worker that waited for each run in turn
     would wait for hours.
     """
+    settle_groups(([run] for run in runs), lambda group: [settled(lambda: settle(group[0]))], done)
+
+
+def settled(settle: Callable[[], Outcome]) -> Outcome | AdapterError:
+    """What a call gives, or what it raises for one run alone."""
+    try:
+        return settle()
+    except (Permanent, Transient) as error:
+        return error
+
+
+def settle_groups(
+    groups: Iterable[Sequence[RunRef]],
+    settle: Callable[[Sequence[RunRef]], Sequence[RunOutcome | AdapterError]],
+    done: Callable[[RunOutcome], None],
+) -> None:
+    """As `settle_each`, of runs that are settled together: an outcome or an error for each."""
     unreached = 0
-    for run in runs:
-        try:
-            done(settle(run))
-            unreached = 0
-        except Permanent as error:
-            done(failed(run, error))
-            unreached = 0
-        except Transient as error:
-            done(failed(run, error))
-            unreached += 1
+    for group in groups:
+        for run, result in zip(group, settle(group), strict=True):
+            if isinstance(result, RunOutcome):
+                done(result)
+                unreached = 0
+                continue
+            done(failed(run, result))
+            unreached = unreached + 1 if isinstance(result, Transient) else 0
             if unreached == _UNREACHED_BEFORE_END:
-                raise
+                raise result
 
 
 def lost_values(findings: Sequence[Finding]) -> Failure | None:

@@ -12,7 +12,17 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written, migration_key, scope_of
+from shardmig.adapters.base import (
+    Capabilities,
+    FileSink,
+    FileStore,
+    Fitted,
+    ToWrite,
+    Want,
+    Written,
+    migration_key,
+    scope_of,
+)
 from shardmig.adapters.mlflow import facts, neptune_registry
 from shardmig.adapters.mlflow.artifacts import artifacts_of
 from shardmig.adapters.mlflow.database import prepare_database
@@ -36,7 +46,7 @@ from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.uploads import ArtifactSink, Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
 from shardmig.adapters.wrappers import retrying
-from shardmig.errors import NotFound, TargetConflict, about_run
+from shardmig.errors import AdapterError, NotFound, TargetConflict, about_run
 from shardmig.records import (
     Chunk,
     Field,
@@ -48,6 +58,7 @@ from shardmig.records import (
     Piece,
     ProjectId,
     RunRef,
+    Scope,
     TargetRun,
     TargetRunId,
 )
@@ -91,6 +102,9 @@ class MlflowTarget:
 
     The store is opened at its first use: `fit` needs none, and a plan neither connects nor initialises a database.
     """
+
+    grouped: frozenset[Scope] = frozenset({"traces"})
+    """As Grouping."""
 
     def __init__(
         self, open_store: Callable[[], RunStore], http: HttpClient | None, options: MlflowOptions, load: LoadOptions
@@ -167,6 +181,10 @@ class MlflowTarget:
         search is the slowest of a small run's requests (measured: 0.1 s of a server that is being written)."""
         found, self._found = self._found, None
         return found[1] if found is not None and found[0] == key else self._store.find_runs(key)
+
+    def write_together(self, runs: Sequence[ToWrite]) -> list[Written | AdapterError]:
+        """As Grouping."""
+        return self._objects.write_together(runs)
 
     def write_run(
         self, key: MigrationKey, digest: str, chunks: Iterator[Chunk], files: FileStore, parent: TargetRunId | None

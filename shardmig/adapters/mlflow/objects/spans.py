@@ -55,13 +55,18 @@ def go_to_store(stores: Stores, trace_id: str, facts: Facts) -> bool:
 def log_spans(stores: Stores, info: Any, facts: Facts, texts: Iterator[str]) -> None:
     """Write the spans of a trace that was made. Idempotent."""
     if go_to_store(stores, info.trace_id, facts):
-        for batch in batches(map(_span, texts), SPANS_IN_REQUEST):
-            stores.tracking.log_spans(info.experiment_id, batch)
+        for batch in batches(texts, SPANS_IN_REQUEST):
+            write_spans(stores, info.experiment_id, batch)
         return
     with TemporaryDirectory(prefix="shardmig-") as folder:
         local = Path(folder, SPANS_FILE)
         if _write(texts, local):
             stores.artifacts(info.tags[ARTIFACT_LOCATION]).put(local, SPANS_FILE)
+
+
+def write_spans(stores: Stores, experiment: str, texts: Iterable[str]) -> None:
+    """Spans of one trace or more among MLflow's rows, in one request."""
+    stores.tracking.log_spans(experiment, [_span(text) for text in texts])
 
 
 def spans_of(stores: Stores, info: Any) -> list[Any]:

@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from itertools import chain, islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from shardmig.adapters.mlflow.native import ARTIFACTS
 from shardmig.adapters.mlflow.objects import changes
@@ -53,12 +54,13 @@ from shardmig.adapters.mlflow.objects.spans import (
     log_spans,
     span_points,
     spans_of,
+    write_spans,
 )
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, asked_once, batches
 from shardmig.adapters.mlflow.objects.trace_links import RUN, TraceLinks
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.sidecar import provenance
-from shardmig.errors import AdapterError, NotFound, Permanent
+from shardmig.errors import AdapterError, NotFound, Permanent, Transient
 from shardmig.records import Field, Finding, MigrationKey, Points, RunId, RunRef, Scope
 
 METADATA: Final = "metadata/"
@@ -79,6 +81,22 @@ FETCHED_TOGETHER: Final = 16
 """Traces in one request, with their spans (measured: 1.3 ms of the server's time each, 11 ms alone)."""
 
 
+_SPANS_CHARACTERS: Final = 4_000_000
+"""Of JSON in one request for the spans of several traces."""
+
+
+class Opened(NamedTuple):
+    """A trace that is to be made: its info, and its spans as JSON, some of them taken already. `overriding`: assessments that
+    come after the others. `is_one_request`: nothing comes after its spans, which fit into one request."""
+
+    info: Any
+    findings: list[Finding]
+    leading: list[str]
+    spans: Iterator[str]
+    overriding: list[Any]
+    is_one_request: bool
+
+
 class Traces:
     """`ObjectClass` of traces."""
 
@@ -93,6 +111,7 @@ class Traces:
         self._sought = Sought(self._infos)
         self._coming: list[str] = []
         self._fetched: dict[str, Any] = {}
+        self._written: dict[str, Any] = {}
         self._folders: dict[str, set[str]] = {}
         self._roots: dict[str, str] = {}
 
@@ -123,6 +142,8 @@ class Traces:
             raise NotFound(f"there is no trace {id_}")
         if id_ in self._coming:
             self._fetch_from(id_)
+        if (written := self._written.pop(id_, None)) is not None:
+            return self._stored(written, is_deleted=False)
         with mlflow_errors(f"trace {id_}"):
             fetched = self._fetched.get(id_)
             info = fetched.info if fetched is not None else self._stores.tracking.get_trace_info(id_)
@@ -175,6 +196,10 @@ class Traces:
 
     def make(self, making: Making) -> tuple[Stored, list[Finding]]:
         """As ObjectClass."""
+        return self.complete(self.open(making), making)
+
+    def open(self, making: Making) -> Opened:
+        """A trace before its first request: what is to be made, with the first spans."""
         facts = making.facts
         trace_id = facts.text("sys/id") or facts.run.id
         experiment = self._references.experiment(facts.run.project)
@@ -188,19 +213,58 @@ class Traces:
         spans = texts_of(making.points)
         leading = list(islice(spans, SPANS_IN_REQUEST + 1))
         is_one_request = go_to_store(self._stores, trace_id, facts) and 0 < len(leading) <= SPANS_IN_REQUEST
-        if is_one_request and not overriding and not making.refs and not self._needs_more(facts) and not making.lost():
+        is_all = not overriding and not making.refs and not self._needs_more(facts)
+        if is_one_request and is_all and not making.lost():
             info.tags.update(self._last_tags(info, facts))
-        self._written_to(trace_id)
-        made = self._stores.tracking.start_trace(info)
-        for one in overriding:
+        return Opened(info, findings, leading, spans, overriding, is_one_request=is_one_request and is_all)
+
+    def complete(self, opened: Opened, making: Making) -> tuple[Stored, list[Finding]]:
+        """Make it, by as many requests as it takes."""
+        facts, trace_id = making.facts, opened.info.trace_id
+        made = self.start(opened)
+        for one in opened.overriding:
             self._stores.tracking.create_assessment(one)
-        log_spans(self._stores, made, facts, chain(leading, spans))
+        log_spans(self._stores, made, facts, chain(opened.leading, opened.spans))
         linked = (self._references.here(facts, f"{LINKED_RUNS}{name}", "runs") for name in facts.below(LINKED_RUNS))
         stored = self._stored(made, is_deleted=False)
         self.tag(stored, self._links.link(trace_id, [run for run in linked if run is not None]))
         self._link_prompts(trace_id, facts.text(TAGS + _LINKED_PROMPTS))
-        findings += upload(self._stores.artifacts(stored.tags[ARTIFACT_LOCATION]), making, ARTIFACTS)
+        findings = [
+            *opened.findings,
+            *upload(self._stores.artifacts(stored.tags[ARTIFACT_LOCATION]), making, ARTIFACTS),
+        ]
         return self.get(trace_id), findings
+
+    def start(self, opened: Opened) -> Any:
+        """Make the trace without its spans. Gives its info."""
+        self._written_to(opened.info.trace_id)
+        return self._stores.tracking.start_trace(opened.info)
+
+    def log_together(self, started: Sequence[Opened]) -> dict[str, AdapterError]:
+        """The spans of traces that take one request each: of every experiment in one, and what is refused each alone. Which
+        traces were refused, and why. The others are read next, together."""
+        refused: dict[str, AdapterError] = {}
+        by_experiment: dict[str, list[Opened]] = {}
+        for one in started:
+            by_experiment.setdefault(one.info.experiment_id, []).append(one)
+        for together in chain.from_iterable(map(_requests, by_experiment.values())):
+            if self._log(together) is not None:
+                alone = {one.info.trace_id: self._log([one]) for one in together}
+                refused |= {id_: error for id_, error in alone.items() if error is not None}
+        self._written = {}
+        with suppress(AdapterError, NotImplementedError):  # then each is read alone
+            infos = self._infos([one.info.trace_id for one in started]) if len(started) > 1 else ()
+            self._written = {info.trace_id: info for info in infos}
+        return refused
+
+    def _log(self, opened: Sequence[Opened]) -> AdapterError | None:
+        experiment = opened[0].info.experiment_id
+        try:
+            with mlflow_errors(f"spans of {len(opened)} traces"):
+                write_spans(self._stores, experiment, chain.from_iterable(one.leading for one in opened))
+        except (Permanent, Transient) as error:
+            return error
+        return None
 
     def merge(self, stored: Stored, making: Making) -> tuple[Stored, list[Finding]]:
         """As ObjectClass: it is made anew, under its id, of all that it is to have."""
@@ -226,6 +290,7 @@ class Traces:
         """What was fetched of it before holds no longer."""
         self._sought.forget(id_)
         self._fetched.pop(id_, None)
+        self._written.pop(id_, None)
         self._coming = [one for one in self._coming if one != id_]
 
     def _search(self, condition: str | None) -> Iterator[Stored]:
@@ -354,3 +419,18 @@ class Traces:
         versions = [version(one["name"], int(one["version"]), "") for one in entries]
         if versions:
             self._stores.tracking.link_prompts_to_trace(trace_id, versions)
+
+
+def _requests(opened: Iterable[Opened]) -> Iterator[list[Opened]]:
+    """Traces whose spans go together, one at least."""
+    batch: list[Opened] = []
+    size = 0
+    for one in opened:
+        own = sum(map(len, one.leading))
+        if batch and size + own > _SPANS_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += own
+    if batch:
+        yield batch

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
 
-from shardmig.adapters.base import FileSink, FileStore, Want, Written, scope_of
+from shardmig.adapters.base import FileSink, FileStore, ToWrite, Want, Written, scope_of
 from shardmig.adapters.mlflow.native import ModelLink
 from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.base import LINKING, Facts, Making, ObjectClass, Stored
@@ -14,10 +14,11 @@ from shardmig.adapters.mlflow.objects.merging import CONTENT, ObjectMerge, conte
 from shardmig.adapters.mlflow.objects.reading import pieces
 from shardmig.adapters.mlflow.objects.references import NOT_HERE, References, identity_of
 from shardmig.adapters.mlflow.objects.stores import Stores
-from shardmig.adapters.mlflow.objects.traces import Traces
+from shardmig.adapters.mlflow.objects.traces import Opened, Traces
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.sidecar import provenance
-from shardmig.errors import BadInput, NotFound, TargetConflict
+from shardmig.adapters.sidecar.writing import leading_fields
+from shardmig.errors import AdapterError, BadInput, NotFound, Permanent, TargetConflict, Transient
 from shardmig.records import (
     Chunk,
     End,
@@ -74,26 +75,71 @@ class ObjectTarget:
 
     def write(self, key: MigrationKey, digest: str, begun: Begun, files: FileStore) -> Written:
         """As WriteSide.write_run. What is there in part is removed and made anew."""
+        with mlflow_errors(begun[0].run.label):
+            new = self._new(key, digest, begun, files)
+            return new if isinstance(new, Written) else self._ended(new, *new.make())
+
+    def write_together(self, runs: Sequence[ToWrite]) -> list[Written | AdapterError]:
+        """As Grouping, of traces. Those that take one request for their spans share it, and are read back together."""
+        traces = self._classes["traces"]
+        assert isinstance(traces, Traces)
+        results: list[Written | AdapterError] = []
+        begun: list[tuple[int, _New, Opened]] = []
+        for at, run in enumerate(runs):
+            header, fields, chunks = leading_fields(run.chunks)
+            try:
+                with mlflow_errors(header.run.label):
+                    new = self._new(run.key, run.digest, (header, fields, chunks), run.files)
+                    opened = traces.open(new.making) if isinstance(new, _New) and new.merge is None else None
+                    if isinstance(new, Written):
+                        results.append(new)
+                    elif opened is None:
+                        results.append(self._ended(new, *new.make()))
+                    elif not opened.is_one_request:
+                        results.append(self._ended(new, *traces.complete(opened, new.making)))
+                    else:
+                        traces.start(opened)
+                        begun.append((at, new, opened))
+            except (Permanent, Transient) as error:
+                results.append(error)
+        refused = traces.log_together([opened for _, _, opened in begun])
+        for at, new, opened in begun:
+            results.insert(at, refused.get(opened.info.trace_id) or self._ended_together(traces, new, opened))
+        return results
+
+    def _ended_together(self, traces: Traces, new: _New, opened: Opened) -> Written | AdapterError:
+        self._references.missing.clear()  # of those that take one request nothing is
+        try:
+            with mlflow_errors(new.header.run.label):
+                return self._ended(new, traces.get(opened.info.trace_id), opened.findings)
+        except (Permanent, Transient) as error:
+            return error
+
+    def _new(self, key: MigrationKey, digest: str, begun: Begun, files: FileStore) -> _New | Written:
+        """What is to be made, or what was written before. What is there in part is removed."""
         header, fields, chunks = begun
         kind = self._classes[header.run.scope]
         tags = provenance.notes(key, digest, header) | {CONTENT: content_of(fields, kind.is_volatile)}
-        with mlflow_errors(header.run.label):
-            for stored in _there(kind, header.run, key):
-                is_same = stored.tags.get(provenance.DIGEST) == digest
-                if is_same and stored.tags.get(provenance.STATE) == LINKING:
-                    self._finish(kind, stored, header.run.id)
-                    return Written(TargetRunId(stored.id), [])
-                if is_same and self._state(stored) == "complete":
-                    return Written(TargetRunId(stored.id), [])
-                if (
-                    self._load.on_existing == "merge"
-                    and stored.tags.get(provenance.STATE) == provenance.COMPLETE
-                    and not is_same
-                ):
-                    return self._make(kind, tags, (header, fields, chunks), files, ObjectMerge(kind, stored, fields))
-                self._refuse_other_content(stored)
-                kind.discard(stored)
-            return self._make(kind, tags, begun, files)
+        merge = None
+        for stored in _there(kind, header.run, key):
+            is_same = stored.tags.get(provenance.DIGEST) == digest
+            if is_same and stored.tags.get(provenance.STATE) == LINKING:
+                self._finish(kind, stored, header.run.id)
+                return Written(TargetRunId(stored.id), [])
+            if is_same and self._state(stored) == "complete":
+                return Written(TargetRunId(stored.id), [])
+            is_whole = stored.tags.get(provenance.STATE) == provenance.COMPLETE
+            if self._load.on_existing == "merge" and is_whole and not is_same:
+                merge = ObjectMerge(kind, stored, fields)
+                break
+            self._refuse_other_content(stored)
+            kind.discard(stored)
+        self._references.missing.clear()
+        rest = _Rest(chunks)
+        begun_tags = tags | ({name: merge.stored.tags.get(name, "") for name in _WHOLE} if merge else {})
+        made_of = Facts(header.run, merge.fields if merge else fields)
+        making = Making(made_of, begun_tags, rest.refs, rest.points(), files, rest.has_losses)
+        return _New(kind, header, tags, making, rest, merge)
 
     def discard(self, run: TargetRun) -> None:
         """As WriteSide.discard_run."""
@@ -123,17 +169,10 @@ class ObjectTarget:
         """As WriteSide.close."""
         self._stores.close()
 
-    def _make(
-        self, kind: ObjectClass, tags: dict[str, str], begun: Begun, files: FileStore, merge: ObjectMerge | None = None
-    ) -> Written:
-        """A new object, or more for one that is there: that one has its old digest until it is whole."""
-        header, fields, chunks = begun
-        self._references.missing.clear()
-        made_of = Facts(header.run, merge.fields if merge else fields)
-        rest = _Rest(chunks)
-        begun_tags = tags | ({name: merge.stored.tags.get(name, "") for name in _WHOLE} if merge else {})
-        making = Making(made_of, begun_tags, rest.refs, rest.points(), files, rest.has_losses)
-        stored, findings = kind.merge(merge.stored, making) if merge else kind.make(making)
+    def _ended(self, new: _New, stored: Stored, findings: list[Finding]) -> Written:
+        """Note what MLflow made something else of, and that it is whole. One that was there before has its old digest until then."""
+        kind, header, tags, making, rest, merge = new
+        made_of = making.facts
         findings += rest.findings()
         known = changes.changes(made_of.fields, kind.fields(stored), kind.is_volatile)
         known = merge.changes(known) if merge else known
@@ -173,6 +212,21 @@ class ObjectTarget:
                 f"MLflow holds this as {stored.id}, whole but with other content",
                 hint="--on-existing merge brings what is new, --on-existing replace writes it anew",
             )
+
+
+class _New(NamedTuple):
+    """An object that is to be made, or one that is there and to be merged with what comes."""
+
+    kind: ObjectClass
+    header: Header
+    tags: dict[str, str]
+    making: Making
+    rest: _Rest
+    merge: ObjectMerge | None
+
+    def make(self) -> tuple[Stored, list[Finding]]:
+        """As ObjectClass."""
+        return self.kind.merge(self.merge.stored, self.making) if self.merge else self.kind.make(self.making)
 
 
 def _there(kind: ObjectClass, run: RunRef, key: MigrationKey) -> list[Stored]:
