@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -173,7 +174,7 @@ def copy_database(
     Both must be of the installed MLflow's schema revision, SQLite or PostgreSQL. Afterwards every row is compared. The
     same command after a crash goes on where it stopped. Stop servers that write to either of them before.
     """
-    from shardmig.adapters.mlflow.rows import copying, files
+    from shardmig.adapters.mlflow.rows import files
     from shardmig.cli import asked
 
     roots = [_root(text) for text in artifact_root or ()]
@@ -182,10 +183,13 @@ def copy_database(
     source, target = asked.database_uri(from_uri), asked.database_uri(to_uri)
     if source == target:
         raise UsageError(f"{from_uri} is the source and the target")
-    if copy_artifacts:
-        for old, new in roots:
-            count, size_bytes = files.copy_tree(old, new)
-            speech.say(f"artifacts: {count} files, {size_bytes} bytes from {old} to {new}")
+    with ThreadPoolExecutor(1) as beside:
+        trees = [(old, new, beside.submit(files.copy_tree, old, new)) for old, new in roots if copy_artifacts]
+        from shardmig.adapters.mlflow.rows import copying  # takes seconds, in which files are copied
+
+    for old, new, copied_tree in trees:
+        count, size_bytes = copied_tree.result()
+        speech.say(f"artifacts: {count} files, {size_bytes} bytes from {old} to {new}")
     progress = _TableProgress(speech)
     copied = copying.copy_database(source, target, roots, progress)
     speech.answer(copied, _shown(copied))
@@ -218,7 +222,8 @@ def _copy(selection: Selection, copy: CopyFlags, execution: ExecutionFlags, watc
         archive=paths,
         target=target,
         selection=selection,
-        load=asked.load_options_of(LoadFlags(on_existing=copy.on_existing)),
+        # MLflow's steps are whole: a shard is loaded as soon as it is exported, not when the steps of all are known.
+        load=asked.load_options_of(LoadFlags(on_existing=copy.on_existing, step_multiplier="1")),
         update=True,
     )
     code = carry_out("migrate", request, execution, watch, speech)
