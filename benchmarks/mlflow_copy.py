@@ -29,16 +29,14 @@ from urllib.parse import urlencode
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Param, Span, TraceInfo, TraceLocation, TraceState
-from mlflow.tracing.utils import build_otel_context
-from opentelemetry.sdk.trace import ReadableSpan
+from mlflow.entities import Param
 
 from benchmarks.load_rate import METRICS_A_REQUEST, SERVER_WORKERS, asked
 from benchmarks.workload import START_MS, Databases, environment, parse_arguments, scratch, show
+from tests.contract.mlflow_source.plain_traces import make_trace
 from tests.servers.mlflow import MlflowServer, mlflow_server
 
 RUNS_A_REQUEST = 20
-SPANS = 6
 RUN_MS = 3_600_000
 """One run begins when the one before it ends."""
 COLUMNS = ("copied", "way", "wall", "CPU", "times faster", "times less CPU", "lost")
@@ -82,7 +80,7 @@ def fill(uri: str, database: Path, size: Size, location: Path | None) -> None:
             for run_number in range(size.runs):
                 _run(client, experiment, run_number, folder)
             for trace in range(number * size.traces, (number + 1) * size.traces):
-                _trace(client, experiment, trace + 1)
+                make_trace(client, experiment, trace + 1)
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
         _points(connection, size)
 
@@ -93,26 +91,6 @@ def _run(client: MlflowClient, experiment: str, number: int, folder: str) -> Non
     client.log_batch(run, params=[Param(f"p{one}", str(one / 7)) for one in range(20)])
     client.log_artifacts(run, folder)
     client.set_terminated(run, end_time=start_ms + RUN_MS)
-
-
-def _trace(client: MlflowClient, experiment: str, number: int) -> None:
-    trace_id = f"tr-{number:032x}"
-    location = TraceLocation.from_experiment_id(experiment)
-    tags = {"mlflow.traceName": f"trace {number}", "team": "a"}
-    info = TraceInfo(trace_id, location, START_MS + number, TraceState.OK, "asked", "said", None, 12, {}, tags)
-    store = client._tracking_client.store  # noqa: SLF001 (there is no other way to write a trace under its id)
-    store.start_trace(info)
-    start_ns = (START_MS + number) * 1_000_000
-    spans = []
-    for one in range(SPANS):
-        attributes = {"mlflow.traceRequestId": json.dumps(trace_id), "mlflow.spanInputs": json.dumps("x" * 200)}
-        context = build_otel_context(number, number * SPANS + one + 1)
-        parent = build_otel_context(number, number * SPANS + 1) if one else None
-        told = ReadableSpan(
-            f"span {one}", context, parent, attributes=attributes, start_time=start_ns, end_time=start_ns
-        )
-        spans.append(Span(told))
-    store.log_spans(experiment, spans)
 
 
 def _points(connection: sqlite3.Connection, size: Size) -> None:

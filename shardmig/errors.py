@@ -35,8 +35,16 @@ Exceptions never cross a process boundary: `records.Failure` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final, ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Element = TypeVar("Element")
+Result = TypeVar("Result")
+
+UNREACHED_BEFORE_END: Final = 2
+"""So many runs in a row that could not be reached: the other side is down, and who waited for each would wait for hours."""
 
 
 class ShardmigError(Exception):
@@ -176,3 +184,24 @@ def about_run(label: str) -> Iterator[None]:
     except ShardmigError as error:
         error.run = error.run or label
         raise
+
+
+def settled(
+    call: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> Result | AdapterError:
+    """What a call gives, or what it raises for one run alone: Permanent or Transient."""
+    try:
+        return call(*arguments, **named)
+    except (Permanent, Transient) as error:
+        return error
+
+
+def settled_each(call: Callable[[Element], Result], elements: Iterable[Element]) -> list[Result | AdapterError]:
+    """`settled` of each. Behind UNREACHED_BEFORE_END in a row that could not be reached none is tried any more: the other
+    side is down, and the error of the last one is that of the others as well."""
+    results: list[Result | AdapterError] = []
+    for element in elements:
+        last = results[-UNREACHED_BEFORE_END:]
+        is_down = len(last) == UNREACHED_BEFORE_END and all(isinstance(one, Transient) for one in last)
+        results.append(last[-1] if is_down else settled(call, element))
+    return results

@@ -58,6 +58,11 @@ def pytest_configure(config: pytest.Config) -> None:
     _load(_LOOPBACK_ONLY / "sitecustomize.py")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """At the end every worker shall have something to do: what takes long begins first."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True)
 def _own_environment() -> Iterator[None]:
     """What a test or a vendor's library sets in the environment ends with the test."""

@@ -165,6 +165,8 @@ def _server_options(flags: SourceFlags) -> dict[str, str]:
         "versions": flags.versions,
         "no-artifacts": "yes" if flags.no_artifacts else None,
         "max-file-size": flags.max_file_size,
+        "permissions": "yes" if flags.permissions else None,
+        "notebooks": flags.notebooks,
         "token-file": str(flags.api_token_file.absolute()) if flags.api_token_file is not None else None,
         "lineage": "yes" if flags.lineage else None,
         "metric-previews": "yes" if flags.include_metric_previews else None,

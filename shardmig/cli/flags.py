@@ -93,6 +93,13 @@ class ObjectFlags:
     max_file_size: Annotated[
         str | None, Option(metavar="SIZE", help="Read no larger files, and tell which: 500000, 100M, 2G (mlflow).")
     ] = None
+    permissions: Annotated[
+        bool, Option("--permissions", help="Also who may do what with experiments and models (Databricks).")
+    ] = False
+    notebooks: Annotated[
+        str | None,
+        Option(metavar="FORMATS", help="Also the notebooks of runs: SOURCE,HTML,JUPYTER,DBC (Databricks)."),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,11 @@ from shardmig.adapters.wrappers import RetryingTarget
 from shardmig.archive.bucket_files import files_of
 from shardmig.archive.digest import RunDigest
 from shardmig.archive.reader import ArchiveReader
-from shardmig.errors import AdapterError, TargetConflict, UsageError
+from shardmig.errors import AdapterError, TargetConflict, UsageError, settled, settled_each
 from shardmig.logs import Event
 from shardmig.records import Chunk, Counters, End, Finding, RunOutcome, RunRef, TargetRun, TargetRunId, Task
 from shardmig.selection import Matcher
-from shardmig.worker.outcomes import lost_values, settle_groups, settled
+from shardmig.worker.outcomes import lost_values, settle_groups
 from shardmig.worker.tally import ProgressFile, count, fields_of
 
 _TOGETHER: Final = 16
@@ -66,7 +66,7 @@ class _Loader:
 
     def load(self, runs: Sequence[RunRef]) -> list[RunOutcome | AdapterError]:
         """Load runs, without those that the target says it holds. For each its outcome, or what failed of it alone."""
-        found = [settled(lambda run=run: self._held_or_coming(run)) for run in runs]  # type: ignore[misc]
+        found = settled_each(self._held_or_coming, runs)
         coming = [(at, one) for at, one in enumerate(found) if isinstance(one, _Coming)]
         results: list[RunOutcome | AdapterError] = [one for one in found if not isinstance(one, _Coming)]
         for (at, one), written in zip(coming, self._written([one.to_write for _, one in coming]), strict=True):
@@ -76,7 +76,7 @@ class _Loader:
 
     def _written(self, runs: list[ToWrite]) -> list[Written | AdapterError]:
         if len(runs) == 1:
-            return [settled(lambda: self._target.write_run(*runs[0]))]
+            return [settled(self._target.write_run, *runs[0])]
         return self._target.write_together(runs) if runs else []
 
     def _held_or_coming(self, run: RunRef) -> RunOutcome | _Coming:

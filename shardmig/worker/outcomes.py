@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeVar
 
 import msgspec
 
 from shardmig import logs
-from shardmig.errors import AdapterError, Permanent, ShardmigError, Transient
+from shardmig.errors import UNREACHED_BEFORE_END, AdapterError, Permanent, ShardmigError, Transient, settled
 from shardmig.logs import Event
 from shardmig.records import Failure, Finding, RunOutcome, RunRef
-
-Outcome = TypeVar("Outcome")
-
-_UNREACHED_BEFORE_END: Final = 2
 
 
 def failed(run: RunRef, error: ShardmigError) -> RunOutcome:
@@ -37,15 +32,7 @@ def settle_each(
     Two transient failures in a row are raised: the other side is down, and a worker that waited for each run in turn
     would wait for hours.
     """
-    settle_groups(([run] for run in runs), lambda group: [settled(lambda: settle(group[0]))], done)
-
-
-def settled(settle: Callable[[], Outcome]) -> Outcome | AdapterError:
-    """What a call gives, or what it raises for one run alone."""
-    try:
-        return settle()
-    except (Permanent, Transient) as error:
-        return error
+    settle_groups(([run] for run in runs), lambda group: [settled(settle, group[0])], done)
 
 
 def settle_groups(
@@ -63,7 +50,7 @@ def settle_groups(
                 continue
             done(failed(run, result))
             unreached = unreached + 1 if isinstance(result, Transient) else 0
-            if unreached == _UNREACHED_BEFORE_END:
+            if unreached == UNREACHED_BEFORE_END:
                 raise result
 
 

@@ -34,6 +34,7 @@ _EXECUTED_ELSEWHERE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, workplace: Path) -> None:
     with contextlib.ExitStack() as servers:

@@ -69,6 +69,12 @@ class Exchange(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self.answer()
 
+    def do_PATCH(self) -> None:
+        self.answer()
+
+    def do_DELETE(self) -> None:
+        self.answer()
+
     def body(self) -> bytes:
         """What was sent with the request."""
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -78,6 +84,8 @@ class Exchange(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, text in {"Content-Type": "application/json", **headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, text)
+        if self.close_connection:  # as it was asked; a client that is not told sends its next request into the closing
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if is_cut else content)
         self.close_connection = self.close_connection or is_cut

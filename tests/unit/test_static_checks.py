@@ -12,6 +12,7 @@ _ROOT = Path(__file__).parents[2]
 _CHECKS = ("ruff check --quiet", "ruff format --check --quiet", "mypy", "lint-imports --no-cache")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("check", _CHECKS)
 def test_the_code_passes(check: str) -> None:
     tool, *arguments = check.split()

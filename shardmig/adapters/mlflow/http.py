@@ -66,9 +66,10 @@ class HttpClient:
         except msgspec.DecodeError as error:
             raise Unavailable(f"{method} {path}: the answer is not what MLflow sends: {error}") from error
 
-    def read(self, path: str, query: Mapping[str, Any]) -> bytes:
-        """The raw answer to a GET."""
-        with self._response("GET", f"{path}?{urlencode(query)}", None, {}) as response:
+    def read(self, path: str, query: Mapping[str, Any], body: Any = None) -> bytes:
+        """The raw answer to a GET. `body`: sent with it as JSON."""
+        sent, headers = (None, {}) if body is None else (msgspec.json.encode(body), _JSON)
+        with self._response("GET", f"{path}?{urlencode(query)}", sent, headers) as response:
             return response.read()
 
     def upload(self, path: str, file: BinaryIO, size_bytes: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal, NamedTuple
@@ -25,6 +24,7 @@ from shardmig.adapters.base import (
 )
 from shardmig.adapters.mlflow import facts, neptune_registry
 from shardmig.adapters.mlflow.artifacts import artifacts_of
+from shardmig.adapters.mlflow.beginning import choose, create, discard, intent_of, is_complete
 from shardmig.adapters.mlflow.database import prepare_database
 from shardmig.adapters.mlflow.facts import RunFacts
 from shardmig.adapters.mlflow.fit import MlflowRules
@@ -41,12 +41,12 @@ from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.objects.writing import ObjectTarget
 from shardmig.adapters.mlflow.options import MlflowOptions, renames
 from shardmig.adapters.mlflow.run import RunInMlflow, read_run
-from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
+from shardmig.adapters.mlflow.store import RunStore, StoredRun
 from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.uploads import ArtifactSink, Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
 from shardmig.adapters.wrappers import retrying
-from shardmig.errors import AdapterError, NotFound, TargetConflict, about_run
+from shardmig.errors import AdapterError, NotFound, about_run
 from shardmig.records import (
     Chunk,
     Field,
@@ -62,11 +62,6 @@ from shardmig.records import (
     TargetRun,
     TargetRunId,
 )
-
-RULES: Final = 1
-"""Of what a run looks like in MLflow. A run half written by other rules is begun anew, not gone on with."""
-
-_MOST_TAGS_AT_CREATION: Final = 100
 
 CAPABILITIES: Final = Capabilities(
     name="mlflow",
@@ -199,10 +194,10 @@ class MlflowTarget:
         brought = _Brought(digest, header, itertools.chain([Fields(fields)] if fields else [], rest), files)
         with about_run(header.run.label):
             run = self._begin(key, digest, header, run_facts, parent)
-            if _is_complete(run) and run.tags.get(provenance.DIGEST) == digest:
+            if is_complete(run) and run.tags.get(provenance.DIGEST) == digest:
                 self._link(run, parent)
                 return Written(run.id, [], url=self._url(run))
-            if _is_complete(run):
+            if is_complete(run):
                 written = self._merge(run, brought, run_facts)
                 self._link(run, parent)
             else:
@@ -216,7 +211,7 @@ class MlflowTarget:
             self._objects.discard(run)
             return
         try:
-            self._discard(self._store.get_run(run.id))
+            discard(self._store, self._store.get_run(run.id))
         except NotFound:
             return
 
@@ -268,51 +263,25 @@ class MlflowTarget:
         """The run to go on with: a complete one of this digest, a partial one of this intent, or a new one.
         Any other run of this key is discarded."""
         experiment = self._experiment(run_facts)
-        intent = self._intent(digest, experiment)
-        chosen = None
-        for run in sorted(self._just_found(key), key=_is_complete, reverse=True):
-            is_other = _is_complete(run) and run.tags.get(provenance.DIGEST) != digest
-            if is_other and self._load.on_existing not in ("replace", "merge"):
-                raise TargetConflict(
-                    f"MLflow holds this run as {run.id}, whole but with other content",
-                    hint="--on-existing merge brings what is new, --on-existing replace writes it anew",
-                )
-            is_kept = not is_other or self._load.on_existing == "merge"
-            wanted = is_kept if _is_complete(run) else run.tags.get(provenance.INTENT) == intent
-            if chosen is None and wanted:
-                chosen = run
-            else:
-                self._discard(run)
-        if chosen is not None and _is_complete(chosen):
+        intent = intent_of(digest, experiment, self._load, is_caseless=self._options.is_caseless)
+        chosen = choose(self._store, self._just_found(key), digest, intent, self._load)
+        if chosen is not None and is_complete(chosen):
             return chosen
         tags = self._provenance(key, digest, intent, header) | run_facts.tags(
             self._manner_of(header.source).rules.naming, parent
         )
-        return self._create(experiment, run_facts, tags) if chosen is None else self._tagged(chosen, tags)
-
-    def _create(self, experiment: str, run_facts: RunFacts, tags: dict[str, str]) -> StoredRun:
-        first = dict(itertools.islice(tags.items(), _MOST_TAGS_AT_CREATION))
-        run = self._store.create_run(
-            NewRun(
-                experiment_id=self._store.experiment_id(experiment),
-                name=run_facts.name,
-                start_ms=run_facts.start_ms,
-                user=run_facts.user,
-                tags=first,
-            )
-        )
-        return run if len(first) == len(tags) else self._tagged(run, tags)
-
-    def _tagged(self, run: StoredRun, tags: dict[str, str]) -> StoredRun:
-        self._store.set_tags(run, tags)
-        return run
+        if chosen is None:
+            return create(self._store, experiment, run_facts, tags)
+        self._store.set_tags(chosen, tags)
+        return chosen
 
     def _merge(self, run: StoredRun, brought: _Brought, run_facts: RunFacts) -> Written:
         """Bring what is new of a run to the one that is there, which stays complete with its old digest meanwhile."""
         if run.is_deleted:
             self._store.restore_run(run.id)
         merge = RunMerge(self._store, run, self._http)
-        self._tagged(run, merge.tags(run_facts.tags(self._manner_of(brought.header.source).rules.naming, None)))
+        naming = self._manner_of(brought.header.source).rules.naming
+        self._store.set_tags(run, merge.tags(run_facts.tags(naming, None)))
         written = self._fill(run, brought, run_facts, merge)
         return msgspec.structs.replace(written, findings=[merge.finding(), *merge.conflicts, *written.findings])
 
@@ -370,12 +339,6 @@ class MlflowTarget:
         if (held := experiment_name(wanted)) != wanted:
             yield Finding("note", "experiment-name-changed", detail=f"MLflow has {held!r}")
 
-    def _intent(self, digest: str, experiment: str) -> str:
-        """Two loads of equal intent leave the same run behind, so one may go on where the other stopped."""
-        load = self._load
-        decisive = (RULES, digest, experiment, load.step_multiplier, load.allow_step_merge, load.sidecar)
-        return blake2b(repr((*decisive, self._options.is_caseless)).encode(), digest_size=16).hexdigest()
-
     def _provenance(self, key: MigrationKey, digest: str, intent: str, header: Header) -> dict[str, str]:
         multiplier = self._manner_of(header.source).rules.load.step_multiplier or 1
         tags = provenance.notes(key, digest, header) | {
@@ -384,19 +347,11 @@ class MlflowTarget:
         }
         return {name: facts.tag_value(value) for name, value in tags.items() if value}
 
-    def _discard(self, run: StoredRun) -> None:
-        if run.is_deleted:
-            if not facts.is_deleted_copy(run):
-                return
-            self._store.restore_run(run.id)  # nothing about a deleted run can be changed
-            self._store.set_tags(run, {facts.LIFECYCLE: "discarded"})
-        self._store.delete_run(run.id)
-
     def _manner_of(self, source: str) -> _Manner:
         return self._native if source == SOURCE else self._plain
 
     def _target_run(self, run: StoredRun, key: MigrationKey) -> TargetRun:
-        state: Literal["complete", "partial"] = "complete" if _is_complete(run) else "partial"
+        state: Literal["complete", "partial"] = "complete" if is_complete(run) else "partial"
         return TargetRun(run.id, key, state, run.tags.get(provenance.DIGEST, ""), self._url(run))
 
     def _link(self, run: StoredRun, parent: TargetRunId | None) -> None:
@@ -407,8 +362,3 @@ class MlflowTarget:
         if self._http is None:
             return ""
         return f"{self._options.shown_uri}/#/experiments/{run.experiment_id}/runs/{run.id}"
-
-
-def _is_complete(run: StoredRun) -> bool:
-    """A run that is to be deleted is complete once it is."""
-    return run.tags.get(provenance.STATE) == provenance.COMPLETE and run.is_deleted == facts.is_deleted_copy(run)

@@ -28,6 +28,7 @@ def test_databases_are_equal_after_a_copy_but_for_what_load_reports(databases: C
 
 @pytest.mark.server
 @pytest.mark.xdist_group("mlflow-server")
+@pytest.mark.long
 def test_servers_are_equal_after_a_copy_but_for_what_load_reports(servers: Copy) -> None:
     reported = servers.migrate("--engine", "inline")
     _assert_only_reported_differences(servers, reported)

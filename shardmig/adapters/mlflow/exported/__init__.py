@@ -34,6 +34,7 @@ def open_source(options: Mapping[str, str]) -> ReadSide:
     from shardmig.adapters.mlflow.source.wanted import split_options, wanted_names
 
     wanted, where = split_options(options)
+    wanted.refuse_without_server()
     try:
         chosen = msgspec.convert(where, ExportedOptions)
     except msgspec.ValidationError as error:
@@ -50,7 +51,7 @@ def open_source(options: Mapping[str, str]) -> ReadSide:
         hint = "pip install 'shardmig[mlflow]', or choose --objects runs"
         raise MissingExtra("models, traces, prompts and datasets need the package 'mlflow'", hint=hint)
 
-    from shardmig.adapters.mlflow.exported.stores import ExportedExperiments, ExportedModels, ExportedStores
+    from shardmig.adapters.mlflow.exported.stores import ExportedExperiments, ExportedStores
     from shardmig.adapters.mlflow.objects.classes import classes
     from shardmig.adapters.mlflow.objects.reading import ObjectSource
     from shardmig.adapters.mlflow.objects.references import References
@@ -60,6 +61,4 @@ def open_source(options: Mapping[str, str]) -> ReadSide:
     kinds = classes(stores, references, wanted.scopes)
     if "experiments" in kinds:
         kinds["experiments"] = ExportedExperiments(stores, references)
-    if "registered_models" in kinds:
-        kinds["registered_models"] = ExportedModels(stores, references)
     return MlflowSource(runs, None, lost=runs.lost, objects=ObjectSource(stores, kinds), wanted=wanted)

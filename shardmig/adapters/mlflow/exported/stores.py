@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -17,16 +16,16 @@ from shardmig.adapters.mlflow.exported.store import ExportedStore
 from shardmig.adapters.mlflow.objects.base import Stored
 from shardmig.adapters.mlflow.objects.experiments import Experiments
 from shardmig.adapters.mlflow.objects.references import References
-from shardmig.adapters.mlflow.objects.registered import IS_PROMPT, Registered
+from shardmig.adapters.mlflow.objects.registered import IS_PROMPT
 from shardmig.adapters.mlflow.objects.spans import ARTIFACT_LOCATION, SPANS_FILE
 from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.source.databricks import permission_fields
 from shardmig.adapters.mlflow.source.limits import Artifact
 from shardmig.adapters.mlflow.source.wanted import Wanted
 from shardmig.errors import BadInput, NotFound, Unsupported
-from shardmig.records import Field, Finding
+from shardmig.records import Field, Finding, Scope
 
 NOT_EXPORTED: Final = "not-exported"
-PERMISSIONS: Final = "sys/mlflow/permissions"
 _NAME: Final = re.compile("name = (['\"])(.*?)\\1(?: AND .*)?", re.DOTALL)
 _ARTIFACTS: Final = "artifacts"
 
@@ -73,6 +72,11 @@ class ExportedStores(Stores):
         others = {one.experiment_id for one in (*self.tracking.models, *self.tracking.traces)} - known.keys()
         yield from map(entities.experiment, (*known.values(), *map(self.runs.named_only, sorted(others))))
 
+    def permissions(self, scope: Scope, id_: str) -> Iterator[Field]:
+        """As Stores: those that were asked for then."""
+        told = self.runs.permissions(id_) if scope == "experiments" else self.registry.permissions(id_)
+        yield from permission_fields(told)
+
     def close(self) -> None:
         """As Stores: nothing is held open."""
 
@@ -87,24 +91,6 @@ class ExportedExperiments(Experiments):
     def all(self) -> Iterator[Stored]:
         """As ObjectClass."""
         return (one for one in super().all() if self._exported.has_experiment(one.id))
-
-    def fields(self, stored: Stored) -> Iterator[Field]:
-        """As ObjectClass."""
-        yield from super().fields(stored)
-        yield from _permissions(self._exported.permissions(stored.id))
-
-
-class ExportedModels(Registered):
-    """With what Databricks tells of them."""
-
-    def __init__(self, stores: ExportedStores, references: References) -> None:
-        super().__init__(stores, references, "registered_models")
-        self._exported = stores.registry
-
-    def fields(self, stored: Stored) -> Iterator[Field]:
-        """As ObjectClass."""
-        yield from super().fields(stored)
-        yield from _permissions(self._exported.permissions(stored.id))
 
 
 class _Page(list[Any]):
@@ -268,12 +254,6 @@ class _Registry:
         paths = self._catalogue.prompts[name].values()
         told = (self._catalogue.told(Place(path), "").get("prompt") or {} for path in paths)
         return [entities.prompt_version(one) for one in told]
-
-
-def _permissions(told: Any) -> Iterator[Field]:
-    """Kept as they are: nothing is done with them."""
-    if told:
-        yield Field(PERMISSIONS, "string", json.dumps(told, sort_keys=True, ensure_ascii=False))
 
 
 def _or(read: Callable[[str], Any], unread: Callable[[str, Place], Any], id_: str, place: Place) -> Any:

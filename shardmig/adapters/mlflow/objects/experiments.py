@@ -70,6 +70,7 @@ class Experiments:
         yield from scalars(texts)
         yield from times({"sys/creation_time": experiment.creation_time})
         yield from tag_fields(TAGS, experiment.tags)
+        yield from self._stores.permissions(self.scope, stored.id)
 
     def points(self, stored: Stored) -> Iterator[Points]:  # noqa: ARG002
         """As ObjectClass: none."""

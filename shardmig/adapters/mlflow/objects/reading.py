@@ -98,7 +98,7 @@ class ObjectSource:
             logs.get_logger().info(logs.Event.PROJECT_SKIPPED, project=kind.scope, reason=error.message)
         wanted = self._stores.wanted
         listed = [
-            (_run_ref(kind.scope, identity, stored, wanted.limit.mark), stored)
+            (_run_ref(kind.scope, identity, stored, wanted.mark(kind.scope)), stored)
             for identity, stored in sorted(chosen.items())
         ]
         found = [run for run, stored in listed if wanted.wants(run, getattr(stored.content, "name", None) or "")]

@@ -100,6 +100,8 @@ class Registered:
             yield Field(ALIASES + alias, "int", int(version))
         for version in versions:
             yield from self._version_fields(version)
+        if not self._is_prompt:
+            yield from self._stores.permissions(self.scope, stored.id)
 
     def points(self, stored: Stored) -> Iterator[Points]:  # noqa: ARG002
         """As ObjectClass: none."""

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from shardmig.adapters.mlflow.objects.base import SERIES_POINTS, TAGS, Facts
 from shardmig.adapters.mlflow.objects.stores import Stores, batches
-from shardmig.errors import BadInput, NotFound
+from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.errors import AdapterError, BadInput, NotFound, settled, settled_each
 from shardmig.records import Points, Steps, StringPoints, Texts
 
 SPANS: Final = "spans"
@@ -24,6 +26,8 @@ SPANS_FILE: Final = "traces.json"
 ARTIFACT_LOCATION: Final = "mlflow.artifactLocation"
 SPANS_LOCATION: Final = "mlflow.trace.spansLocation"
 SPANS_IN_REQUEST: Final = 200
+_CHARACTERS_IN_REQUEST: Final = 4_000_000
+"""Of JSON, where the spans of several traces go together."""
 TRACKING_STORE: Final = "TRACKING_STORE"
 _IN_STORE: Final = (TRACKING_STORE, "ARCHIVE_REPO")
 _DERIVED_ID: Final = re.compile(r"tr-[0-9a-f]{32}")
@@ -56,7 +60,7 @@ def log_spans(stores: Stores, info: Any, facts: Facts, texts: Iterator[str]) -> 
     """Write the spans of a trace that was made. Idempotent."""
     if go_to_store(stores, info.trace_id, facts):
         for batch in batches(texts, SPANS_IN_REQUEST):
-            write_spans(stores, info.experiment_id, batch)
+            _write_rows(stores, info.experiment_id, batch)
         return
     with TemporaryDirectory(prefix="shardmig-") as folder:
         local = Path(folder, SPANS_FILE)
@@ -64,8 +68,51 @@ def log_spans(stores: Stores, info: Any, facts: Facts, texts: Iterator[str]) -> 
             stores.artifacts(info.tags[ARTIFACT_LOCATION]).put(local, SPANS_FILE)
 
 
-def write_spans(stores: Stores, experiment: str, texts: Iterable[str]) -> None:
-    """Spans of one trace or more among MLflow's rows, in one request."""
+class TraceSpans(NamedTuple):
+    """The spans of one trace that take one request."""
+
+    trace_id: str
+    experiment: str
+    texts: list[str]
+
+
+def log_together(stores: Stores, traces: Iterable[TraceSpans]) -> dict[str, AdapterError]:
+    """Write the spans of several traces that were made, those of one experiment in one request if they fit. Which traces did
+    not get theirs: what fails is tried for each trace alone. Idempotent."""
+    by_experiment: dict[str, list[TraceSpans]] = {}
+    for one in traces:
+        by_experiment.setdefault(one.experiment, []).append(one)
+    failed: dict[str, AdapterError] = {}
+    for together in chain.from_iterable(map(_requests, by_experiment.values())):
+        error = settled(_log, stores, together)
+        if isinstance(error, AdapterError):
+            alone = settled_each(lambda one: _log(stores, [one]), together) if len(together) > 1 else [error]
+            results = zip(together, alone, strict=True)
+            failed |= {one.trace_id: error for one, error in results if error is not None}
+    return failed
+
+
+def _log(stores: Stores, traces: Sequence[TraceSpans]) -> None:
+    with mlflow_errors(f"spans of {len(traces)} traces"):
+        _write_rows(stores, traces[0].experiment, chain.from_iterable(one.texts for one in traces))
+
+
+def _requests(traces: Iterable[TraceSpans]) -> Iterator[list[TraceSpans]]:
+    """What goes together, one trace at least."""
+    batch: list[TraceSpans] = []
+    size = 0
+    for one in traces:
+        own = sum(map(len, one.texts))
+        if batch and size + own > _CHARACTERS_IN_REQUEST:
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += own
+    if batch:
+        yield batch
+
+
+def _write_rows(stores: Stores, experiment: str, texts: Iterable[str]) -> None:
     stores.tracking.log_spans(experiment, [_span(text) for text in texts])
 
 

@@ -12,11 +12,13 @@ from urllib.parse import urlsplit
 from shardmig.adapters.mlflow.artifacts import RunArtifacts, artifacts_at
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.objects.remote import remote_store
+from shardmig.adapters.mlflow.source.databricks import PERMISSIONS, Databricks, permission_fields
 from shardmig.adapters.mlflow.source.limits import Artifact
 from shardmig.adapters.mlflow.source.tree import files_below, names_in
 from shardmig.adapters.mlflow.source.wanted import Wanted
-from shardmig.errors import MissingExtra
-from shardmig.records import Finding
+from shardmig.adapters.wrappers import retrying
+from shardmig.errors import MissingExtra, Permanent
+from shardmig.records import Field, Finding, Scope
 
 T = TypeVar("T")
 
@@ -94,6 +96,18 @@ class Stores:
     def is_far(self, uri: str) -> bool:
         """Does it take a request to look there?"""
         return urlsplit(uri).scheme not in ("", "file")
+
+    def permissions(self, scope: Scope, id_: str) -> Iterator[Field]:
+        """Who may do what with an experiment, by its id, or a registered model, by its name; nothing unless it was asked for."""
+        if self.http is None or not self.wanted.permissions:
+            return
+        workspace = Databricks(self.http)
+        try:
+            told = retrying(lambda: workspace.permissions(scope, id_))
+        except Permanent as error:
+            self.lost.append(Finding("loss", "permissions-not-read", PERMISSIONS, detail=error.message))
+            return
+        yield from permission_fields(told)
 
     def experiments(self) -> Iterator[Any]:
         """Every experiment, deleted ones too."""

@@ -42,6 +42,7 @@ from shardmig.adapters.mlflow.objects.base import (
     times,
     upload,
 )
+from shardmig.adapters.mlflow.objects.read_ahead import ReadAhead
 from shardmig.adapters.mlflow.objects.references import References, not_here
 from shardmig.adapters.mlflow.objects.sought import Sought
 from shardmig.adapters.mlflow.objects.spans import (
@@ -50,17 +51,18 @@ from shardmig.adapters.mlflow.objects.spans import (
     SPANS_IN_REQUEST,
     SPANS_LOCATION,
     TRACKING_STORE,
+    TraceSpans,
     go_to_store,
     log_spans,
+    log_together,
     span_points,
     spans_of,
-    write_spans,
 )
-from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, asked_once, batches
+from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches
 from shardmig.adapters.mlflow.objects.trace_links import RUN, TraceLinks
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.sidecar import provenance
-from shardmig.errors import AdapterError, NotFound, Permanent, Transient
+from shardmig.errors import AdapterError, NotFound, Permanent
 from shardmig.records import Field, Finding, MigrationKey, Points, RunId, RunRef, Scope
 
 METADATA: Final = "metadata/"
@@ -77,12 +79,6 @@ _OWN: Final = frozenset(
 _EXPERIMENTS_IN_SEARCH: Final = 100
 
 WITH_SPANS: Final = "complete with spans"
-FETCHED_TOGETHER: Final = 16
-"""Traces in one request, with their spans (measured: 1.3 ms of the server's time each, 11 ms alone)."""
-
-
-_SPANS_CHARACTERS: Final = 4_000_000
-"""Of JSON in one request for the spans of several traces."""
 
 
 class Opened(NamedTuple):
@@ -109,15 +105,14 @@ class Traces:
         self._references = references
         self._links = TraceLinks(stores, is_target=references.is_target)
         self._sought = Sought(self._infos)
-        self._coming: list[str] = []
-        self._fetched: dict[str, Any] = {}
+        self._ahead = ReadAhead(stores)
         self._written: dict[str, Any] = {}
         self._folders: dict[str, set[str]] = {}
         self._roots: dict[str, str] = {}
 
     def expect(self, ids: Sequence[str]) -> None:
         """These are read next, in this order: they may be fetched together."""
-        self._coming, self._fetched = list(ids), {}
+        self._ahead.expect(ids)
 
     def look_up(self, runs: Sequence[RunRef]) -> None:
         """These are looked for and then read or written next, in this order."""
@@ -140,18 +135,18 @@ class Traces:
         """As ObjectClass."""
         if self._sought.is_absent(id_):
             raise NotFound(f"there is no trace {id_}")
-        if id_ in self._coming:
-            self._fetch_from(id_)
+        fetched = self._ahead.get(id_)
         if (written := self._written.pop(id_, None)) is not None:
             return self._stored(written, is_deleted=False)
         with mlflow_errors(f"trace {id_}"):
-            fetched = self._fetched.get(id_)
             info = fetched.info if fetched is not None else self._stores.tracking.get_trace_info(id_)
             return self._stored(info, is_deleted=False)
 
     def fields(self, stored: Stored) -> Iterator[Field]:
         """As ObjectClass."""
-        info = stored.content
+        return self._fields(stored.content, self._links.runs_of(stored.content))
+
+    def _fields(self, info: Any, linked_runs: Iterable[str]) -> Iterator[Field]:
         texts = {
             "sys/id": info.trace_id,
             "sys/name": info.tags.get(_NAME),
@@ -167,7 +162,7 @@ class Traces:
         yield from (Field(METADATA + key, "string", text) for key, text in info.trace_metadata.items())
         yield from self._references.fields("run", "runs", info.trace_metadata.get(RUN))
         yield from self._references.fields("model", "logged_models", info.trace_metadata.get(_MODEL))
-        linked = sorted(self._references.identity("runs", run) for run in self._links.runs_of(info))
+        linked = sorted(self._references.identity("runs", run) for run in linked_runs)
         for number, identity in enumerate(linked):
             names = {"project": identity.project, "id": identity.id}
             yield from scalars({f"{LINKED_RUNS}{number}/{name}": text for name, text in names.items()})
@@ -176,9 +171,10 @@ class Traces:
 
     def points(self, stored: Stored) -> Iterator[Points]:
         """As ObjectClass."""
-        fetched = self._fetched.pop(stored.id, None)
-        is_whole = fetched is not None and stored.tags.get(SPANS_LOCATION) == TRACKING_STORE
-        return span_points(list(fetched.data.spans) if is_whole else spans_of(self._stores, stored.content))
+        fetched = self._ahead.take(stored.id)
+        if fetched is not None and stored.tags.get(SPANS_LOCATION) == TRACKING_STORE:
+            return span_points(fetched.data.spans)
+        return span_points(spans_of(self._stores, stored.content))
 
     def trees(self, stored: Stored) -> Iterator[Tree]:
         """As ObjectClass: attachments."""
@@ -240,31 +236,17 @@ class Traces:
         self._written_to(opened.info.trace_id)
         return self._stores.tracking.start_trace(opened.info)
 
-    def log_together(self, started: Sequence[Opened]) -> dict[str, AdapterError]:
-        """The spans of traces that take one request each: of every experiment in one, and what is refused each alone. Which
-        traces were refused, and why. The others are read next, together."""
-        refused: dict[str, AdapterError] = {}
-        by_experiment: dict[str, list[Opened]] = {}
-        for one in started:
-            by_experiment.setdefault(one.info.experiment_id, []).append(one)
-        for together in chain.from_iterable(map(_requests, by_experiment.values())):
-            if self._log(together) is not None:
-                alone = {one.info.trace_id: self._log([one]) for one in together}
-                refused |= {id_: error for id_, error in alone.items() if error is not None}
+    def log_spans_together(self, started: Sequence[Opened]) -> dict[str, AdapterError]:
+        """The spans of traces that take one request each. Which traces did not get theirs, and why. The others are read next,
+        together."""
+        refused = log_together(
+            self._stores, [TraceSpans(one.info.trace_id, one.info.experiment_id, one.leading) for one in started]
+        )
         self._written = {}
         with suppress(AdapterError, NotImplementedError):  # then each is read alone
             infos = self._infos([one.info.trace_id for one in started]) if len(started) > 1 else ()
             self._written = {info.trace_id: info for info in infos}
         return refused
-
-    def _log(self, opened: Sequence[Opened]) -> AdapterError | None:
-        experiment = opened[0].info.experiment_id
-        try:
-            with mlflow_errors(f"spans of {len(opened)} traces"):
-                write_spans(self._stores, experiment, chain.from_iterable(one.leading for one in opened))
-        except (Permanent, Transient) as error:
-            return error
-        return None
 
     def merge(self, stored: Stored, making: Making) -> tuple[Stored, list[Finding]]:
         """As ObjectClass: it is made anew, under its id, of all that it is to have."""
@@ -289,9 +271,8 @@ class Traces:
     def _written_to(self, id_: str) -> None:
         """What was fetched of it before holds no longer."""
         self._sought.forget(id_)
-        self._fetched.pop(id_, None)
+        self._ahead.forget(id_)
         self._written.pop(id_, None)
-        self._coming = [one for one in self._coming if one != id_]
 
     def _search(self, condition: str | None) -> Iterator[Stored]:
         experiments = {one.experiment_id: one.lifecycle_stage == "deleted" for one in self._stores.experiments()}
@@ -340,7 +321,7 @@ class Traces:
         location = f"{self._root(info.experiment_id)}/traces/{info.trace_id}/artifacts"
         expected.tags = info.tags | {ARTIFACT_LOCATION: location, SPANS_LOCATION: TRACKING_STORE}
         expected.trace_metadata = info.trace_metadata | {_FINALIZED: "true"}
-        held = self.fields(self._stored(expected, is_deleted=False))
+        held = self._fields(expected, linked_runs=())  # it is not there yet
         known = changes.encode(changes.changes(facts.fields, held, self.is_volatile))
         return known | {provenance.STATE: WITH_SPANS} if len(known) <= 1 else {}
 
@@ -355,22 +336,6 @@ class Traces:
         with mlflow_errors("traces"):
             found: Iterable[Any] = self._stores.tracking.batch_get_trace_infos(ids)
         return found
-
-    def _fetch_from(self, id_: str) -> None:
-        """This one and those behind it. What does not come is fetched alone: one that MLflow cannot read takes the others
-        with it."""
-        at = self._coming.index(id_)
-        ids, self._coming = self._coming[at : at + FETCHED_TOGETHER], self._coming[at + FETCHED_TOGETHER :]
-        self._fetched = {}
-        try:
-            with mlflow_errors("traces"), asked_once():
-                found = self._stores.tracking.batch_get_traces(ids)
-        except NotImplementedError:  # folders
-            self._coming = []
-            return
-        except AdapterError:
-            return
-        self._fetched = {trace.info.trace_id: trace for trace in found}
 
     def _may_have_files(self, location: str, trace_id: str) -> bool:
         """A source asks once which traces of an experiment have a folder: most have none."""
@@ -419,18 +384,3 @@ class Traces:
         versions = [version(one["name"], int(one["version"]), "") for one in entries]
         if versions:
             self._stores.tracking.link_prompts_to_trace(trace_id, versions)
-
-
-def _requests(opened: Iterable[Opened]) -> Iterator[list[Opened]]:
-    """Traces whose spans go together, one at least."""
-    batch: list[Opened] = []
-    size = 0
-    for one in opened:
-        own = sum(map(len, one.leading))
-        if batch and size + own > _SPANS_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-        batch.append(one)
-        size += own
-    if batch:
-        yield batch

@@ -18,7 +18,7 @@ from shardmig.adapters.mlflow.objects.traces import Opened, Traces
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.writing import leading_fields
-from shardmig.errors import AdapterError, BadInput, NotFound, Permanent, TargetConflict, Transient
+from shardmig.errors import AdapterError, BadInput, NotFound, TargetConflict, settled, settled_each
 from shardmig.records import (
     Chunk,
     End,
@@ -43,7 +43,7 @@ WAITS: Final = "shardmig.waits"
 _WHOLE: Final = (provenance.DIGEST, CONTENT)
 """Tags that say what a whole object was made of."""
 
-Begun = tuple[Header, list[Field], Iterator[Chunk]]
+Taken = tuple[Header, list[Field], Iterator[Chunk]]
 """A stream of chunks whose header and scalar fields were taken."""
 
 
@@ -73,51 +73,48 @@ class ObjectTarget:
         ]
         return min(runs, key=lambda run: run.state != "complete", default=None)
 
-    def write(self, key: MigrationKey, digest: str, begun: Begun, files: FileStore) -> Written:
+    def write(self, key: MigrationKey, digest: str, taken: Taken, files: FileStore) -> Written:
         """As WriteSide.write_run. What is there in part is removed and made anew."""
-        with mlflow_errors(begun[0].run.label):
-            new = self._new(key, digest, begun, files)
+        with mlflow_errors(taken[0].run.label):
+            new = self._new(key, digest, taken, files)
             return new if isinstance(new, Written) else self._ended(new, *new.make())
 
     def write_together(self, runs: Sequence[ToWrite]) -> list[Written | AdapterError]:
         """As Grouping, of traces. Those that take one request for their spans share it, and are read back together."""
         traces = self._classes["traces"]
         assert isinstance(traces, Traces)
-        results: list[Written | AdapterError] = []
-        begun: list[tuple[int, _New, Opened]] = []
-        for at, run in enumerate(runs):
-            header, fields, chunks = leading_fields(run.chunks)
-            try:
-                with mlflow_errors(header.run.label):
-                    new = self._new(run.key, run.digest, (header, fields, chunks), run.files)
-                    opened = traces.open(new.making) if isinstance(new, _New) and new.merge is None else None
-                    if isinstance(new, Written):
-                        results.append(new)
-                    elif opened is None:
-                        results.append(self._ended(new, *new.make()))
-                    elif not opened.is_one_request:
-                        results.append(self._ended(new, *traces.complete(opened, new.making)))
-                    else:
-                        traces.start(opened)
-                        begun.append((at, new, opened))
-            except (Permanent, Transient) as error:
-                results.append(error)
-        refused = traces.log_together([opened for _, _, opened in begun])
-        for at, new, opened in begun:
-            results.insert(at, refused.get(opened.info.trace_id) or self._ended_together(traces, new, opened))
-        return results
+        begun = settled_each(lambda run: self._begun(traces, run), runs)
+        refused = traces.log_spans_together([one.opened for one in begun if isinstance(one, _Begun)])
+        return [self._ended_together(traces, one, refused) if isinstance(one, _Begun) else one for one in begun]
 
-    def _ended_together(self, traces: Traces, new: _New, opened: Opened) -> Written | AdapterError:
-        self._references.missing.clear()  # of those that take one request nothing is
-        try:
-            with mlflow_errors(new.header.run.label):
-                return self._ended(new, traces.get(opened.info.trace_id), opened.findings)
-        except (Permanent, Transient) as error:
-            return error
+    def _begun(self, traces: Traces, run: ToWrite) -> _Begun | Written:
+        """A trace without its spans, where they take one request; any other is written."""
+        header, fields, chunks = leading_fields(run.chunks)
+        with mlflow_errors(header.run.label):
+            new = self._new(run.key, run.digest, (header, fields, chunks), run.files)
+            if isinstance(new, Written):
+                return new
+            if new.merge is not None:
+                return self._ended(new, *new.make())
+            opened = traces.open(new.making)
+            if not opened.is_one_request:
+                return self._ended(new, *traces.complete(opened, new.making))
+            traces.start(opened)
+            return _Begun(new, opened)
 
-    def _new(self, key: MigrationKey, digest: str, begun: Begun, files: FileStore) -> _New | Written:
+    def _ended_together(
+        self, traces: Traces, begun: _Begun, refused: Mapping[str, AdapterError]
+    ) -> Written | AdapterError:
+        def ended() -> Written:
+            self._references.missing.clear()  # of those that take one request nothing is
+            with mlflow_errors(begun.new.header.run.label):
+                return self._ended(begun.new, traces.get(begun.id), begun.opened.findings)
+
+        return refused[begun.id] if begun.id in refused else settled(ended)
+
+    def _new(self, key: MigrationKey, digest: str, taken: Taken, files: FileStore) -> _New | Written:
         """What is to be made, or what was written before. What is there in part is removed."""
-        header, fields, chunks = begun
+        header, fields, chunks = taken
         kind = self._classes[header.run.scope]
         tags = provenance.notes(key, digest, header) | {CONTENT: content_of(fields, kind.is_volatile)}
         merge = None
@@ -227,6 +224,18 @@ class _New(NamedTuple):
     def make(self) -> tuple[Stored, list[Finding]]:
         """As ObjectClass."""
         return self.kind.merge(self.merge.stored, self.making) if self.merge else self.kind.make(self.making)
+
+
+class _Begun(NamedTuple):
+    """A trace that is made but for its spans."""
+
+    new: _New
+    opened: Opened
+
+    @property
+    def id(self) -> str:
+        """MLflow's own."""
+        return str(self.opened.info.trace_id)
 
 
 def _there(kind: ObjectClass, run: RunRef, key: MigrationKey) -> list[Stored]:

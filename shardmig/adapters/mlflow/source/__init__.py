@@ -28,6 +28,8 @@ def open_source(options: Mapping[str, str]) -> ReadSide:
     from shardmig.adapters.mlflow.source.reading import FETCHERS
 
     chosen, wanted = parse_options(options)
+    if not chosen.is_http:
+        wanted.refuse_without_server()
     if chosen.folder is not None:
         return _folder_source(chosen.folder, wanted)
     if not chosen.is_http:

@@ -25,6 +25,7 @@ from shardmig.adapters.mlflow.objects.base import REGISTRY
 from shardmig.adapters.mlflow.objects.classes import SCOPES as OBJECT_SCOPES
 from shardmig.adapters.mlflow.objects.reading import ObjectSource
 from shardmig.adapters.mlflow.run import read_run
+from shardmig.adapters.mlflow.source.databricks import notebooks_of
 from shardmig.adapters.mlflow.source.limits import LEFT_OUT
 from shardmig.adapters.mlflow.source.reading import Reading
 from shardmig.adapters.mlflow.source.wanted import Wanted
@@ -181,7 +182,7 @@ class MlflowSource:
             parent=parent.id if parent else None,
             parent_project=parent.project if parent and parent.project != identity.project else None,
             locator=run.id,
-            fingerprint=_fingerprint(run) + self._limit.mark,
+            fingerprint=_fingerprint(run) + self._wanted.mark("runs"),
             weight=sum(max(0, point.step) + 1 for point in run.latest if point.step < 2**31),
         )
 
@@ -229,6 +230,9 @@ class MlflowSource:
             yield Piece(run, Header(run, native.SOURCE, self._version))
             yield from (Piece(run, chunk) for chunk in reading.fields())
             yield from (Piece(run, chunk) for chunk in reading.files(artifacts, self._http, files))
+            if self._http is not None:
+                notebooks = notebooks_of(stored.tags, self._wanted.notebooks)
+                yield from (Piece(run, chunk) for chunk in reading.notebooks(notebooks, self._http, files))
             yield from (Piece(run, chunk) for chunk in reading.points(self._store))
             yield Piece(run, End([*reading.findings, *self._lost]))
 

@@ -15,6 +15,7 @@ from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.mlflow import native
 from shardmig.adapters.mlflow.artifacts import RunArtifacts
 from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.source.databricks import Databricks, Notebook
 from shardmig.adapters.mlflow.source.limits import FileLimit, LeftOut, size_on_disk
 from shardmig.adapters.mlflow.source.tree import artifacts_listed
 from shardmig.adapters.mlflow.store import Experiment, ReadStore, StoredRun
@@ -43,6 +44,7 @@ class Reading:
         self._matcher = Matcher(want.selection)
         self._staging = staging
         self._numbers = count()
+        self._files: set[str] = set()
         self.findings: list[Finding] = []
 
     def fields(self) -> Iterator[Fields]:
@@ -59,6 +61,7 @@ class Reading:
         left_out = LeftOut(self.limit, native.ARTIFACTS)
         for path, fetched in self._fetched(self._artifact_paths(http, left_out), artifacts):
             field = native.ARTIFACTS + path
+            self._files.add(field)
             try:
                 local = fetched.result()
                 if left_out.takes(path, size_on_disk(local)):
@@ -73,6 +76,26 @@ class Reading:
         if refs:
             yield Files(refs)
         self.findings += left_out.findings()
+
+    def notebooks(self, notebooks: Iterable[Notebook], http: HttpClient, sink: FileSink) -> Iterator[Files]:
+        """Notebooks of Databricks, behind the artifacts and among them. What does not come is a loss: it was asked for."""
+        workspace = Databricks(http)
+        for notebook in notebooks:
+            field = native.ARTIFACTS + notebook.name
+            if not self._matcher.wants_field(field, "file"):
+                continue
+            if field in self._files:
+                detail = "the run has an artifact of that name"
+                self.findings.append(Finding("loss", "notebook-not-read", field, detail=detail))
+                continue
+            local = self._staging / str(next(self._numbers))
+            try:
+                retrying(lambda notebook=notebook, local=local: workspace.fetch(notebook, local))  # type: ignore[misc]
+            except Permanent as error:
+                self.findings.append(Finding("loss", "notebook-not-read", field, detail=error.message))
+                continue
+            yield Files([sink.put(self._run, field, "file", local, name=notebook.name.rpartition("/")[2])])
+            local.unlink()
 
     def points(self, store: ReadStore) -> Iterator[FloatPoints]:
         """All points of the metrics, sorted by key."""

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from shardmig.adapters.mlflow.source.databricks import notebook_formats
 from shardmig.adapters.mlflow.source.limits import FileLimit, file_limit
 from shardmig.errors import UsageError
 from shardmig.records import RunRef, Scope
@@ -39,6 +40,8 @@ class WantedOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", f
     versions       versions of these numbers only; latest: the last one of each stage
     no_artifacts   no files are read; how many there are is told
     max_file_size  larger files are not read, and told: bytes, or with K, M, G
+    permissions    also who may do what with experiments and registered models (Databricks)
+    notebooks      also the notebooks that runs came from, in these of Databricks' formats, separated by commas
     """
 
     objects: str = ",".join(OBJECTS)
@@ -50,6 +53,8 @@ class WantedOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", f
     versions: str = ""
     no_artifacts: Literal["yes", "no"] = "no"
     max_file_size: str = ""
+    permissions: Literal["yes", "no"] = "no"
+    notebooks: str = ""
 
 
 class Names:
@@ -115,6 +120,10 @@ class Wanted:
         """Raises UsageError."""
         self.scopes = _scopes(options.objects)
         self.limit: FileLimit = file_limit(options.no_artifacts, options.max_file_size)
+        self.permissions = options.permissions == "yes"
+        self.notebooks = notebook_formats(options.notebooks)
+        if self.notebooks and not self.limit.takes_any:
+            raise UsageError("notebooks and no-artifacts exclude each other", hint="give one of them")
         self.versions = _versions(options)
         self._experiments = Names("experiments", options.experiments)
         self._names = {scope: Names(name, getattr(options, name)) for scope, name in _IN_REGISTRY.items()}
@@ -122,6 +131,18 @@ class Wanted:
             asks = self._names[scope] or (scope == "registered_models" and self.versions)
             if asks and scope not in self.scopes:
                 raise UsageError(f"objects leaves {name} out, and another option chooses among them")
+
+    def mark(self, scope: Scope) -> str:
+        """Part of the fingerprints of a scope: what else was asked for, an object has. "" where nothing was."""
+        permissions = "-permissions" if self.permissions and scope in ("experiments", "registered_models") else ""
+        notebooks = "-".join(("", *self.notebooks)) if scope == "runs" else ""
+        return self.limit.mark + permissions + notebooks
+
+    def refuse_without_server(self) -> None:
+        """Raises UsageError for what only a server tells."""
+        if self.permissions or self.notebooks:
+            name = "permissions" if self.permissions else "notebooks"
+            raise UsageError(f"{name}: only Databricks tells them", hint="give the http(s) address of a workspace")
 
     def wants(self, entity: RunRef, name: str = "") -> bool:
         """Is this entity wanted? `name`: what else it is called."""

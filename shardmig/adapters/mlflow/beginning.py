@@ -1,0 +1,78 @@
+"""Which run of MLflow a write goes on with: one that is there, whole or in part, or a new one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Final
+
+from shardmig.adapters.mlflow import facts
+from shardmig.adapters.mlflow.facts import RunFacts
+from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
+from shardmig.adapters.sidecar import provenance
+from shardmig.errors import TargetConflict
+from shardmig.records import LoadOptions
+
+RULES: Final = 1
+"""Of what a run looks like in MLflow. A run half written by other rules is begun anew, not gone on with."""
+
+_MOST_TAGS_AT_CREATION: Final = 100
+
+
+def is_complete(run: StoredRun) -> bool:
+    """Was it written to its end? A run that is to be deleted is complete once it is."""
+    return run.tags.get(provenance.STATE) == provenance.COMPLETE and run.is_deleted == facts.is_deleted_copy(run)
+
+
+def intent_of(digest: str, experiment: str, load: LoadOptions, *, is_caseless: bool) -> str:
+    """Two loads of equal intent leave the same run behind, so one may go on where the other stopped."""
+    decisive = (RULES, digest, experiment, load.step_multiplier, load.allow_step_merge, load.sidecar)
+    return blake2b(repr((*decisive, is_caseless)).encode(), digest_size=16).hexdigest()
+
+
+def choose(store: RunStore, runs: Iterable[StoredRun], digest: str, intent: str, load: LoadOptions) -> StoredRun | None:
+    """Of the runs of one key a complete one of this digest, or one to merge with, or a partial one of this intent. The others
+    are discarded. Raises TargetConflict."""
+    chosen = None
+    for run in sorted(runs, key=is_complete, reverse=True):
+        is_other = is_complete(run) and run.tags.get(provenance.DIGEST) != digest
+        if is_other and load.on_existing not in ("replace", "merge"):
+            raise TargetConflict(
+                f"MLflow holds this run as {run.id}, whole but with other content",
+                hint="--on-existing merge brings what is new, --on-existing replace writes it anew",
+            )
+        is_kept = not is_other or load.on_existing == "merge"
+        wanted = is_kept if is_complete(run) else run.tags.get(provenance.INTENT) == intent
+        if chosen is None and wanted:
+            chosen = run
+        else:
+            discard(store, run)
+    return chosen
+
+
+def create(store: RunStore, experiment: str, run_facts: RunFacts, tags: dict[str, str]) -> StoredRun:
+    """A new run with these tags."""
+    first = dict(itertools.islice(tags.items(), _MOST_TAGS_AT_CREATION))
+    run = store.create_run(
+        NewRun(
+            experiment_id=store.experiment_id(experiment),
+            name=run_facts.name,
+            start_ms=run_facts.start_ms,
+            user=run_facts.user,
+            tags=first,
+        )
+    )
+    if len(first) < len(tags):
+        store.set_tags(run, tags)
+    return run
+
+
+def discard(store: RunStore, run: StoredRun) -> None:
+    """Delete a run; one that is deleted already is marked as no copy any more."""
+    if run.is_deleted:
+        if not facts.is_deleted_copy(run):
+            return
+        store.restore_run(run.id)  # nothing about a deleted run can be changed
+        store.set_tags(run, {facts.LIFECYCLE: "discarded"})
+    store.delete_run(run.id)
