@@ -63,8 +63,13 @@ def copy_all(copy: CopyFlags, execution: ExecutionFlags, watch: WatchFlags, spee
     \b
     shardmig copy all --from http://old:5000 --to http://new:5000
     """
+    from shardmig.adapters.mlflow.database.uri import driver_uri, is_bulk_dialect
     from shardmig.records import Selection
 
+    if all(is_bulk_dialect(driver_uri(uri)) for uri in (copy.from_uri, copy.to_uri)):
+        speech.say(
+            "both are databases: of one schema revision `shardmig copy database` is faster, and keeps ids and times"
+        )
     return _copy(Selection(include_archived=copy.include_deleted), copy, execution, watch, speech)
 
 

@@ -67,7 +67,9 @@ def test_all_is_copied_compared_and_leaves_nothing_behind(
     assert found.keys() == {"parent", "child"}
     assert found["child"].data.tags["mlflow.parentRunId"] == found["parent"].info.run_id
     assert found["parent"].data.metrics == {"loss": 0.5}
-    assert "shardmig verify: complete" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "`shardmig copy database` is faster" in told
+    assert "shardmig verify: complete" in told
     assert leftovers(tmp_path) == []
 
 

@@ -19,6 +19,8 @@ from tests.servers.databricks import LEVELS, Workspace
 from tests.servers.http import answering
 from tests.servers.mlflow import mlflow_server
 
+pytestmark = pytest.mark.xdist_group("databricks")
+
 NOTEBOOK = "/Users/ünï@x.org/churn"
 ACL = {"object_type": "mlflowExperiment", "access_control_list": [{"user_name": "ünï", "all_permissions": []}]}
 
@@ -46,20 +48,33 @@ class Place(NamedTuple):
         return json.loads(str(self.archive[project].scope(scope)[id_].field("sys/mlflow/permissions").fetch()))
 
 
-@pytest.fixture
-def place(sqlite_template: Path, tmp_path: Path) -> Iterator[Place]:
-    database = Path(shutil.copy(sqlite_template, tmp_path / "mlflow.db"))
-    with mlflow_server(tmp_path, database, workers=1) as server, answering(Workspace(server)) as workspace:
+@pytest.fixture(scope="module")
+def filled(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """A workspace over a server with an experiment, a run and a model."""
+    folder = tmp_path_factory.mktemp("databricks")
+    database = Path(shutil.copy(sqlite_template, folder / "mlflow.db"))
+    with mlflow_server(folder, database, workers=1) as server, answering(Workspace(server)) as workspace:
         client = MlflowClient(server.uri)
-        experiment = client.create_experiment("churn")
         tags = {"mlflow.databricks.notebookPath": NOTEBOOK, "mlflow.databricks.notebookRevisionID": "17"}
-        run = client.create_run(experiment, tags=tags).info.run_id
+        run = client.create_run(client.create_experiment("churn"), tags=tags).info.run_id
         client.log_text(run, "its own", "notebooks/churn.html")
         client.create_registered_model("churn model")
-        workspace.acls = {"experiments/0": {}, f"experiments/{experiment}": ACL, "registered-models/7": ACL}
-        workspace.model_ids = {"churn model": "7"}
-        workspace.notebooks = {(NOTEBOOK, "17"): {"SOURCE": "# ünï".encode(), "HTML": b"<html>"}}
-        yield Place(workspace, tmp_path, run)
+        yield workspace
+
+
+@pytest.fixture
+def place(filled: Workspace, tmp_path: Path) -> Place:
+    """The workspace, which tells everything."""
+    client = MlflowClient(filled.mlflow.uri)
+    experiment = client.get_experiment_by_name("churn")
+    assert experiment is not None
+    [run] = client.search_runs([experiment.experiment_id])
+    told = f"experiments/{experiment.experiment_id}"
+    filled.acls = {"experiments/0": {}, told: ACL, "registered-models/7": ACL}
+    filled.model_ids = {"churn model": "7"}
+    filled.notebooks = {(NOTEBOOK, "17"): {"SOURCE": "# ünï".encode(), "HTML": b"<html>"}}
+    filled.asked_of_databricks = 0
+    return Place(filled, tmp_path, run.info.run_id)
 
 
 def test_who_may_do_what_with_experiments_and_models_is_kept(place: Place) -> None:
@@ -114,7 +129,8 @@ def test_a_database_cannot_tell_them(option: list[str], tmp_path: Path, capsys: 
 
 
 def test_a_format_that_there_is_not_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert execute(["export", "--source", "mlflow", "http://localhost:1", "--notebooks", "PDF"]) == 2
+    line = ["export", "--source", "mlflow", "http://localhost:1", "-d", str(tmp_path / "data"), "--notebooks", "PDF"]
+    assert execute(line) == 2
     assert "SOURCE, HTML, JUPYTER, DBC" in capsys.readouterr().err
 
 
