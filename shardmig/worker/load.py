@@ -67,12 +67,11 @@ class _Loader:
     def load(self, runs: Sequence[RunRef]) -> list[RunOutcome | AdapterError]:
         """Load runs, without those that the target says it holds. For each its outcome, or what failed of it alone."""
         found = settled_each(self._held_or_coming, runs)
-        coming = [(at, one) for at, one in enumerate(found) if isinstance(one, _Coming)]
-        results: list[RunOutcome | AdapterError] = [one for one in found if not isinstance(one, _Coming)]
-        for (at, one), written in zip(coming, self._written([one.to_write for _, one in coming]), strict=True):
-            result = self._loaded(runs[at], one, written) if isinstance(written, Written) else written
-            results.insert(at, result)
-        return results
+        written = iter(self._written([one.to_write for one in found if isinstance(one, _Coming)]))
+        return [
+            self._loaded(run, one, next(written)) if isinstance(one, _Coming) else one
+            for run, one in zip(runs, found, strict=True)
+        ]
 
     def _written(self, runs: list[ToWrite]) -> list[Written | AdapterError]:
         if len(runs) == 1:
@@ -96,7 +95,9 @@ class _Loader:
                 self._target.discard_run(found)
         return self._coming(run, digest, self._parent(run))
 
-    def _loaded(self, run: RunRef, coming: _Coming, written: Written) -> RunOutcome:
+    def _loaded(self, run: RunRef, coming: _Coming, written: Written | AdapterError) -> RunOutcome | AdapterError:
+        if isinstance(written, AdapterError):
+            return written
         findings = [*coming.stream.findings, *written.findings]
         losses = lost_values(findings)
         logs.get_logger().info(Event.RUN_ENDED, run=run.id, target=written.id)

@@ -40,18 +40,15 @@ def settle_groups(
     settle: Callable[[Sequence[RunRef]], Sequence[RunOutcome | AdapterError]],
     done: Callable[[RunOutcome], None],
 ) -> None:
-    """As `settle_each`, of runs that are settled together: an outcome or an error for each."""
+    """As `settle_each`, of runs that are settled together: an outcome or an error for each. All of a group are told."""
     unreached = 0
     for group in groups:
-        for run, result in zip(group, settle(group), strict=True):
-            if isinstance(result, RunOutcome):
-                done(result)
-                unreached = 0
-                continue
-            done(failed(run, result))
+        results = settle(group)
+        for run, result in zip(group, results, strict=True):
+            done(result if isinstance(result, RunOutcome) else failed(run, result))
             unreached = unreached + 1 if isinstance(result, Transient) else 0
-            if unreached == UNREACHED_BEFORE_END:
-                raise result
+        if unreached >= UNREACHED_BEFORE_END and isinstance(results[-1], Transient):
+            raise results[-1]
 
 
 def lost_values(findings: Sequence[Finding]) -> Failure | None:

@@ -35,6 +35,10 @@ def test_one_that_was_reached_in_between_shows_that_the_other_side_is_there() ->
     assert dict(told({"a": Unavailable("away"), "c": Unavailable("away")}))["f"] == "done"
 
 
+def test_what_was_reached_behind_two_that_were_not_is_told() -> None:
+    assert dict(told({"a": Unavailable("away"), "b": Unavailable("away")}))["c"] == "done"
+
+
 def test_what_is_fatal_is_no_result_of_one_run() -> None:
     def raising() -> str:
         raise Fatal("the disk is gone")

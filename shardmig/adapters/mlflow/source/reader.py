@@ -225,14 +225,14 @@ class MlflowSource:
             return
         self._lost.clear()
         with TemporaryDirectory(prefix="shardmig-") as staging:
-            reading = Reading(run, stored, self._experiment(stored), want, Path(staging))
+            notebooks = notebooks_of(stored.tags, self._wanted.notebooks)
+            reading = Reading(run, stored, self._experiment(stored), want, Path(staging), notebooks)
             reading.limit = self._limit
             yield Piece(run, Header(run, native.SOURCE, self._version))
             yield from (Piece(run, chunk) for chunk in reading.fields())
             yield from (Piece(run, chunk) for chunk in reading.files(artifacts, self._http, files))
             if self._http is not None:
-                notebooks = notebooks_of(stored.tags, self._wanted.notebooks)
-                yield from (Piece(run, chunk) for chunk in reading.notebooks(notebooks, self._http, files))
+                yield from (Piece(run, chunk) for chunk in reading.notebooks(self._http, files))
             yield from (Piece(run, chunk) for chunk in reading.points(self._store))
             yield Piece(run, End([*reading.findings, *self._lost]))
 

@@ -36,7 +36,16 @@ class Reading:
     limit = FileLimit()
     """Which artifacts are read."""
 
-    def __init__(self, run: RunRef, stored: StoredRun, experiment: Experiment, want: Want, staging: Path) -> None:
+    def __init__(
+        self,
+        run: RunRef,
+        stored: StoredRun,
+        experiment: Experiment,
+        want: Want,
+        staging: Path,
+        notebooks: Iterable[Notebook] = (),
+    ) -> None:
+        """`notebooks`: read beside the artifacts."""
         self._run = run
         self._stored = stored
         self._experiment = experiment
@@ -44,7 +53,7 @@ class Reading:
         self._matcher = Matcher(want.selection)
         self._staging = staging
         self._numbers = count()
-        self._files: set[str] = set()
+        self._notebooks = {native.ARTIFACTS + one.name: one for one in notebooks}
         self.findings: list[Finding] = []
 
     def fields(self) -> Iterator[Fields]:
@@ -61,7 +70,8 @@ class Reading:
         left_out = LeftOut(self.limit, native.ARTIFACTS)
         for path, fetched in self._fetched(self._artifact_paths(http, left_out), artifacts):
             field = native.ARTIFACTS + path
-            self._files.add(field)
+            if self._notebooks.pop(field, None) is not None:
+                self._not_read(field, "the run has an artifact of that name")
             try:
                 local = fetched.result()
                 if left_out.takes(path, size_on_disk(local)):
@@ -77,22 +87,17 @@ class Reading:
             yield Files(refs)
         self.findings += left_out.findings()
 
-    def notebooks(self, notebooks: Iterable[Notebook], http: HttpClient, sink: FileSink) -> Iterator[Files]:
-        """Notebooks of Databricks, behind the artifacts and among them. What does not come is a loss: it was asked for."""
+    def notebooks(self, http: HttpClient, sink: FileSink) -> Iterator[Files]:
+        """The notebooks, behind the artifacts and among them. What does not come is a loss: it was asked for."""
         workspace = Databricks(http)
-        for notebook in notebooks:
-            field = native.ARTIFACTS + notebook.name
+        for field, notebook in self._notebooks.items():
             if not self._matcher.wants_field(field, "file"):
-                continue
-            if field in self._files:
-                detail = "the run has an artifact of that name"
-                self.findings.append(Finding("loss", "notebook-not-read", field, detail=detail))
                 continue
             local = self._staging / str(next(self._numbers))
             try:
                 retrying(lambda notebook=notebook, local=local: workspace.fetch(notebook, local))  # type: ignore[misc]
             except Permanent as error:
-                self.findings.append(Finding("loss", "notebook-not-read", field, detail=error.message))
+                self._not_read(field, error.message)
                 continue
             yield Files([sink.put(self._run, field, "file", local, name=notebook.name.rpartition("/")[2])])
             local.unlink()
@@ -107,6 +112,9 @@ class Reading:
                 paths = [native.METRICS + key for key in metrics.keys]
                 points = FloatPoints(paths, metrics.lengths, Steps(metrics.steps), metrics.times_ms, metrics.values)
                 yield from _bounded(points, self._want.chunk_points)
+
+    def _not_read(self, notebook: str, why: str) -> None:
+        self.findings.append(Finding("loss", "notebook-not-read", notebook, detail=why))
 
     def _artifact_paths(self, http: HttpClient | None, left_out: LeftOut) -> Iterator[str]:
         if "files" not in self._want.selection.classes:
