@@ -42,9 +42,16 @@ class MlflowServer(msgspec.Struct, frozen=True):
 @contextmanager
 def mlflow_server(folder: Path, database: Path, *, workers: int, artifacts: str = "") -> Iterator[MlflowServer]:
     """A server over an initialised SQLite file; artifacts go through it into `folder`, or to where `artifacts` says."""
+    with server_over(f"sqlite:///{database}", folder, workers=workers, artifacts=artifacts) as port:
+        yield MlflowServer(port, database)
+
+
+@contextmanager
+def server_over(store: str, folder: Path, *, workers: int, artifacts: str = "") -> Iterator[int]:
+    """The port of a server over any initialised database, by its URI; otherwise as `mlflow_server`."""
     port = _free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", str(workers), "--backend-store-uri", f"sqlite:///{database}"]
+    command += ["--workers", str(workers), "--backend-store-uri", store]
     command += ["--artifacts-destination", artifacts or str(folder / "artifacts")]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
@@ -52,7 +59,7 @@ def mlflow_server(folder: Path, database: Path, *, workers: int, artifacts: str 
         )
         try:
             wait_until_healthy("mlflow server", port, process, folder / "server.log", _START_TIMEOUT_S)
-            yield MlflowServer(port, database)
+            yield port
         finally:
             _stop(process)
 

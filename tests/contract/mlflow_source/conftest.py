@@ -13,7 +13,7 @@ from tests.contract.mlflow_source.copies import Copy
 from tests.contract.mlflow_source.objects_world import fill_objects
 from tests.contract.mlflow_source.world import fill
 from tests.made_once import made_once
-from tests.servers.mlflow import mlflow_http, mlflow_server
+from tests.servers.mlflow import mlflow_http, mlflow_server, server_over
 from tests.servers.postgres import postgres_server
 from tests.servers.tracking_databases import postgres_template, postgres_uri, sqlite_file, sqlite_template
 
@@ -42,17 +42,19 @@ def databases(filled_file: Path, sqlite_template: Path, tmp_path: Path, monkeypa
     return Copy(tmp_path, f"sqlite:///{tmp_path}/source/mlflow.db", f"sqlite:///{tmp_path}/target/mlflow.db")
 
 
-@pytest.fixture
-def servers(sqlite_template: Path, tmp_path: Path) -> Iterator[Copy]:
-    """A server with runs and objects, and an empty one."""
-    folders = [tmp_path / "source", tmp_path / "target"]
+@pytest.fixture(params=["sqlite_file", pytest.param("postgres_uri", marks=pytest.mark.postgres)])
+def servers(request: pytest.FixtureRequest, sqlite_template: Path, tmp_path: Path) -> Iterator[Copy]:
+    """A server with runs and objects over a SQLite file, and an empty one over another file or over PostgreSQL."""
+    folders = [tmp_path / "from", tmp_path / "to"]
     for folder in folders:
         folder.mkdir()
-        shutil.copy(sqlite_template, folder / "mlflow.db")
+    shutil.copy(sqlite_template, folders[0] / "mlflow.db")
+    empty = request.getfixturevalue(request.param)
+    store = empty if request.param == "postgres_uri" else f"sqlite:///{empty}"
     with (
         mlflow_server(folders[0], folders[0] / "mlflow.db", workers=1) as source,
-        mlflow_server(folders[1], folders[1] / "mlflow.db", workers=1) as target,
+        server_over(store, folders[1], workers=1) as port,
     ):
         fill(source.uri)
         fill_objects(source.uri)
-        yield Copy(tmp_path, source.uri, target.uri)
+        yield Copy(tmp_path, source.uri, f"http://127.0.0.1:{port}")
