@@ -306,6 +306,7 @@ class Execution:
         else:
             lost = Failure(type(outcome.failure).__name__, "transient", str(outcome.failure))
         attempt = self._state.attempts[ready.phase, ready.shard.id]
+        self._watch.ended(ready)
         self._note(AttemptEnded(_now_ms(), result, ready.phase, ready.shard.id, attempt, lost))
         if result is not None and result.failure is not None and result.failure.disposition == "fatal":
             self._fatal = result.failure
@@ -319,7 +320,6 @@ class Execution:
         if children:
             self._note(Extended(_now_ms(), children))
             self._schedule.replaced(children)
-        self._watch.ended(ready)
 
     def _with_log_kept(self, result: TaskResult) -> TaskResult:
         """A worker that could not write its log here has sent it."""

@@ -49,7 +49,7 @@ class Watch:
         self._begun_s.setdefault(ready.phase, time.monotonic())
 
     def ended(self, ready: Ready) -> None:
-        """An attempt ended and is in the state."""
+        """An attempt ended. Before that is noted: who is killed in between repeats the attempt, and leaves no file behind."""
         self._folder.progress_file(ready.phase, ready.shard.id).unlink(missing_ok=True)
         self._in_flight.discard((ready.phase, ready.shard.id))
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.harness import Content, Fault, Migration, Role, Undisturbed
+from tests.crash.faulty import Fault, Role
+from tests.crash.migration import Content, Migration, Undisturbed
 from tests.made_once import demo_project, made_once
 from tests.servers.tracking_databases import sqlite_template
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.harness import Content, Fault, Migration, Role, Undisturbed
+from tests.crash.faulty import Fault, Role
+from tests.crash.migration import Content, Migration, Undisturbed
 
 POINTS = int(os.environ.get("CRASH_POINTS", "4"))
 STOPPED = 7
@@ -24,7 +25,7 @@ STOPPED = 7
 def test_a_full_disk_stops_the_migration_and_the_same_command_goes_on_when_there_is_space(
     migration: Migration, undisturbed: dict[Role, Undisturbed], expected: Content, role: Role, point: int
 ) -> None:
-    writes = undisturbed[role].sample_of_writes(POINTS)
+    writes = undisturbed[role].steps.sample_of_writes(POINTS)
     if point >= len(writes):
         pytest.skip(f"there are {len(writes)} writes")
     full = migration.execute(Fault(role, writes[point], "full"))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.harness import Content, Fault, Migration, Role, Undisturbed
+from tests.crash.faulty import Fault, Role
+from tests.crash.migration import Content, Migration, Undisturbed
 from tests.waiting import eventually
 
 

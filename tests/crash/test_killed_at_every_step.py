@@ -12,14 +12,15 @@ from contextlib import closing
 
 import pytest
 
-from tests.crash.harness import Content, Fault, Migration, Role, Undisturbed
+from tests.crash.faulty import Fault, Role
+from tests.crash.migration import Content, Migration, Undisturbed
 
 POINTS = int(os.environ.get("CRASH_POINTS", "8"))
 
 
 def step_of(undisturbed: dict[Role, Undisturbed], role: Role, point: int) -> int:
     """The step that a point stands for."""
-    steps = undisturbed[role].sample(POINTS)
+    steps = undisturbed[role].steps.sample(POINTS)
     if point >= len(steps):
         pytest.skip(f"there are {len(steps)} steps")
     return steps[point]

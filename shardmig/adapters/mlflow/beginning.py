@@ -20,9 +20,14 @@ RULES: Final = 1
 _MOST_TAGS_AT_CREATION: Final = 100
 
 
+def is_whole(run: StoredRun) -> bool:
+    """Was it written to its end? One that is to be deleted may still be active: who linked an object to it died."""
+    return run.tags.get(provenance.STATE) == provenance.COMPLETE
+
+
 def is_complete(run: StoredRun) -> bool:
-    """Was it written to its end? A run that is to be deleted is complete once it is."""
-    return run.tags.get(provenance.STATE) == provenance.COMPLETE and run.is_deleted == facts.is_deleted_copy(run)
+    """Is nothing left to be done? A whole run that is to be deleted is complete once it is."""
+    return is_whole(run) and run.is_deleted == facts.is_deleted_copy(run)
 
 
 def intent_of(digest: str, experiment: str, load: LoadOptions, *, is_caseless: bool) -> str:
@@ -32,18 +37,18 @@ def intent_of(digest: str, experiment: str, load: LoadOptions, *, is_caseless: b
 
 
 def choose(store: RunStore, runs: Iterable[StoredRun], digest: str, intent: str, load: LoadOptions) -> StoredRun | None:
-    """Of the runs of one key a complete one of this digest, or one to merge with, or a partial one of this intent. The others
+    """Of the runs of one key a whole one of this digest, or one to merge with, or a partial one of this intent. The others
     are discarded. Raises TargetConflict."""
     chosen = None
-    for run in sorted(runs, key=is_complete, reverse=True):
-        is_other = is_complete(run) and run.tags.get(provenance.DIGEST) != digest
+    for run in sorted(runs, key=is_whole, reverse=True):
+        is_other = is_whole(run) and run.tags.get(provenance.DIGEST) != digest
         if is_other and load.on_existing not in ("replace", "merge"):
             raise TargetConflict(
                 f"MLflow holds this run as {run.id}, whole but with other content",
                 hint="--on-existing merge brings what is new, --on-existing replace writes it anew",
             )
         is_kept = not is_other or load.on_existing == "merge"
-        wanted = is_kept if is_complete(run) else run.tags.get(provenance.INTENT) == intent
+        wanted = is_kept if is_whole(run) else run.tags.get(provenance.INTENT) == intent
         if chosen is None and wanted:
             chosen = run
         else:
@@ -69,10 +74,11 @@ def create(store: RunStore, experiment: str, run_facts: RunFacts, tags: dict[str
 
 
 def discard(store: RunStore, run: StoredRun) -> None:
-    """Delete a run; one that is deleted already is marked as no copy any more."""
+    """Delete a run; one that is a deleted copy is marked as none any more."""
     if run.is_deleted:
         if not facts.is_deleted_copy(run):
             return
         store.restore_run(run.id)  # nothing about a deleted run can be changed
-        store.set_tags(run, {facts.LIFECYCLE: "discarded"})
+    if facts.is_deleted_copy(run):
+        store.set_tags(run, {facts.LIFECYCLE: facts.DISCARDED})
     store.delete_run(run.id)

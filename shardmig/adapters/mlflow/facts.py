@@ -27,6 +27,10 @@ from shardmig.records import Finding, TargetRunId
 PROVENANCE: Final = "shardmig."
 LIFECYCLE: Final = "shardmig.lifecycle"
 DELETED: Final = "deleted"
+RESTORED: Final = "restored"
+"""Of a copy that was deleted and is merged with: what brings more deletes it again last of all, if its source still is."""
+DISCARDED: Final = "discarded"
+"""Of a deleted run that is no copy any more."""
 PARENT: Final = "mlflow.parentRunId"
 RUN_NAME: Final = "mlflow.runName"
 MAX_TAG: Final = 8000

@@ -24,7 +24,7 @@ from shardmig.adapters.base import (
 )
 from shardmig.adapters.mlflow import facts, neptune_registry
 from shardmig.adapters.mlflow.artifacts import artifacts_of
-from shardmig.adapters.mlflow.beginning import choose, create, discard, intent_of, is_complete
+from shardmig.adapters.mlflow.beginning import choose, create, discard, intent_of, is_complete, is_whole
 from shardmig.adapters.mlflow.database import prepare_database
 from shardmig.adapters.mlflow.facts import RunFacts
 from shardmig.adapters.mlflow.fit import MlflowRules
@@ -144,8 +144,10 @@ class MlflowTarget:
 
     def _find_whole(self, key: MigrationKey) -> TargetRunId | None:
         """What objects may refer to: anything partial may be made anew, under another id."""
-        found = self.find_run(key)
-        return found.id if found is not None and found.state == "complete" else None
+        if scope_of(key) in OBJECT_SCOPES:
+            found = self._objects.find(key)
+            return found.id if found is not None and found.state == "complete" else None
+        return next((run.id for run in self._store.find_runs(key) if is_whole(run)), None)
 
     def expect(self, runs: Sequence[RunRef]) -> None:
         """As Expecting."""
@@ -194,10 +196,12 @@ class MlflowTarget:
         brought = _Brought(digest, header, itertools.chain([Fields(fields)] if fields else [], rest), files)
         with about_run(header.run.label):
             run = self._begin(key, digest, header, run_facts, parent)
-            if is_complete(run) and run.tags.get(provenance.DIGEST) == digest:
+            if is_whole(run) and run.tags.get(provenance.DIGEST) == digest:
                 self._link(run, parent)
+                if not is_complete(run):
+                    self._store.delete_run(run.id)
                 return Written(run.id, [], url=self._url(run))
-            if is_complete(run):
+            if is_whole(run):
                 written = self._merge(run, brought, run_facts)
                 self._link(run, parent)
             else:
@@ -260,12 +264,12 @@ class MlflowTarget:
     def _begin(
         self, key: MigrationKey, digest: str, header: Header, run_facts: RunFacts, parent: TargetRunId | None
     ) -> StoredRun:
-        """The run to go on with: a complete one of this digest, a partial one of this intent, or a new one.
+        """The run to go on with: a whole one of this digest, a partial one of this intent, or a new one.
         Any other run of this key is discarded."""
         experiment = self._experiment(run_facts)
         intent = intent_of(digest, experiment, self._load, is_caseless=self._options.is_caseless)
         chosen = choose(self._store, self._just_found(key), digest, intent, self._load)
-        if chosen is not None and is_complete(chosen):
+        if chosen is not None and is_whole(chosen):
             return chosen
         tags = self._provenance(key, digest, intent, header) | run_facts.tags(
             self._manner_of(header.source).rules.naming, parent
@@ -281,7 +285,8 @@ class MlflowTarget:
             self._store.restore_run(run.id)
         merge = RunMerge(self._store, run, self._http)
         naming = self._manner_of(brought.header.source).rules.naming
-        self._store.set_tags(run, merge.tags(run_facts.tags(naming, None)))
+        lifecycle = {facts.LIFECYCLE: facts.RESTORED} if facts.is_deleted_copy(run) else {}
+        self._store.set_tags(run, merge.tags(run_facts.tags(naming, None)) | lifecycle)
         written = self._fill(run, brought, run_facts, merge)
         return msgspec.structs.replace(written, findings=[merge.finding(), *merge.conflicts, *written.findings])
 

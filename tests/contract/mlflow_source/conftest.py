@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,26 +9,23 @@ from pathlib import Path
 import pytest
 
 from tests.contract.mlflow_source.copies import Copy
+from tests.contract.mlflow_source.filled import filled_file, filled_objects
 from tests.contract.mlflow_source.objects_world import fill_objects
 from tests.contract.mlflow_source.world import fill
-from tests.made_once import made_once
 from tests.servers.mlflow import mlflow_http, mlflow_server, server_over
 from tests.servers.postgres import postgres_server
 from tests.servers.tracking_databases import postgres_template, postgres_uri, sqlite_file, sqlite_template
 
-__all__ = ["mlflow_http", "postgres_server", "postgres_template", "postgres_uri", "sqlite_file", "sqlite_template"]
-
-
-@pytest.fixture(scope="session")
-def filled_file(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A filled SQLite file, its artifacts beside it. Not to be written."""
-
-    def make(folder: Path) -> None:
-        shutil.copy(sqlite_template, folder / "mlflow.db")
-        with contextlib.chdir(folder):
-            fill(f"sqlite:///{folder}/mlflow.db")
-
-    return made_once(tmp_path_factory, "mlflow-filled", make) / "mlflow.db"
+__all__ = [
+    "filled_file",
+    "filled_objects",
+    "mlflow_http",
+    "postgres_server",
+    "postgres_template",
+    "postgres_uri",
+    "sqlite_file",
+    "sqlite_template",
+]
 
 
 @pytest.fixture

@@ -27,8 +27,12 @@ GONE = "nothing that is here"
 
 def object_differences(source_uri: str, target_uri: str) -> list[str]:
     """One line a difference."""
+    return told_differences(told(source_uri), told(target_uri))
+
+
+def told_differences(one: Told, other: Told) -> list[str]:
+    """As `object_differences`, of what was told before."""
     lines = []
-    one, other = told(source_uri), told(target_uri)
     for label in sorted(one.keys() | other.keys()):
         if label not in one or label not in other:
             lines.append(f"{label}: is only in the {'source' if label in one else 'target'}")
@@ -196,6 +200,7 @@ def _assessment(client: MlflowClient, assessment: Any) -> str:
     if run := told.get("metadata", {}).get("mlflow.assessment.sourceRunId"):
         told["metadata"]["mlflow.assessment.sourceRunId"] = run_name(client, run)
     told.pop("run_id", None)
+    told.setdefault("valid", True)  # of an expectation, MLflow's client tells it from a database only
     return json.dumps(told, sort_keys=True)
 
 

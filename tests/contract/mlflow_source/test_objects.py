@@ -6,7 +6,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,8 @@ from shardmig.archive.namespace import open_archive
 from shardmig.cli.app import execute
 from shardmig.records import SCOPES
 from tests.contract.mlflow_source.copies import Copy
+from tests.contract.mlflow_source.marks import doubled_or_half
 from tests.contract.mlflow_source.objects_comparer import object_differences
-from tests.contract.mlflow_source.objects_world import fill_objects
-from tests.made_once import made_once
 
 DANGLING = "model dangling: version 3: "
 """The one object whose run is nowhere, not even in the source."""
@@ -41,18 +40,6 @@ CUTS = {
 
 EVERYTHING = 37
 """Runs and objects of the world."""
-
-
-@pytest.fixture(scope="session")
-def filled_objects(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with every object, and its artifacts. Not to be written."""
-
-    def make(folder: Path) -> None:
-        shutil.copy(sqlite_template, folder / "mlflow.db")
-        with chdir(folder):
-            fill_objects(f"sqlite:///{folder}/mlflow.db")
-
-    return made_once(tmp_path_factory, "mlflow-objects", make) / "mlflow.db"
 
 
 @pytest.fixture
@@ -133,7 +120,7 @@ def test_a_write_that_was_cut_is_repeated_and_nothing_is_there_twice(objects: Co
         assert len(objects.failing("--engine", "inline")) >= len(CUTS)
     objects.migrate("--engine", "inline")
     _assert_equal(objects)
-    assert _is_nothing_doubled(objects)
+    assert doubled_or_half(objects.target) == []
 
 
 def test_what_changed_since_is_brought_again(copied: Copy) -> None:
@@ -147,7 +134,7 @@ def test_what_changed_since_is_brought_again(copied: Copy) -> None:
     client._tracking_client.store.upsert_dataset_records(whole.dataset_id, [{"inputs": {"q": "new"}}])
     copied.migrate("--engine", "inline", "--update", "--on-existing", "replace")
     _assert_equal(copied)
-    assert _is_nothing_doubled(copied)
+    assert doubled_or_half(copied.target) == []
 
 
 def test_what_is_new_is_merged_and_ids_stay(copied: Copy) -> None:
@@ -173,7 +160,7 @@ def test_what_is_new_is_merged_and_ids_stay(copied: Copy) -> None:
     assert "merge-conflict" not in reported
     _assert_equal(copied)
     assert {one.model_id for one in _logged_models(MlflowClient(copied.target))} == before
-    assert _is_nothing_doubled(copied)
+    assert doubled_or_half(copied.target) == []
     assert set(copied.verify("--engine", "inline")) == {"equal"}
     assert "merged" not in copied.migrate("--engine", "inline", "--on-existing", "merge")
 
@@ -232,17 +219,6 @@ def _assert_equal(copy: Copy) -> None:
 def _dataset(client: MlflowClient) -> str:
     [whole] = [one for one in client._tracking_client.store.search_datasets() if one.name == "whole ü"]
     return str(whole.dataset_id)
-
-
-def _is_nothing_doubled(copy: Copy) -> bool:
-    """Of what the comparer, which asks by name, cannot see twice: every living object has a key of its own."""
-    client = MlflowClient(copy.target)
-    tags = [one.tags for one in _logged_models(client)]
-    tags += [one.tags for one in client._tracking_client.store.search_datasets()]
-    tags += [one.info.tags for one in client.search_traces(locations=_experiments(client), include_spans=False)]
-    keys = [one["shardmig.key"] for one in tags]
-    states = {one["shardmig.state"] for one in tags}
-    return len(keys) == len(set(keys)) and states <= {"complete", "complete with spans"}
 
 
 def _experiments(client: MlflowClient) -> list[str]:

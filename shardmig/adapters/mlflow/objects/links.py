@@ -5,8 +5,7 @@ The tag `shardmig.model.<id in the source>` says how the run uses the model, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +17,7 @@ from shardmig.adapters.sidecar import provenance
 from shardmig.records import RunId
 
 _EXPERIMENTS_IN_SEARCH: Final = 1000
+_TRIES: Final = 5
 
 
 class RunLinks:
@@ -42,13 +42,19 @@ class RunLinks:
                 max_results=IN_PAGE,
                 order_by=[],
             ):
-                if run.info.lifecycle_stage == "active" or run.data.tags.get(facts.LIFECYCLE) == facts.DELETED:
-                    self._link(run.info.run_id, old, decode_link(run.data.tags[f"{LINK}{old}"]), model_id)
+                link = decode_link(run.data.tags[f"{LINK}{old}"])
+                if run.info.lifecycle_stage != "active" and run.data.tags.get(facts.LIFECYCLE) != facts.DELETED:
+                    continue  # discarded
+                if link.id == model_id:
+                    delete_again(self._stores, run.info.run_id)
+                else:
+                    self._link(run.info.run_id, old, link, model_id)
 
     def link_run(self, run_id: str, waiting: Mapping[str, ModelLink]) -> None:
         """Link a run to those of the models that it waits for that are here. Idempotent."""
         for old, link in waiting.items():
-            if (found := next(self._models(old), None)) is not None:
+            found = next(self._models(old), None)
+            if found is not None and link.id != found:
                 self._link(run_id, RunId(old), link, found)
 
     def _models(self, old: str) -> Iterator[str]:
@@ -64,31 +70,51 @@ class RunLinks:
         from mlflow.entities import LoggedModelInput, LoggedModelOutput, RunTag
 
         tracking = self._stores.tracking
-        run = tracking.get_run(run_id)
-        has_input = model_id in _ids(run.inputs.model_inputs if run.inputs else ())
-        has_output = model_id in _ids(run.outputs.model_outputs if run.outputs else ())
-        done = msgspec.structs.replace(link, id=model_id)
-        if link == done:
-            return
-        with active_run(self._stores, run_id):
-            if link.is_input and not has_input:
+
+        def log(run: Any) -> None:
+            if link.is_input and model_id not in _ids(run.inputs.model_inputs if run.inputs else ()):
                 tracking.log_inputs(run_id, [], [LoggedModelInput(model_id)])
-            if link.step is not None and not has_output:
+            if link.step is not None and model_id not in _ids(run.outputs.model_outputs if run.outputs else ()):
                 tracking.log_outputs(run_id, [LoggedModelOutput(model_id, link.step)])
-            tracking.set_tag(run_id, RunTag(f"{LINK}{old}", encode_link(done)))
+            tracking.set_tag(run_id, RunTag(f"{LINK}{old}", encode_link(msgspec.structs.replace(link, id=model_id))))
+
+        log_to_run(self._stores, run_id, log)
 
 
-@contextmanager
-def active_run(stores: Stores, run_id: str) -> Iterator[None]:
-    """Nothing can be logged to a deleted run: meanwhile it is not."""
-    is_deleted = stores.tracking.get_run(run_id).info.lifecycle_stage == "deleted"
-    if is_deleted:
-        stores.tracking.restore_run(run_id)
-    try:
-        yield
-    finally:
-        if is_deleted:
-            stores.tracking.delete_run(run_id)
+def log_to_run(stores: Stores, run_id: str, log: Callable[[Any], None]) -> None:
+    """Call `log` with MLflow's run while that is active: nothing can be logged to a deleted one. A copy that was deleted
+    in its source is deleted afterwards, also if who made it active died before it was.
+
+    `log` must be idempotent: it is called again when another worker, that logs to the same run, has deleted it."""
+    from mlflow.exceptions import MlflowException
+
+    for tries_left in reversed(range(_TRIES)):
+        run = stores.tracking.get_run(run_id)
+        is_deleted = run.info.lifecycle_stage == "deleted"
+        try:
+            if is_deleted:
+                stores.tracking.restore_run(run_id)
+            log(run)
+        except MlflowException:
+            if not tries_left or not (is_deleted or _is_to_be_deleted(run)):
+                raise
+        else:
+            return
+        finally:
+            if is_deleted or _is_to_be_deleted(run):
+                stores.tracking.delete_run(run_id)
+
+
+def delete_again(stores: Stores, run_id: str) -> None:
+    """Of a copy that was deleted in its source: who logged to it may have died before it was deleted again."""
+    run = stores.tracking.get_run(run_id)
+    if run.info.lifecycle_stage == "active" and _is_to_be_deleted(run):
+        stores.tracking.delete_run(run_id)
+
+
+def _is_to_be_deleted(run: Any) -> bool:
+    tags: Mapping[str, str] = run.data.tags
+    return tags.get(facts.LIFECYCLE) == facts.DELETED and tags.get(provenance.STATE) == provenance.COMPLETE
 
 
 def _ids(models: Iterable[Any]) -> set[str]:

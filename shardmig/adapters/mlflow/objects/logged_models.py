@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ import numpy as np
 from shardmig.adapters.mlflow.native import ARTIFACTS, PARAMS
 from shardmig.adapters.mlflow.objects.base import TAGS, Facts, Making, Stored, Tree, scalars, tag_fields, times, upload
 from shardmig.adapters.mlflow.objects.fit import fit_values
-from shardmig.adapters.mlflow.objects.links import RunLinks, active_run
+from shardmig.adapters.mlflow.objects.links import RunLinks, delete_again, log_to_run
 from shardmig.adapters.mlflow.objects.references import References, not_here
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches, pages
 from shardmig.adapters.mlflow.refusals import mlflow_errors
@@ -207,6 +208,7 @@ class LoggedModels:
     def _log_metrics(self, model_id: str, making: Making, held: Collection[_Measured]) -> Iterator[Finding]:
         from mlflow.entities import Metric
 
+        unchanged = set()
         for points in making.points:
             for path, series in points.series():
                 folder, _, key = path.partition("/metrics/")
@@ -224,11 +226,18 @@ class LoggedModels:
                     series.steps.units.tolist(),
                     strict=True,
                 )
-                with active_run(self._stores, run):
-                    for batch in batches(rows, METRICS_IN_BATCH):
-                        metrics = [Metric(key, *row, model_id, name, digest, run) for row in batch]
-                        if new := [one for one in metrics if _measured(one) not in held]:
-                            self._stores.tracking.log_batch(run, new, [], [])
+                metrics = [Metric(key, *row, model_id, name, digest, run) for row in rows]
+                new = [one for one in metrics if _measured(one) not in held]
+                if new:
+                    log_to_run(self._stores, run, partial(self._log_batches, new))
+                else:
+                    unchanged.add(run)
+        for run in unchanged:
+            delete_again(self._stores, run)
+
+    def _log_batches(self, metrics: list[Any], run: Any) -> None:
+        for batch in batches(metrics, METRICS_IN_BATCH):
+            self._stores.tracking.log_batch(run.info.run_id, batch, [], [])
 
 
 def _measured(metric: Any) -> _Measured:

@@ -1,22 +1,16 @@
-"""A small migration in a folder of its own, executed by the unmodified product, and what it left behind.
-
-`faults.c`, preloaded, lets one process of it die, pause or meet a full disk at a chosen one of its I/O steps.
-"""
+"""A small migration in a folder of its own, executed by the unmodified product, and what it left behind."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import signal
 import sqlite3
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -24,21 +18,11 @@ import pyarrow.parquet as pq
 
 from shardmig.archive.reader import ArchiveReader
 from shardmig.records import ArchivePaths
+from tests.crash.faulty import FaultyCommand, Steps
 
 PROJECT = "demo/quickstart"
-Role = Literal["coordinator", "worker"]
-_COMMAND_LINE: dict[Role, str] = {"coordinator": "-m shardmig migrate", "worker": "shardmig.engines.local_worker"}
-_TAKE_SPACE = {"write", "pwrite", "writev"}
 _CHOSEN_AT_RANDOM = {"creation_time", "last_update_time", "experiment_id"}
 _KEY_OF_RUN = "select run_uuid, value from tags where key = 'shardmig.key'"
-
-
-class Fault(NamedTuple):
-    """What happens to which process at which of its I/O steps. Step 0: nothing, the steps are only noted."""
-
-    role: Role
-    step: int
-    action: Literal["kill", "pause", "full"] = "kill"
 
 
 class Content(NamedTuple):
@@ -70,22 +54,7 @@ class Undisturbed(NamedTuple):
     """A migration that nothing disturbed: what it left, and its I/O steps in one role."""
 
     content: Content
-    steps: list[str]
-
-    def sample(self, points: int) -> list[int]:
-        """Numbers of steps, counted from 1: all if so many are asked for, else an even sample of those at which
-        another call or another file begins, since a database writes hundreds of pages in a row. A sample leaves out
-        the very last ones: executions differ by a few steps."""
-        if points >= len(self.steps):
-            return list(range(1, len(self.steps) + 1))
-        turns = [number for number, step in enumerate(self.steps, 1) if number == 1 or step != self.steps[number - 2]]
-        return _even(turns[: len(turns) * 19 // 20], points)
-
-    def sample_of_writes(self, points: int) -> list[int]:
-        """As `sample`, of the steps that take space. Not the last ones: executions differ by a few steps."""
-        writes = [number for number, step in enumerate(self.steps, 1) if step.partition(" ")[0] in _TAKE_SPACE]
-        sure = writes[: len(writes) * 9 // 10]
-        return sure if points >= len(sure) else _even(sure, points)
+    steps: Steps
 
 
 class Names(NamedTuple):
@@ -95,71 +64,25 @@ class Names(NamedTuple):
     experiments: dict[int, str]
 
 
-class Migration:
+class Migration(FaultyCommand):
     """One migration of four runs with every type of field, from never-synced folders into an MLflow database."""
 
     def __init__(self, root: Path, source: Path, empty_database: Path, faults: Path) -> None:
-        self.root = root.resolve()
+        root.mkdir()
+        super().__init__(root, faults)
         self.archive = ArchivePaths(str(self.root / "exports" / "data"), str(self.root / "exports" / "files"))
-        self.ledger = root.with_name(root.name + ".ledger")
-        self.mark = root.with_name(root.name + ".mark")
         self._source = source
-        self._faults = faults
         self.database = self.root / "mlflow.db"
-        self.root.mkdir()
         self.database.write_bytes(empty_database.read_bytes())
 
-    def command(self, *, workers: int = 1) -> list[str]:
-        """The command line, always the same."""
+    def command(self) -> list[str]:
         return [
             *(sys.executable, "-m", "shardmig", "migrate", "--source", "neptune-local"),
             *(str(self._source / ".neptune"), str(self._source / ".neptune-scale"), "--project", PROJECT),
             *("--data-path", self.archive.data, "--files-path", self.archive.files),
             *("--target", "mlflow", "--mlflow-tracking-uri", f"sqlite:///{self.database}"),
-            *("--workers", str(workers), "--no-progress"),
+            *("--workers", "1", "--no-progress"),
         ]
-
-    def environment(self, fault: Fault | None) -> dict[str, str]:
-        """The environment of the command, with the fault in it."""
-        if fault is None:
-            return dict(os.environ)
-        return os.environ | {
-            "LD_PRELOAD": str(self._faults),
-            "FAULTS_UNDER": str(self.root),
-            "FAULTS_ROLE": _COMMAND_LINE[fault.role],
-            "FAULTS_LEDGER": str(self.ledger),
-            "FAULTS_AT": str(fault.step),
-            "FAULTS_ACTION": fault.action,
-            "FAULTS_MARK": str(self.mark),
-        }
-
-    def execute(self, fault: Fault | None = None) -> subprocess.CompletedProcess[str]:
-        """Execute the command to its end."""
-        return subprocess.run(
-            self.command(), cwd=self.root, env=self.environment(fault), capture_output=True, text=True, timeout=120
-        )
-
-    @contextmanager
-    def executing(self, fault: Fault) -> Iterator[subprocess.Popen[str]]:
-        """The command while it executes, as the leader of a process group, as a shell would start it."""
-        with subprocess.Popen(
-            self.command(),
-            cwd=self.root,
-            env=self.environment(fault),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            process_group=0,
-        ) as coordinator:
-            try:
-                yield coordinator
-            finally:
-                if coordinator.poll() is None:
-                    os.killpg(coordinator.pid, signal.SIGKILL)
-
-    def steps(self) -> list[str]:
-        """The I/O steps that were noted: call and file."""
-        return [line.partition(" ")[2] for line in self.ledger.read_text().splitlines()]
 
     def content(self) -> Content:
         """What is there now."""
@@ -219,10 +142,6 @@ class Migration:
         drafts = [file.name for file in _files(self.root) if file.suffix in (".tmp", ".draft", ".part")]
         journals = [file.name for file in self.root.glob("mlflow.db-*")]
         return sorted(spools + drafts + journals)
-
-
-def _even(numbers: list[int], points: int) -> list[int]:
-    return [numbers[point * (len(numbers) - 1) // (points - 1)] for point in range(points)]
 
 
 def _names(database: sqlite3.Connection) -> Names:
