@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
-from contextlib import chdir
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,19 +66,5 @@ class CopyOfObjects(FaultyCommand):
     def content(self) -> Copied:
         """What the target holds now, and what it has less, twice, half or otherwise than the source."""
         wrong = comparer.differences(f"sqlite:///{self._source}", self.uri)
-        wrong += [*doubled_or_half(self.uri), *(f"left over: {name}" for name in self._left_over())]
+        wrong += [*doubled_or_half(self.uri), *(f"left over: {name}" for name in self.left_over())]
         return Copied(told(self.uri), wrong)
-
-    def _left_over(self) -> list[str]:
-        """Files that only a copy in progress has."""
-        drafts = [path for ending in ("tmp", "draft", "part") for path in self.root.rglob(f"*.{ending}")]
-        spools = [path for path in (self.root / "data" / ".shardmig").rglob("spool/*") if path.is_file()]
-        return [str(path.relative_to(self.root)) for path in [*drafts, *spools, *self.root.glob("mlflow.db-*")]]
-
-
-def filled_by_others(template: Path, folder: Path) -> Path:
-    """An initialised database with what somebody else has."""
-    database = Path(shutil.copy(template, folder / "mlflow.db"))
-    with chdir(folder):
-        fill_with_others(f"sqlite:///{database}")
-    return database

@@ -101,6 +101,14 @@ class FaultyCommand(ABC):
         """The I/O steps that were noted: call and file."""
         return Steps(line.partition(" ")[2] for line in self.ledger.read_text().splitlines())
 
+    def left_over(self) -> list[str]:
+        """Names of files that only a command in progress has."""
+        files = [path for path in self.root.rglob("*") if not path.is_dir()]
+        spools = [file.name for file in files if file.parent.name == "spool"]
+        drafts = [file.name for file in files if file.suffix in (".tmp", ".draft", ".part")]
+        journals = [file.name for file in self.root.glob("mlflow.db-*")]
+        return sorted(spools + drafts + journals)
+
 
 def _even(numbers: list[int], points: int) -> list[int]:
     return [numbers[point * (len(numbers) - 1) // (points - 1)] for point in range(points)]

@@ -86,7 +86,7 @@ class Migration(FaultyCommand):
 
     def content(self) -> Content:
         """What is there now."""
-        return Content(self._archive(), self._target(), self._artifacts(), self._left_over())
+        return Content(self._archive(), self._target(), self._artifacts(), self.left_over())
 
     def _archive(self) -> dict[str, object]:
         """Each file by its bytes; a part by its rows, and its receipt without the times of execution."""
@@ -134,14 +134,6 @@ class Migration(FaultyCommand):
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as database:
             names = _names(database)
         return {self._named(file, names): _digest(file.read_bytes()) for file in _files(self.root / "mlruns")}
-
-    def _left_over(self) -> list[str]:
-        """Files that only a migration in progress has."""
-        state = Path(self.archive.data) / ".shardmig"
-        spools = [file.name for file in _files(state) if file.parent.name == "spool"]
-        drafts = [file.name for file in _files(self.root) if file.suffix in (".tmp", ".draft", ".part")]
-        journals = [file.name for file in self.root.glob("mlflow.db-*")]
-        return sorted(spools + drafts + journals)
 
 
 def _names(database: sqlite3.Connection) -> Names:

@@ -15,7 +15,7 @@ import pytest
 from tests.crash.faulty import Fault, Role
 from tests.crash.migration import Content, Migration, Undisturbed
 
-POINTS = int(os.environ.get("CRASH_POINTS", "6"))
+POINTS = int(os.environ.get("CRASH_POINTS", "8"))
 
 
 def step_of(undisturbed: dict[Role, Undisturbed], role: Role, point: int) -> int:

@@ -12,7 +12,8 @@ ENDED = {"complete", "complete with spans"}
 
 
 def doubled_or_half(uri: str) -> list[str]:
-    """A line for each key that more than one living thing has, and for each living thing that was not finished."""
+    """A line for each key that more than one living thing has, and for each living thing that was not finished or has no
+    key."""
     client = MlflowClient(uri)
     store = client._tracking_client.store
     experiments = [one.experiment_id for one in client.search_experiments(ViewType.ALL, max_results=1000)]
@@ -23,4 +24,5 @@ def doubled_or_half(uri: str) -> list[str]:
     ours = [one for one in tags if KEY in one]
     times = Counter(one[KEY] for one in ours)
     lines = [f"{key} is there {count} times" for key, count in times.items() if count > 1]
+    lines += ["one has no key" for one in tags if KEY not in one]
     return lines + [f"{one[KEY]} is {one.get(STATE)}" for one in ours if one.get(STATE) not in ENDED]

@@ -46,7 +46,7 @@ class RunLinks:
                 if run.info.lifecycle_stage != "active" and run.data.tags.get(facts.LIFECYCLE) != facts.DELETED:
                     continue  # discarded
                 if link.id == model_id:
-                    delete_again(self._stores, run.info.run_id)
+                    delete_again(self._stores, run)
                 else:
                     self._link(run.info.run_id, old, link, model_id)
 
@@ -91,25 +91,25 @@ def log_to_run(stores: Stores, run_id: str, log: Callable[[Any], None]) -> None:
     for tries_left in reversed(range(_TRIES)):
         run = stores.tracking.get_run(run_id)
         is_deleted = run.info.lifecycle_stage == "deleted"
+        is_deleted_in_the_end = is_deleted or _is_to_be_deleted(run)
         try:
             if is_deleted:
                 stores.tracking.restore_run(run_id)
             log(run)
         except MlflowException:
-            if not tries_left or not (is_deleted or _is_to_be_deleted(run)):
+            if not tries_left or not is_deleted_in_the_end:
                 raise
         else:
             return
         finally:
-            if is_deleted or _is_to_be_deleted(run):
+            if is_deleted_in_the_end:
                 stores.tracking.delete_run(run_id)
 
 
-def delete_again(stores: Stores, run_id: str) -> None:
-    """Of a copy that was deleted in its source: who logged to it may have died before it was deleted again."""
-    run = stores.tracking.get_run(run_id)
+def delete_again(stores: Stores, run: Any) -> None:
+    """Delete MLflow's run if it is a copy that was deleted in its source: who logged to it may have died before."""
     if run.info.lifecycle_stage == "active" and _is_to_be_deleted(run):
-        stores.tracking.delete_run(run_id)
+        stores.tracking.delete_run(run.info.run_id)
 
 
 def _is_to_be_deleted(run: Any) -> bool:

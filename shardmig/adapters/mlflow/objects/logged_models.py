@@ -233,7 +233,7 @@ class LoggedModels:
                 else:
                     unchanged.add(run)
         for run in unchanged:
-            delete_again(self._stores, run)
+            delete_again(self._stores, self._stores.tracking.get_run(run))
 
     def _log_batches(self, metrics: list[Any], run: Any) -> None:
         for batch in batches(metrics, METRICS_IN_BATCH):
