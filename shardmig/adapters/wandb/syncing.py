@@ -21,6 +21,9 @@ from shardmig.errors import TimedOut, Unavailable
 _DONE: Final = b"\0synced\n"
 _MOST_TOLD: Final = 500
 _PATIENCE_S: Final = 10.0
+_SERVICE: Final = "WANDB_SERVICE"
+"""Where the vendor's code notes the `wandb-core` of this process, for its children to use. A sync has one of its own, which
+ends with it (measured: within 0.1 s): another's would send on, into the run that the next attempt writes."""
 _shared: dict[frozenset[tuple[str, str]], Sync] = {}
 
 
@@ -75,10 +78,11 @@ class Sync:
     def _begin(self) -> subprocess.Popen[bytes]:
         self._home = TemporaryDirectory(prefix="shardmig-", ignore_cleanup_errors=True)
         places = {f"WANDB_{name}_DIR": self._home.name for name in ("CACHE", "CONFIG", "DATA")}
+        inherited = {name: value for name, value in os.environ.items() if name != _SERVICE}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "shardmig.adapters.wandb.syncing"],
-                env=dict(os.environ) | dict(self._environment) | places,
+                env=inherited | dict(self._environment) | places,
                 cwd=self._home.name,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -4,14 +4,16 @@ nothing is doubled."""
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from shardmig.adapters.base import Want, WriteSide, migration_key
 from shardmig.adapters.budget import standings
 from shardmig.adapters.conformance import field_digests, plain_run
-from shardmig.adapters.wandb import open_target
+from shardmig.adapters.wandb import open_target, syncing
 from shardmig.adapters.wandb.connection import Connection
 from shardmig.adapters.wandb.options import parse_options
 from shardmig.adapters.wandb.syncing import shared_sync
@@ -20,6 +22,7 @@ from shardmig.errors import AuthFailed, Permanent, TargetConflict, TimedOut, Tra
 from shardmig.records import ArchivePaths, Chunk, Header, LoadOptions, RunRef
 from tests.servers.neptune3.faults import Fault, Faults
 from tests.servers.wandb.server import WandbServer
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("wandb-server")]
 
@@ -135,12 +138,33 @@ def test_a_sync_that_dies_costs_one_attempt(wandb: WandbServer) -> None:
     _assert_whole(target, chunks)
 
 
-def test_a_sync_that_takes_too_long_is_given_up(wandb: WandbServer) -> None:
-    target = _target({"sync-deadline-s": "1"})
+def test_a_sync_that_takes_too_long_is_given_up_with_everything_it_started(wandb: WandbServer) -> None:
+    target = _target({"sync-deadline-s": "5"})
     wandb.faults.plan("file_stream", "503", 1000)
-    with pytest.raises(TimedOut):
-        # A run that no other test writes: the vendor's process outlives the one that is given up by some seconds.
-        _write(target, plain_run(run_id="RUN-LATE"))
+    shared_sync(Connection(parse_options({})).environment()).close()  # of the tests before
+    others = _sending()
+    with ThreadPoolExecutor(1) as beside:
+        written = beside.submit(_write, target, plain_run(run_id="RUN-1"))
+        assert eventually(lambda: bool(_sending() - others), within_s=30)
+        sending = _sending() - others
+        with pytest.raises(TimedOut):
+            written.result()
+    assert eventually(lambda: not any(map(_is_alive, sending)), within_s=5)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _sending() -> set[psutil.Process]:
+    """The vendor's processes that send what this process syncs."""
+    syncs = [
+        one for one in psutil.Process().children() if syncing.__name__ in (one.as_dict(["cmdline"])["cmdline"] or ())
+    ]
+    return {child for sync in syncs for child in sync.children(recursive=True)}
 
 
 def test_the_numbers_of_a_run_are_taken_from_the_budget(
