@@ -6,6 +6,7 @@ import math
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,10 +14,11 @@ from shardmig.adapters.mlflow.client import ClientStore
 from shardmig.adapters.mlflow.database import open_store, prepare_database
 from shardmig.adapters.mlflow.database.connection import Database
 from shardmig.adapters.mlflow.database.store import ROWS_A_TRANSACTION, cut
+from shardmig.adapters.mlflow.database.uri import driver_uri
 from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
 from shardmig.adapters.sidecar.fitting import Metrics
-from shardmig.errors import AdapterError, BadInput, DiskFull, Fatal, NotFound, TargetConflict, Unavailable
-from shardmig.records import MigrationKey
+from shardmig.errors import BadInput, DiskFull, Fatal, NotFound, TargetConflict, Unavailable
+from shardmig.records import MigrationKey, TargetRunId
 from tests.contract.mlflow.runs import metrics_of
 
 
@@ -119,13 +121,21 @@ def test_a_name_set_as_tag_is_the_run_s_name(store: RunStore, run: StoredRun) ->
     assert (stored.name, stored.tags["mlflow.runName"]) == ("other", "other")
 
 
-def test_a_run_that_is_gone_cannot_be_finished(store: RunStore, run: StoredRun) -> None:
-    gone = StoredRun(**{name: getattr(run, name) for name in run.__struct_fields__} | {"id": "0" * 32})
+def test_nothing_is_written_to_a_run_that_is_gone(store: RunStore, run: StoredRun, uri: str) -> None:
+    gone = msgspec.structs.replace(run, id=TargetRunId("0" * 32))
     with pytest.raises(NotFound):
         store.finish_run(gone, "FINISHED", 1, {})
     store.log_metrics(gone, curve(1))
-    with pytest.raises(AdapterError):
+    with pytest.raises(NotFound):
         store.flush(gone)
+    with pytest.raises(NotFound):
+        store.set_tags(gone, {"left": "over"})
+    database = Database(driver_uri(uri, bulk=True))
+    with database.reading() as connection:
+        for table in ("metrics", "latest_metrics", "tags"):
+            statement = f"SELECT * FROM {table} WHERE run_uuid = '{gone.id}'"
+            assert connection.exec_driver_sql(statement).all() == []
+    database.close()
 
 
 def test_no_run_is_created_in_an_experiment_that_is_deleted_or_missing(store: RunStore, uri: str) -> None:

@@ -38,6 +38,12 @@ def artifact_root(connection: Connection, experiment_id: str) -> str:
     return str(row.artifact_location)
 
 
+def require_run(connection: Connection, run_id: TargetRunId) -> None:
+    """Raises NotFound for a run that is not there. Inside a transaction on SQLite it then stays until its end."""
+    if connection.execute(select(RUNS.c.run_uuid).where(RUNS.c.run_uuid == run_id)).one_or_none() is None:
+        raise NotFound(f"MLflow run {run_id} is gone", run=run_id)
+
+
 def insert_run(connection: Connection, run: StoredRun) -> None:
     """A new run's row, each column as MLflow's create_run fills it."""
     row = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -16,14 +17,21 @@ from mlflow.utils.validation import _validate_metric, _validate_param, _validate
 from sqlalchemy import Connection, update
 
 from shardmig.adapters.mlflow.database.connection import Database
-from shardmig.adapters.mlflow.database.facts import artifact_root, find_by_key, insert_params, insert_run, set_tags
+from shardmig.adapters.mlflow.database.facts import (
+    artifact_root,
+    find_by_key,
+    insert_params,
+    insert_run,
+    require_run,
+    set_tags,
+)
 from shardmig.adapters.mlflow.database.history import read_history
 from shardmig.adapters.mlflow.database.insert import insert_metrics
 from shardmig.adapters.mlflow.database.latest import keep_latest
 from shardmig.adapters.mlflow.database.schema import RUNS
 from shardmig.adapters.mlflow.store import Dataset, Experiment, NewRun, RunStore, Status, StoredRun
 from shardmig.adapters.sidecar.fitting import Metrics
-from shardmig.errors import BadInput, NotFound, TargetConflict
+from shardmig.errors import BadInput, TargetConflict
 from shardmig.records import MigrationKey, TargetRunId
 
 T = TypeVar("T")
@@ -117,8 +125,7 @@ class DatabaseStore:
     def set_tags(self, run: StoredRun, tags: Mapping[str, str]) -> None:
         """See RunStore."""
         checked = _checked_tags(tags, run.id)
-        with self._database.writing() as connection:
-            self._write_pending(connection, run)
+        with self._writing(run) as connection:
             set_tags(connection, run.id, checked)
 
     def log_datasets(self, run: StoredRun, datasets: Sequence[Dataset]) -> None:
@@ -132,17 +139,15 @@ class DatabaseStore:
     def flush(self, run: StoredRun) -> None:
         """See RunStore."""
         if run.id in self._pending:
-            with self._database.writing() as connection:
-                self._write_pending(connection, run)
+            with self._writing(run):
+                pass
 
     def finish_run(self, run: StoredRun, status: Status, end_ms: int | None, tags: Mapping[str, str]) -> None:
         """See RunStore. One transaction with what was still buffered."""
         checked = _checked_tags(tags, run.id)
         facts: dict[str, Any] = {"status": status} | ({} if end_ms is None else {"end_time": end_ms})
-        with self._database.writing() as connection:
-            self._write_pending(connection, run)
-            if not connection.execute(update(RUNS).where(RUNS.c.run_uuid == run.id).values(facts)).rowcount:
-                raise NotFound(f"MLflow run {run.id} is gone", run=run.id)
+        with self._writing(run) as connection:
+            connection.execute(update(RUNS).where(RUNS.c.run_uuid == run.id).values(facts))
             set_tags(connection, run.id, checked)
 
     def delete_run(self, run_id: TargetRunId) -> None:
@@ -171,15 +176,24 @@ class DatabaseStore:
     def _pending_of(self, run: StoredRun) -> _Pending:
         return self._pending.setdefault(run.id, _Pending())
 
-    def _write_pending(self, connection: Connection, run: StoredRun) -> None:
-        # Taken out first: what a failed transaction loses is logged again by whoever redoes the run.
-        pending = self._pending.pop(run.id, _Pending())
-        if pending.params:
-            insert_params(connection, run.id, pending.params)
-        if pending.parts:
-            insert_metrics(connection, run.id, pending.parts)
-            for part in pending.parts:
-                keep_latest(connection, run.id, part)
+    @contextmanager
+    def _writing(self, run: StoredRun) -> Iterator[Connection]:
+        """One transaction about a run, what was logged to it first. Raises NotFound for a run that is gone."""
+        with self._database.writing() as connection:
+            # Taken out first: what a failed transaction loses is logged again by whoever redoes the run.
+            pending = self._pending.pop(run.id, _Pending())
+            require_run(connection, run.id)
+            _write(connection, run.id, pending)
+            yield connection
+
+
+def _write(connection: Connection, run_id: TargetRunId, pending: _Pending) -> None:
+    if pending.params:
+        insert_params(connection, run_id, pending.params)
+    if pending.parts:
+        insert_metrics(connection, run_id, pending.parts)
+        for part in pending.parts:
+            keep_latest(connection, run_id, part)
 
 
 def _checked_tags(tags: Mapping[str, str], run_id: TargetRunId) -> dict[str, str]:

@@ -49,8 +49,6 @@ def take_all(source: Database, target: Database, begun: Begun) -> None:
         _stage(source.file, staged)
     trimmed = Database(f"sqlite:///{staged}")
     try:
-        with trimmed.reading() as connection:  # the same connection again below
-            connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
         with trimmed.writing() as connection:
             _trim(connection, begun.whole)
             ledger.begin(connection, begun)
