@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
@@ -78,8 +78,11 @@ def execute(
     if request.phases[0] == "load" and not request.load.step_multiplier:
         raise UsageError("a load needs its step multiplier, or a phase before it that finds the steps out")
     folder = MigrationFolder(home or home_of(request.archive), planner.migration_id(request))
-    with full_disk_is_fatal(folder), locks(folder, request.archive, request):
-        listing = Listing(request, folder.path.parent)
+    with (
+        closing(Listing(request, folder.path.parent)) as listing,
+        full_disk_is_fatal(folder),
+        locks(folder, request.archive, request),
+    ):
         with garbage_left():
             state, extension = _reconcile(folder, request, listing)
         execution = Execution(folder, state, settings, observe, refused=listing.refused)

@@ -22,14 +22,15 @@ _MOST_PROJECTS_NAMED: Final = 20
 
 
 class Listing:
-    """One listing of a source. `refused` holds the projects that could not be listed, once `runs` is used up.
+    """One listing of a source, which is opened now: wrong options are refused before anything is made. `runs` closes it, or
+    `close`. `refused` holds the projects that could not be listed, once `runs` is used up.
 
-    `home`: where the listing of an archive is remembered for the next one, if it is to be.
+    `home`: where the listing of an archive is remembered for the next one, if it is to be. Raises as `open_source`.
     """
 
     def __init__(self, request: Request, home: Path | None = None) -> None:
         self._request = request
-        self._home = home
+        self._source: ReadSide | None = open_source(_remembering(request.source, home))
         self.refused: dict[ProjectId, Failure] = {}
 
     def runs(self) -> Iterator[RunRef]:
@@ -38,7 +39,8 @@ class Listing:
         Raises UsageError for a project that was named and is not there, and what a project raises if no project can
         be listed at all.
         """
-        source = open_source(self._source())
+        source = self._source
+        assert source is not None
         try:
             projects = self._projects(source)
             for project in projects:
@@ -49,14 +51,13 @@ class Listing:
                     if len(self.refused) == len(projects):
                         raise
         finally:
-            source.close()
+            self.close()
 
-    def _source(self) -> AdapterSpec:
-        source = self._request.source
-        if source.name != "archive" or self._home is None:
-            return source
-        name = blake2b(codec.encode(source), digest_size=6).hexdigest()
-        return AdapterSpec(source.name, source.options | {"memory": str(self._home / f"listing-{name}")})
+    def close(self) -> None:
+        """Close the source and let go of it: it may remember every run. Idempotent."""
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
 
     def _projects(self, source: ReadSide) -> list[ProjectId]:
         selection = self._request.selection
@@ -68,3 +69,10 @@ class Listing:
                 hint=f"it has: {', '.join(itertools.islice(every, _MOST_PROJECTS_NAMED)) or 'none'}",
             )
         return projects
+
+
+def _remembering(source: AdapterSpec, home: Path | None) -> AdapterSpec:
+    if source.name != "archive" or home is None:
+        return source
+    name = blake2b(codec.encode(source), digest_size=6).hexdigest()
+    return AdapterSpec(source.name, source.options | {"memory": str(home / f"listing-{name}")})

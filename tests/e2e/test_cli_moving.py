@@ -164,6 +164,12 @@ def test_a_source_that_is_not_there_is_a_wrong_command_line(folder: Path, comman
     assert commands.json(f"export --source {source}", code=2)["error"]
 
 
+def test_a_wrong_option_of_a_source_leaves_nothing_behind(folder: Path, commands: Commands) -> None:
+    answer = commands.json("export --source mlflow sqlite:///source.db --stages Prod", code=2)
+    assert answer["error"] == "stages: there is no 'Prod'"
+    assert list(folder.iterdir()) == []
+
+
 def test_a_migration_goes_on_without_its_journal_as_its_error_says(folder: Path, commands: Commands) -> None:
     migration = commands.json(EXPORT)["migration"]
     journal = folder / "exports" / "data" / ".shardmig" / migration / "journal"
