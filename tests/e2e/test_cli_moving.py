@@ -165,8 +165,8 @@ def test_a_source_that_is_not_there_is_a_wrong_command_line(folder: Path, comman
 
 
 def test_a_wrong_option_of_a_source_leaves_nothing_behind(folder: Path, commands: Commands) -> None:
-    answer = commands.json("export --source mlflow sqlite:///source.db --stages Prod", code=2)
-    assert answer["error"] == "stages: there is no 'Prod'"
+    answer = commands.json("export --source mlflow sqlite:///source.db --stages prod", code=2)
+    assert answer["error"] == "stages: there is no 'prod'"
     assert list(folder.iterdir()) == []
 
 
