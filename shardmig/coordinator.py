@@ -22,10 +22,11 @@ import msgspec
 
 from shardmig import codec, planner
 from shardmig.adapters.budget import Lessor
+from shardmig.adapters.registry import imports_of
 from shardmig.archive.claim import claimed
 from shardmig.archive.layout import disk_error
 from shardmig.config import Settings
-from shardmig.engines import Outcome, make_engine
+from shardmig.engines import Ahead, Engine, Outcome, engine_of
 from shardmig.errors import DiskFull, PlanMismatch, StepConflict, UsageError
 from shardmig.journal import Journal, Lock, State, compact
 from shardmig.listing import Listing
@@ -78,14 +79,16 @@ def execute(
     if request.phases[0] == "load" and not request.load.step_multiplier:
         raise UsageError("a load needs its step multiplier, or a phase before it that finds the steps out")
     folder = MigrationFolder(home or home_of(request.archive), planner.migration_id(request))
+    imports = imports_of(request.source, request.target)
     with (
+        closing(engine_of(settings, Ahead(execute_task, imports) if imports else None)) as engine,
         closing(Listing(request, folder.path.parent)) as listing,
         full_disk_is_fatal(folder),
         locks(folder, request.archive, request),
     ):
         with garbage_left():
             state, extension = _reconcile(folder, request, listing)
-        execution = Execution(folder, state, settings, observe, refused=listing.refused)
+        execution = Execution(folder, state, settings, observe, refused=listing.refused, engine=engine)
         return execution.carry_out(extension, looks_again=True, sample=request.sample, predict=request.predict)
 
 
@@ -182,18 +185,12 @@ class Execution:
         observe: Observe | None,
         *,
         refused: Mapping[ProjectId, Failure] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self._folder = folder
         self._plan = state.plan
         self._settings = settings
-        self._engine = make_engine(
-            settings.engine,
-            settings.workers or None,
-            deadline_s=settings.deadline_s or None,
-            grace_s=settings.grace_s,
-            ray_address=settings.ray_address,
-            ray_resources=settings.ray_resources,
-        )
+        self._engine = engine or engine_of(settings)
         if state.is_wordy:
             compact(folder.journal_file, state)
         self._journal = Journal(folder.journal_file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -65,6 +65,11 @@ def open_target(spec: AdapterSpec, load: LoadOptions) -> RetryingTarget:
     return RetryingTarget(target)
 
 
+def imports_of(source: AdapterSpec, target: AdapterSpec | None) -> list[str]:
+    """Modules that a worker of these will need and that take seconds to import. Raises UsageError for their options."""
+    return [*_imports(SOURCES, source), *(_imports(TARGETS, target) if target else ())]
+
+
 def capabilities_of(spec: AdapterSpec, load: LoadOptions) -> Capabilities:
     """What the target named by `spec` can do. Connects to nothing. Raises as open_target."""
     target = open_target(spec, load)
@@ -78,6 +83,15 @@ def check_target(spec: AdapterSpec) -> None:
     """Refuse wrong options before anything is read or connected to. Raises UnknownAdapter, MissingExtra, UsageError."""
     parse: Callable[..., object] = _load(TARGETS, "target", spec.name, "parse_options")
     parse(spec.options)
+
+
+def _imports(entries: dict[str, _Entry], spec: AdapterSpec) -> Iterable[str]:
+    try:
+        module = import_module(entries[spec.name].module)
+    except (KeyError, ModuleNotFoundError):  # opening it tells what to do
+        return ()
+    tell: Callable[..., Iterable[str]] | None = getattr(module, "imports", None)
+    return tell(spec.options) if tell else ()
 
 
 def _load(entries: dict[str, _Entry], role: str, name: str, function: str) -> Any:

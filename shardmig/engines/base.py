@@ -6,7 +6,7 @@ is the contract as one suite, executed over every engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from shardmig.errors import DeadlineExceeded, WorkerLost
@@ -14,6 +14,15 @@ from shardmig.errors import DeadlineExceeded, WorkerLost
 Work = Callable[[bytes], bytes]
 """What a worker does with a task. A function of an importable module (no lambda, no closure, not of `__main__`). It never raises:
 an engine that sees it raise counts the attempt as lost."""
+
+
+class Ahead(NamedTuple):
+    """What a worker may do before there is a task: a first one starts at once, while the coordinator makes its plan. `imports`:
+    modules that a worker will need, which take seconds; one that is missing is the work's to tell of."""
+
+    work: Work
+    imports: Sequence[str]
+
 
 Tick = Callable[[], None]
 

@@ -14,16 +14,16 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Final
 
-from shardmig.engines.base import TICK_S, Outcome, Tick, Work
+from shardmig.engines.base import TICK_S, Ahead, Outcome, Tick, Work
 from shardmig.engines.local_worker import HEAD, RAISED, TASK_OR_REPLY, name_work
 from shardmig.errors import DeadlineExceeded, WorkerLost
 
 _BOOT: Final = (
-    "import sys; sys.path[:] = sys.argv[4:]; from shardmig.engines.local_worker import main; main(sys.argv[1:])"
+    "import sys; sys.path[:] = sys.argv[5:]; from shardmig.engines.local_worker import main; main(sys.argv[1:5])"
 )
 _READ_BYTES: Final = 1 << 20
 
@@ -31,13 +31,16 @@ _READ_BYTES: Final = 1 << 20
 class LocalEngine:
     """Worker processes, started when first needed, reused from task to task, ended with `execute`.
 
+    ahead: start the first one now; `close` ends it if `execute` is never called.
     deadline_s: how long a task may take before its worker is killed (None: for ever).
     grace_s: how long an idle worker may take to end by itself, atexit functions of an SDK included.
     """
 
     host = ""
 
-    def __init__(self, slots: int, *, deadline_s: float | None = None, grace_s: float = 5.0) -> None:
+    def __init__(
+        self, slots: int, *, deadline_s: float | None = None, grace_s: float = 5.0, ahead: Ahead | None = None
+    ) -> None:
         if slots < 1:
             raise ValueError(f"an engine needs at least one slot, not {slots}")
         self.slots = slots
@@ -47,6 +50,10 @@ class LocalEngine:
         self._busy: list[_Worker] = []
         self._ended: deque[Outcome] = deque()
         self._stopped = False
+        self._imports = ahead.imports if ahead else ()
+        if ahead:
+            with suppress(OSError):  # the first task will tell
+                self._idle.append(_Worker(name_work(ahead.work), self._imports))
 
     def execute(self, tasks: Iterator[bytes | None], work: Work | str, tick: Tick | None = None) -> Iterator[Outcome]:
         """Execute the tasks on up to `slots` workers. A work may be given by its name, which is not imported here."""
@@ -88,17 +95,17 @@ class LocalEngine:
     def _hand_over(self, task: bytes, work_name: str) -> None:
         started_s = time.time()
         try:
-            worker = self._idle_worker() or _Worker(work_name)
+            worker = self._idle_worker(work_name) or _Worker(work_name, self._imports)
         except OSError as error:
             self._ended.append(Outcome(task, None, WorkerLost(f"no worker could be started: {error}"), started_s, 0.0))
             return
         worker.hand_over(task)
         self._busy.append(worker)
 
-    def _idle_worker(self) -> _Worker | None:
+    def _idle_worker(self, work_name: str) -> _Worker | None:
         while self._idle:
             worker = self._idle.pop()
-            if worker.process.poll() is None:
+            if worker.work_name == work_name and worker.process.poll() is None:
                 return worker
             worker.end(0)
         return None
@@ -136,7 +143,8 @@ class LocalEngine:
             worker.connection.close()
         patience_ends = time.monotonic() + grace_s
         while self._idle:
-            self._idle.pop().end(patience_ends - time.monotonic())
+            worker = self._idle.pop()
+            worker.end(patience_ends - time.monotonic() if worker.task else 0)
         for worker in list(self._busy):
             worker.end(0)
             self._settle(worker, WorkerLost("the engine was closed"))
@@ -145,8 +153,9 @@ class LocalEngine:
 class _Worker:
     """One worker process, our end of its socket, and the task it has."""
 
-    def __init__(self, work_name: str) -> None:
+    def __init__(self, work_name: str, imports: Sequence[str]) -> None:
         """Start it. Raises OSError when this machine has no process or descriptor left."""
+        self.work_name = work_name
         with ExitStack() as on_error, ExitStack() as always:
             self.connection, theirs = socket.socketpair()
             on_error.callback(self.connection.close)
@@ -154,7 +163,7 @@ class _Worker:
             their_lifeline, self._lifeline = os.pipe()
             on_error.callback(os.close, self._lifeline)
             always.callback(os.close, their_lifeline)
-            arguments = [str(theirs.fileno()), str(their_lifeline), work_name, *sys.path]
+            arguments = [str(theirs.fileno()), str(their_lifeline), work_name, ",".join(imports), *sys.path]
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, *arguments],
                 stdin=subprocess.DEVNULL,

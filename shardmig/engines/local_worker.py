@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from operator import attrgetter
 from typing import Final, cast
@@ -28,10 +29,14 @@ RAISED: Final = 1
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Answer tasks until the coordinator closes the socket. Arguments: socket, lifeline, name of the work."""
+    """Answer tasks until the coordinator closes the socket. Arguments: socket, lifeline, name of the work, modules to import
+    before the first task, separated by commas."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the coordinator to decide
     _die_with_the_coordinator(int(arguments[1]))
     work = find_work(arguments[2])
+    for module in filter(None, arguments[3].split(",")):
+        with suppress(ImportError):  # the work tells of it, and what to do
+            import_module(module)
     with socket.socket(fileno=int(arguments[0])) as connection, connection.makefile("rb") as incoming:
         while len(head := incoming.read(HEAD.size)) == HEAD.size:
             length, _ = HEAD.unpack(head)

@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from shardmig.config import usable_cores
-from shardmig.engines import ENGINES, Engine, make_engine
+from shardmig.engines import ENGINES, Ahead, Engine, make_engine
 from shardmig.errors import DeadlineExceeded, UsageError, WorkerLost
 from tests.contract import works
 from tests.waiting import eventually
@@ -378,6 +379,46 @@ def test_workers_and_what_they_started_die_with_a_killed_coordinator(tmp_path: P
 def test_a_work_that_no_worker_could_import_is_refused(start_isolating: StartEngine) -> None:
     with pytest.raises(ValueError, match="imported"):
         list(start_isolating().execute(named("one"), lambda task: task))
+
+
+# --- the local engine alone ------------------------------------------------------------------------------------------
+
+
+class StartedAhead(NamedTuple):
+    """An engine that has a worker before there is a task."""
+
+    engine: Engine
+    worker: int
+
+
+@pytest.fixture
+def ahead() -> Iterator[StartedAhead]:
+    before = children()
+    engine = make_engine("local", 2, ahead=Ahead(works.pid_if_imported, ["no.such.module", "colorsys"]))
+    (worker,) = children() - before
+    yield StartedAhead(engine, worker)
+    engine.close()
+    assert children() <= before
+
+
+def test_a_worker_that_started_ahead_takes_the_first_task_with_its_imports_made(ahead: StartedAhead) -> None:
+    outcomes = list(ahead.engine.execute(named("colorsys"), works.pid_if_imported))
+    assert [outcome.reply for outcome in outcomes] == [b"%d" % ahead.worker]
+
+
+def test_every_worker_imports_what_the_first_one_did(ahead: StartedAhead) -> None:
+    outcomes = list(ahead.engine.execute(iter([b"colorsys"] * 20), works.pid_if_imported))
+    assert all(outcome.reply for outcome in outcomes)
+
+
+def test_a_worker_that_started_ahead_for_another_work_executes_none(ahead: StartedAhead) -> None:
+    (outcome,) = ahead.engine.execute(named("no number"), works.worker_pid)
+    assert outcome.reply not in (None, b"%d" % ahead.worker)
+
+
+def test_a_worker_that_started_ahead_ends_with_an_engine_that_never_executes(ahead: StartedAhead) -> None:
+    ahead.engine.close()
+    assert not is_alive(ahead.worker)
 
 
 # --- the factory ------------------------------------------------------------------------------------------------------

@@ -26,6 +26,11 @@ def worker_pid(_: bytes) -> bytes:
     return b"%d" % os.getpid()
 
 
+def pid_if_imported(task: bytes) -> bytes:
+    """The worker's pid where it has imported the module that the task names."""
+    return worker_pid(task) if task.decode() in sys.modules else b""
+
+
 def sleep(task: bytes) -> bytes:
     time.sleep(float(task))
     return task

@@ -5,12 +5,18 @@ mlflow itself is imported for databases and foreign artifact stores only; a serv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from shardmig.adapters.base import WriteSide
+from shardmig.adapters.mlflow import database
 from shardmig.adapters.mlflow.options import MlflowOptions, parse_options
 from shardmig.adapters.mlflow.store import RunStore
 from shardmig.records import LoadOptions
+
+
+def imports(options: Mapping[str, str]) -> Iterable[str]:
+    """What a worker will import: nothing for a server, seconds for a database."""
+    return () if parse_options(options).is_http else database.MODULES
 
 
 def open_target(options: Mapping[str, str], load: LoadOptions) -> WriteSide:

@@ -6,17 +6,24 @@ is the run store over a folder, the others are the target's. The map between MLf
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shardmig.adapters.base import ReadSide
+from shardmig.adapters.mlflow import database
 from shardmig.adapters.mlflow.source.options import SourceOptions, parse_options
 
 if TYPE_CHECKING:
     from shardmig.adapters.mlflow.http import HttpClient
     from shardmig.adapters.mlflow.objects.reading import ObjectSource
     from shardmig.adapters.mlflow.source.wanted import Wanted
+
+
+def imports(options: Mapping[str, str]) -> Iterable[str]:
+    """What a worker will import: nothing for a server or a folder, seconds for a database."""
+    chosen, _ = parse_options(options)
+    return () if chosen.is_http or chosen.folder is not None else database.MODULES
 
 
 def open_source(options: Mapping[str, str]) -> ReadSide:
