@@ -46,8 +46,9 @@ def make_engine(
     """The engine of that name. `slots`: workers at once, by default one for each usable core (ray: of the cluster).
 
     deadline_s: a task that takes longer loses its worker (inline cannot enforce it). grace_s: how long a worker of
-    `local` that has nothing to do may take to end. ahead: what `local` begins with before it is given tasks. ray_address, ray_resources: as RayEngine has them. Raises UsageError
-    for an unknown name or less than one slot, and what RayEngine raises.
+    `local` that has nothing to do may take to end. ahead: what `local` begins with before it is given tasks. ray_address,
+    ray_resources: as RayEngine has them. Raises UsageError for an unknown name or less than one slot, and what
+    RayEngine raises.
     """
     if slots is not None and slots < 1:
         raise UsageError(f"{slots} workers cannot do anything", hint="--workers takes 1 or more")

@@ -144,6 +144,7 @@ class LocalEngine:
         patience_ends = time.monotonic() + grace_s
         while self._idle:
             worker = self._idle.pop()
+            # One that never had a task has nothing to end by itself, and may be in the middle of its imports.
             worker.end(patience_ends - time.monotonic() if worker.task else 0)
         for worker in list(self._busy):
             worker.end(0)
