@@ -1,8 +1,8 @@
 """How fast one MLflow is copied into another, beside mlflow-export-import's way of reading and writing.
 
 Between two servers, between two databases through an archive, database to database, and traces alone. The baseline is
-`mlflow_plain`, or the real tool with --tool FOLDER (its executables; between servers only). Between servers the limit is
-one bare client: it reads with get-history-bulk, posts full log-batch requests, and keeps nothing. CPU is that of the
+`mlflow_plain`; with --tool FOLDER (its executables) the tool itself is tried, too. Between servers the limit is one bare
+client: it reads with get-history-bulk, posts full log-batch requests, and keeps nothing. CPU is that of the
 copying processes, without servers. Lost: what one database holds and the other does not, by SQL: runs with their times
 and status, params, series with all points, spans, and artifacts by name.
 """
@@ -273,15 +273,17 @@ def servers(size: Size, workers: int, tool: Path | None) -> list[list[str]]:
         return rows("servers", took)
 
 
-def databases(size: Size) -> list[list[str]]:
+def databases(size: Size, tool: Path | None) -> list[list[str]]:
     """Between databases: through an archive, and row by row."""
     with scratch() as folder, ExitStack() as stack:
         workshop = Workshop(folder, stack, size)
-        ways = {
+        ways: dict[str, Callable[[Place, Place], None]] = {
             "as mlflow-export-import": plain,
             "shardmig copy all": shardmig("all", "--no-verify"),
             "shardmig copy database, compared": whole_database,
         }
+        if tool is not None:
+            ways["the tool itself"] = real_tool(tool)
         return rows("databases", {name: workshop.measure(way) for name, way in ways.items()})
 
 
@@ -327,7 +329,7 @@ def main() -> None:
     size = SIZES[arguments.full]
     parts: dict[str, Callable[[], list[list[str]]]] = {
         "servers": lambda: servers(size, arguments.server_workers, arguments.tool),
-        "databases": lambda: databases(size),
+        "databases": lambda: databases(size, arguments.tool),
         "traces": lambda: traces(TRACES[arguments.full], arguments.server_workers),
     }
     table = [row for name, part in parts.items() if name in (arguments.parts or parts) for row in part()]

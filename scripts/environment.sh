@@ -43,6 +43,9 @@ make_environment() {
     python="$root/.venv/bin/python"
     [ -x "$python" ] || python="$(find_python)"
     uv="$(find_uv "$python")"
+    # Its own, as soon as there is one: for a Python by another path (a shim of pyenv) uv makes the environment anew, and
+    # the uv inside is gone.
+    [ ! -x "$root/.venv/bin/python" ] || python="$root/.venv/bin/python"
     # --inexact: what somebody has added to the environment stays.
     (cd "$root" && UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT="$root/.venv" VIRTUAL_ENV='' \
         "$uv" sync --quiet --frozen --inexact --python "$python" "${flags[@]}") >&2 &&
