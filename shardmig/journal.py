@@ -112,6 +112,8 @@ class State:
         elif isinstance(line, Compacted):
             self.executions, self.shards_made = line.executions, line.shards_made
             self.attempts = {(phase, shard): attempt for phase, shard, attempt in line.attempts}
+            for gone in line.gone:
+                self.shards.pop(gone, None)
         else:
             self.finished = line
 
@@ -129,6 +131,7 @@ class State:
             self.executions,
             self.shards_made,
             [(phase, shard, tried) for (phase, shard), tried in self.attempts.items()],
+            [shard for shard in frozen if shard not in self.shards],
         )
         if self.step_multiplier != self.plan.load.step_multiplier:
             yield MultiplierChosen(0, self.step_multiplier)

@@ -159,11 +159,13 @@ class AttemptEnded(msgspec.Struct, frozen=True, tag=True):
 
 
 class Compacted(msgspec.Struct, frozen=True, tag=True):
-    """Journal: what the lines that a shorter journal no longer has had counted."""
+    """Journal: what the lines that a shorter journal no longer has had counted. `gone`: shards of the plan that were cut
+    into others."""
 
     executions: int
     shards_made: int
     attempts: list[tuple[Phase, ShardId, int]]
+    gone: list[ShardId] = []
 
 
 class Finished(msgspec.Struct, frozen=True, tag=True):

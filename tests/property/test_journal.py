@@ -36,8 +36,8 @@ from shardmig.records import (
 )
 
 
-def a_plan() -> Plan:
-    runs = [RunRef(project=ProjectId("ws/a"), id=RunId(f"R-{number}"), weight=10**7) for number in range(3)]
+def a_plan(count: int = 3) -> Plan:
+    runs = [RunRef(project=ProjectId("ws/a"), id=RunId(f"R-{number}"), weight=10**7) for number in range(count)]
     source = AdapterSpec("archive", {})
     asked = Request(phases=("export", "load"), source=source, archive=ArchivePaths("/a", "/b"))
     return planner.freeze(asked, runs, created_ms=1)
@@ -94,8 +94,8 @@ histories = st.lists(
 
 
 def a_plan_of_one_shard() -> Plan:
-    """Its runs can be split off."""
-    plan = a_plan()
+    """It can be split, and its halves again."""
+    plan = a_plan(5)
     whole = msgspec.structs.replace(plan.shards[0], runs=tuple(run for shard in plan.shards for run in shard.runs))
     return msgspec.structs.replace(plan, shards=(whole,))
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
+from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
 from shardmig.adapters.mlflow.rows.copying import Copied, copy_database
 from shardmig.errors import TargetConflict, UsageError
@@ -74,10 +78,13 @@ def test_a_database_that_holds_nothing_becomes_the_same_and_keeps_what_is_not_ml
         connection.execute("UPDATE metrics SET rowid = rowid + 100")
         connection.execute("CREATE TABLE users (id INTEGER)")
         connection.execute("CREATE VIEW people AS SELECT * FROM users")
+        connection.execute("UPDATE runs SET artifact_uri = 's3://old/' || name")
         connection.execute("CREATE TRIGGER late AFTER INSERT ON tags BEGIN DELETE FROM tags; END")
     copied = copy(sqlite(source), sqlite(target), [("s3://old", "s3://new")])
     assert copied.is_equal
     assert not copied.went_on
+    with closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, 's3://old', 's3://new')")
     assert_same(sqlite(source), sqlite(target))
     with closing(sqlite3.connect(target)) as connection:
         known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type <> 'index'")}
@@ -110,7 +117,7 @@ def test_a_copy_that_was_cut_goes_on_and_ends_as_if_it_had_not_been(
     with pytest.raises(Broken):
         copy_database(sqlite(source), target, [], _breaking(broken_at))
     with pytest.raises(TargetConflict, match="another copy"):
-        copy_database(sqlite(source), target, [("/a", "/b")], lambda *_: None)
+        copy_database(sqlite(source), target, [("experime0", "/b")], lambda *_: None)
     copied = copy(sqlite(source), target)
     assert copied.is_equal
     assert copied.went_on
@@ -177,12 +184,19 @@ def test_what_the_target_has_already_is_refused_and_nothing_is_written(source: P
         "INSERT INTO tags VALUES ('one', 'more', (SELECT run_uuid FROM runs LIMIT 1))",
     ],
 )
-def test_a_row_that_changes_meanwhile_is_found(source: Path, tmp_path: Path, harm: str) -> None:
-    target = tmp_path / "new.db"
+@pytest.mark.parametrize("is_whole", [True, False], ids=["pages", "rows"])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_row_that_changes_meanwhile_is_found(
+    source: Path, sqlite_template: Path, tmp_path: Path, harm: str, is_whole: bool, side: str
+) -> None:
+    target = Path(shutil.copy(sqlite_template, tmp_path / "new.db"))
+    if not is_whole:
+        with closing(sqlite3.connect(target)) as connection, connection:
+            connection.execute("CREATE TABLE own (n INTEGER)")
 
     def harmed(table: str, rows: int) -> None:
         if table == "guardrail_configs" and rows:  # the last one
-            with closing(sqlite3.connect(target)) as connection, connection:
+            with closing(sqlite3.connect(source if side == "source" else target)) as connection, connection:
                 connection.execute(harm)
 
     assert not copy_database(sqlite(source), sqlite(target), [], harmed).is_equal
@@ -193,12 +207,103 @@ def test_uris_follow_their_roots_and_only_those(source: Path, tmp_path: Path) ->
         connection.execute("UPDATE runs SET artifact_uri = 's3://old/mlruns/7/' || name")
         connection.execute("UPDATE experiments SET artifact_location = 's3://older/x'")
         connection.execute("UPDATE trace_tags SET key = 'mlflow.artifactLocation', value = 's3://old'")
+        connection.execute(
+            "INSERT INTO trace_tags SELECT 'mlflow.trace.archiveLocation', value, request_id FROM trace_tags"
+        )
+        connection.execute("UPDATE workspaces SET trace_archival_location = 's3://old/archive'")
     copied = copy(sqlite(source), sqlite(tmp_path / "new.db"), [("s3://old/", "/data/new")])
     assert copied.is_equal
     found = held(sqlite(tmp_path / "new.db"))
     assert all('"artifact_uri": "/data/new/mlruns/7/' in row for row in found["runs"])
     assert all('"artifact_location": "s3://older/x"' in row for row in found["experiments"])
+    assert len(found["trace_tags"]) == 2 * ROWS
     assert all('"value": "/data/new"' in row for row in found["trace_tags"])
+    assert all('"trace_archival_location": "/data/new/archive"' in row for row in found["workspaces"])
+
+
+@pytest.mark.parametrize(
+    ("held_uri", "root", "expected"),
+    [
+        ("file:///srv/my%20runs/7", ("/srv/my runs", "/new runs"), "file:///new%20runs/7"),
+        ("file:///srv/my%20runs/7", ("/srv/my runs", "s3://new"), "s3://new/7"),
+        ("/srv/my runs/7", ("file:///srv/my%20runs/", "file:///new%20runs"), "/new runs/7"),
+    ],
+)
+def test_a_folder_may_be_told_as_a_path_or_as_a_uri(
+    source: Path, tmp_path: Path, held_uri: str, root: tuple[str, str], expected: str
+) -> None:
+    with closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute("UPDATE runs SET artifact_uri = ?", (held_uri,))
+    assert copy(sqlite(source), sqlite(tmp_path / "new.db"), [root]).is_equal
+    assert all(f'"artifact_uri": "{expected}"' in row for row in held(sqlite(tmp_path / "new.db"))["runs"])
+
+
+def test_a_root_that_fits_nothing_is_refused_before_anything_is_written(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no artifacts of the source lie below s3://typo") as refused:
+        copy(sqlite(source), sqlite(tmp_path / "new.db"), [("experime0", "/new"), ("s3://typo", "/new")])
+    assert "experime" in refused.value.hint
+    assert not (tmp_path / "new.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ("datasets", "iris"),
+        ("mcp_servers", "mcp_serv"),
+    ],
+)
+def test_whatever_has_the_same_name_is_refused_before_the_first_row(
+    source: Path, sqlite_template: Path, tmp_path: Path, table: str, named: str
+) -> None:
+    """Both default experiments become one: what lies in them meets."""
+    target = Path(shutil.copy(sqlite_template, tmp_path / "used.db"))
+    MlflowClient(sqlite(target)).create_experiment("in use")
+    names = "experiment_id, name, workspace, lifecycle_stage"
+    with closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute(f"INSERT INTO experiments ({names}) VALUES (0, 'Default', 'default', 'active')")
+        connection.execute("DELETE FROM datasets")
+        connection.execute("ATTACH ? AS target", (str(target),))
+        if table == "datasets":
+            columns = "dataset_uuid, experiment_id, name, digest, dataset_source_type, dataset_source"
+            for side in ("main", "target"):
+                connection.execute(
+                    f"INSERT INTO {side}.{table} ({columns}) SELECT '{side}', 0, 'iris', 'd', 'local', ''"
+                )
+        else:
+            connection.execute(f"INSERT INTO target.{table} SELECT * FROM {table} LIMIT 1")
+    before = held(sqlite(target))
+    with pytest.raises(TargetConflict, match=rf"already: .*{named}"):
+        copy(sqlite(source), sqlite(target))
+    assert held(sqlite(target)) == before
+
+
+def test_a_journal_that_a_killed_copy_left_behind_is_not_played_back(source: Path, tmp_path: Path) -> None:
+    """SQLite would do so with any journal that has the name of the file that it opens."""
+    target = tmp_path / "new.db"
+    for name in ("new.db", "new.db.shardmig-new"):
+        killed = (
+            "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA cache_size = 2');"
+            "c.execute('CREATE TABLE t (x)'); c.execute('INSERT INTO t VALUES (zeroblob(99999))'); c.commit();"
+            "c.execute('UPDATE t SET x = randomblob(99999)'); c.execute('INSERT INTO t SELECT * FROM t'); os._exit(9)"
+        )
+        subprocess.run([sys.executable, "-c", killed, tmp_path / name], check=False)
+        assert (tmp_path / f"{name}-journal").stat().st_size > 512
+        (tmp_path / name).unlink()
+    assert copy(sqlite(source), sqlite(target)).is_equal
+    assert_same(sqlite(source), sqlite(target))
+    assert {path.name for path in tmp_path.glob("new.db*")} == {"new.db"}
+
+
+def test_a_target_whose_first_tables_alone_were_made_gets_the_others(source: Path, tmp_path: Path) -> None:
+    """MLflow makes them in a transaction of their own: a kill may fall behind it."""
+    target = tmp_path / "killed.db"
+    engine = sqlalchemy.create_engine(sqlite(target))
+    InitialBase.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("CREATE TABLE own (n INTEGER)"))  # row by row
+    engine.dispose()
+    assert copy(sqlite(source), sqlite(target)).is_equal
+    assert_same(sqlite(source), sqlite(target))
 
 
 def test_another_schema_revision_is_refused_and_told_where_to_go(source: Path, tmp_path: Path) -> None:

@@ -96,6 +96,12 @@ class Database:
             raise _shardmig_error(error) from error
 
 
+def remove_file(file: Path) -> None:
+    """Remove a SQLite file, or what is left beside one: SQLite would play a journal back into the next file of this name."""
+    for end in ("", "-journal", "-wal", "-shm"):
+        file.with_name(file.name + end).unlink(missing_ok=True)
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # transactions begin where `writing` says so
     # Looked up for every row, foreign keys take a fifth of a bulk insert (measured): who writes looks once whether the run is

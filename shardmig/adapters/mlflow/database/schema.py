@@ -21,10 +21,10 @@ from mlflow.store.tracking.dbmodels.models import (
     SqlRun,
     SqlTag,
 )
-from sqlalchemy import Column, MetaData, String, Table, inspect, select
+from sqlalchemy import Column, MetaData, String, Table, inspect, literal, select
 from sqlalchemy.engine import make_url
 
-from shardmig.adapters.mlflow.database.connection import Database
+from shardmig.adapters.mlflow.database.connection import Database, remove_file
 from shardmig.adapters.mlflow.database.turns import turn
 
 KNOWN_REVISIONS: Final = frozenset({"dc11669786a5"})
@@ -68,23 +68,31 @@ def initialise(uri: str) -> None:
         final = Path(path)
         final.parent.mkdir(parents=True, exist_ok=True)
         staged = final.with_name(f"{final.name}.shardmig-new")
-        staged.unlink(missing_ok=True)
+        remove_file(staged)
         _create_missing_tables(make_url(uri).set(database=str(staged)).render_as_string(hide_password=False))
+        remove_file(final)
         os.replace(staged, final)
 
 
 def _create_missing_tables(uri: str) -> None:
     database = Database(uri)
     try:
-        with database.reading() as connection:
-            is_empty = not inspect(connection).has_table(EXPERIMENTS.name)
-        if is_empty:
+        if _has_nothing(database):
             with database.translated():
                 engine = mlflow_db.create_sqlalchemy_engine(uri)
                 mlflow_db._initialize_tables(engine)  # noqa: SLF001
                 engine.dispose()
     finally:
         database.close()
+
+
+def _has_nothing(database: Database) -> bool:
+    """No table, or the first ones alone: MLflow makes those in a transaction of their own, and may be killed behind it."""
+    with database.reading() as connection:
+        if not inspect(connection).has_table(EXPERIMENTS.name):
+            return True
+        is_used = connection.execute(select(literal(1)).select_from(EXPERIMENTS).limit(1)).first()
+    return is_used is None and not _revisions(database)
 
 
 def _revisions(database: Database) -> set[str]:

@@ -78,6 +78,7 @@ class _Copy:
         """See to it that the target has a ledger of this copy, and what `execute` needs. Raises as `copy_database`."""
         source, target = self._source.database, self._target.database
         plan.check_schema("source", source)
+        plan.check_roots(self._source, self._roots)
         digest = blake2b(source_uri.encode(), digest_size=16).hexdigest()
         self._went_on = True
         if whole.may_take_all(source, target):
@@ -92,13 +93,17 @@ class _Copy:
                 hint="give that command again; or drop the table shardmig_copy and what it copied",
             )
         self._went_on &= begun is not None
-        self._begun = begun or self._begin(digest)
+        self._begun = begun or self._decided(digest)
+        self._rewriting = Rewriting(self._begun.experiments, self._begun.roots)
+        if begun is None:
+            self._open_ledger()
 
     def execute(self) -> Copied:
         """Copy what is not there yet, and compare everything."""
         begun = self._begun
-        copied = {table.name: self._copied(table) for table in tables.copied()}
-        compared = [self._compared(table, copied[table.name]) for table in tables.copied()]
+        for table in tables.copied():
+            self._copied(table)
+        compared = [self._compared(table) for table in tables.copied()]
         if all(table.is_equal for table in compared):
             with self._target.database.writing() as connection:
                 self._target.settle(connection)
@@ -124,58 +129,58 @@ class _Copy:
             whole=frozenset(str(table.name) for table in tables.copied() if not rewriting.touches(table)),
         )
 
-    def _begin(self, digest: str) -> Begun:
-        new = plan.is_new(self._target.database)
-        if not new:
-            plan.check_nothing_twice(self._source, self._target)
-        begun = Begun(
+    def _decided(self, digest: str) -> Begun:
+        source, target = self._source, self._target
+        new = plan.is_new(target.database)
+        return Begun(
             source=digest,
             roots=self._roots,
-            experiments=plan.experiment_ids(self._source, self._target),
-            before={} if new else {table.name: self._content(table) for table in tables.copied()},
+            experiments=plan.experiment_ids(source, target),
+            before={},
             is_new=new,
-            shares_default=not new and plan.shares_default(self._source.database, self._target.database),
+            shares_default=not new and plan.shares_default(source.database, target.database),
         )
+
+    def _open_ledger(self) -> None:
+        """Look at what is in the target, and write the first line. Raises TargetConflict."""
+        if not self._begun.is_new:
+            plan.check_nothing_twice(self._source, self._target, self._as_copied)
+            before = {table.name: plan.content_of(self._target, table) for table in tables.copied()}
+            self._begun = msgspec.structs.replace(self._begun, before=before)
         with self._target.database.writing() as connection:
             for table in tables.copied():
-                if new and table.name in tables.SEEDED:
+                if self._begun.is_new and table.name in tables.SEEDED:
                     connection.execute(delete(table))
-            ledger.begin(connection, begun)
-        return begun
+            ledger.begin(connection, self._begun)
 
-    def _copied(self, table: Table) -> Content:
-        """What is copied of a table, now or earlier."""
+    def _copied(self, table: Table) -> None:
+        """Copy what is not there yet of a table."""
         if table.name in self._begun.whole:
             self._seen(table.name, plan.count(self._source.database, table))
-            return Content()
-        rewriting = Rewriting(self._begun.experiments, self._begun.roots)
-        return self._copy(table, _is_wanted(table, self._begun), rewriting, self._progress.get(table.name))
-
-    def _copy(
-        self, table: Table, is_wanted: Callable[[Row], bool], rewriting: Rewriting, progress: Progress | None
-    ) -> Content:
-        progress = progress or Progress()
+            return
+        progress = self._progress.get(table.name, Progress())
         while not progress.is_done:
             with self._source.database.reading() as connection:
-                rows, place = self._source.page(connection, table, progress.place or None)
-            is_done = not rows
-            rows = rewriting.rows(table, list(filter(is_wanted, rows)))
-            progress = Progress(place, progress.content.with_rows(rows), is_done)
+                page, place = self._source.page(connection, table, progress.place or None)
+            rows = self._as_copied(table, page)
+            progress = Progress(place, is_done=not page)
             with self._target.database.writing() as connection:
                 if rows:
                     self._target.insert(connection, table, rows)
                 ledger.note(connection, table.name, progress)
             self._seen(table.name, len(rows))
-        return progress.content
 
-    def _compared(self, table: Table, copied: Content) -> TableCopy:
+    def _as_copied(self, table: Table, page: list[Row]) -> list[Row]:
+        """The wanted rows of a page, as the target gets them."""
+        return self._rewriting.rows(table, list(filter(_is_wanted(table, self._begun), page)))
+
+    def _compared(self, table: Table) -> TableCopy:
+        """Both sides are read once more: what was read while copying may have changed since."""
         if table.name in self._begun.whole:
             return TableCopy(str(table.name), *whole.compared(self._source.database, self._target.database, table))
-        held = self._content(table).without(self._begun.before.get(table.name, Content()))
-        return TableCopy(str(table.name), copied.rows, held == copied)
-
-    def _content(self, table: Table) -> Content:
-        return plan.content_of(self._target, table)
+        wanted = plan.content_of(self._source, table, self._as_copied)
+        held = plan.content_of(self._target, table).without(self._begun.before.get(table.name, Content()))
+        return TableCopy(str(table.name), wanted.rows, held == wanted)
 
 
 def _is_wanted(table: Table, begun: Begun) -> Callable[[Row], bool]:

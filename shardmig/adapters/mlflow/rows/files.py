@@ -40,8 +40,16 @@ def _folder(uri: str) -> Path:
 
 
 def _names(root: Path) -> Iterator[Path]:
-    for folder, _, files in os.walk(root):
+    """Every file below, linked folders included. Raises UsageError for a folder that cannot be read, or leads back."""
+    for folder, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
+        for name in folders:
+            if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(Path(folder, name))):
+                raise UsageError(f"the folder {Path(folder, name)} is a link to one that it lies in", hint="remove it")
         yield from (Path(folder, name).relative_to(root) for name in files)
+
+
+def _refuse(error: OSError) -> None:
+    raise UsageError(f"the folder {error.filename} cannot be read: {error.strerror}") from error
 
 
 def _copy(source: Path, target: Path) -> int:

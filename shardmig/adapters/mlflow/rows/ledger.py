@@ -31,10 +31,9 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far one table came: the place behind the last row, and what was inserted."""
+    """How far one table came: the place behind the last row."""
 
     place: list[Any] = []
-    content: Content = Content()
     is_done: bool = False
 
 

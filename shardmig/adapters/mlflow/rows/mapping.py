@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import Table
 
@@ -22,7 +24,7 @@ class Rewriting:
 
     def __init__(self, experiments: Mapping[int, int], roots: Sequence[tuple[str, str]]) -> None:
         self._experiments = dict(experiments)
-        self._roots = [(old.rstrip("/"), new.rstrip("/")) for old, new in roots]
+        self._roots = [pair for old, new in roots for pair in _spellings(old.rstrip("/"), new.rstrip("/"))]
 
     def rows(self, table: Table, rows: list[Row]) -> list[Row]:
         """The rows as the target gets them."""
@@ -45,7 +47,7 @@ class Rewriting:
         """Where files lie afterwards."""
         if isinstance(uri, str):
             for old, new in self._roots:
-                if uri == old or uri.startswith(f"{old}/"):
+                if is_below(uri, old):
                     return new + uri[len(old) :]
         return uri
 
@@ -62,7 +64,7 @@ class Rewriting:
         if self._roots:
             changes += [self._uri_at(at[name]) for name in tables.URIS.get(table.name, ())]
             if table.name in tables.URI_TAGS:
-                changes.append(self._tag_at(at, tables.URI_TAGS[table.name], self.uri))
+                changes += [self._tag_at(at, key, self.uri) for key in tables.URI_TAGS[table.name]]
         return changes
 
     def _experiment_at(self, at: int) -> Change:
@@ -98,3 +100,22 @@ class Rewriting:
 
     def _experiment_text(self, text: str) -> str:
         return str(self._experiments.get(int(text), text)) if text.isdecimal() else text
+
+
+def is_below(uri: str, root: str) -> bool:
+    """Does it lie at or below the root, which has no slash at its end?"""
+    return uri == root or uri.startswith(f"{root}/")
+
+
+def _spellings(old: str, new: str) -> list[tuple[str, str]]:
+    """A folder of this machine is the same as a path and as a file URI: databases hold what the server was told."""
+    pairs = [(old, new)]
+    if old.startswith("/"):
+        pairs.append((Path(old).as_uri(), Path(new).as_uri() if new.startswith("/") else new))
+    elif old.startswith("file:///"):
+        pairs.append((_path(old), _path(new) if new.startswith("file:///") else new))
+    return pairs
+
+
+def _path(uri: str) -> str:
+    return unquote(urlsplit(uri).path)

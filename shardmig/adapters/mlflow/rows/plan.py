@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from sqlalchemy import Table, func, inspect, select, text
@@ -11,22 +11,16 @@ from shardmig.adapters.mlflow.database.connection import Database
 from shardmig.adapters.mlflow.database.schema import EXPERIMENTS, why_not_bulk
 from shardmig.adapters.mlflow.rows import tables
 from shardmig.adapters.mlflow.rows.digests import Content
+from shardmig.adapters.mlflow.rows.mapping import Rewriting
 from shardmig.adapters.mlflow.rows.sides import Row, Side
 from shardmig.errors import TargetConflict, UsageError
+
+AsCopied = Callable[[Table, list[Row]], list[Row]]
+"""Rows of the source as the target gets them, those that it does not get left out."""
 
 ALEMBIC_VERSION: Final = "alembic_version"
 DEFAULT_EXPERIMENT: Final = 0
 """MLflow gives every new database one experiment, with this id."""
-
-_NAMED: Final = {
-    "experiments": ("name",),
-    "runs": ("run_uuid",),
-    "registered_models": ("name",),
-    "logged_models": ("model_id",),
-    "trace_info": ("request_id",),
-    "evaluation_datasets": ("dataset_id",),
-}
-"""What must not be in the target already, and how it is told."""
 
 
 def check_schema(side: str, database: Database) -> None:
@@ -49,12 +43,11 @@ def all_rows(side: Side, table: Table) -> Iterator[list[Row]]:
         yield rows
 
 
-def content_of(side: Side, table: Table, seen: Callable[[int], None] = lambda _: None) -> Content:
-    """What a table holds."""
+def content_of(side: Side, table: Table, changed: AsCopied = lambda _, page: page) -> Content:
+    """What a table holds, each page of its rows changed so."""
     content = Content()
-    for rows in all_rows(side, table):
-        content = content.with_rows(rows)
-        seen(len(rows))
+    for page in all_rows(side, table):
+        content = content.with_rows(changed(table, page))
     return content
 
 
@@ -98,21 +91,31 @@ def shares_default(source: Database, target: Database) -> bool:
     return DEFAULT_EXPERIMENT in theirs and theirs[DEFAULT_EXPERIMENT] == ours.get(DEFAULT_EXPERIMENT)
 
 
-def check_nothing_twice(source: Side, target: Side) -> None:
-    """Raises TargetConflict, with examples, where the target holds something of the same id or name."""
+def check_nothing_twice(source: Side, target: Side, as_copied: AsCopied) -> None:
+    """Raises TargetConflict, with examples, where the target holds something of the same id or name as a row to come."""
     for table in tables.copied():
-        if table.name not in _NAMED:
-            continue
-        theirs, ours = (_names(side.database, table) for side in (source, target))
-        both = sorted(theirs & ours)
-        if table.name == EXPERIMENTS.name and shares_default(source.database, target.database):
-            both = [name for name in both if name != _experiment_names(source.database)[DEFAULT_EXPERIMENT]]
-        if both:
-            named = ", ".join(map(repr, both[:3])) + (" …" if len(both) > 3 else "")
-            raise TargetConflict(
-                f"the target has {len(both)} of the source's {table.name} already: {named}",
-                hint="copy into another database, or use shardmig migrate with --name-prefix",
-            )
+        for key in tables.own_keys(table):
+            if both := _keys(source, table, key, as_copied) & _keys(target, table, key):
+                named = ", ".join(sorted(repr(_told(key, one)) for one in both)[:3]) + (" …" if len(both) > 3 else "")
+                raise TargetConflict(
+                    f"the target has {len(both)} of the source's {table.name} already: {named}",
+                    hint="copy into another database, or use shardmig migrate with --name-prefix",
+                )
+
+
+def check_roots(source: Side, roots: Sequence[tuple[str, str]]) -> None:
+    """Raises UsageError for a root below which no file of the source lies."""
+    left = list(roots)
+    for table in filter(Rewriting({}, roots).touches, tables.copied()):
+        for page in all_rows(source, table) if left else ():
+            left = [root for root in left if Rewriting({}, [root]).rows(table, page) == page]
+    if left:
+        with source.database.reading() as connection:
+            one = connection.scalar(select(EXPERIMENTS.c.artifact_location).limit(1))
+        raise UsageError(
+            f"--artifact-root: no artifacts of the source lie below {left[0][0]}",
+            hint=f"give it as the database has it; those of one experiment lie in {one}",
+        )
 
 
 def left_out(database: Database) -> dict[str, int]:
@@ -132,6 +135,12 @@ def _experiment_names(database: Database) -> dict[int, str]:
         return {row.experiment_id: row.name for row in found}
 
 
-def _names(database: Database, table: Table) -> set[str]:
-    with database.reading() as connection:
-        return set(connection.scalars(select(table.c[_NAMED[table.name][0]])))
+def _keys(side: Side, table: Table, key: tuple[str, ...], changed: AsCopied = lambda _, page: page) -> set[Row]:
+    """The values of these columns, of rows that have them all."""
+    at = [tables.columns(table).index(name) for name in key]
+    keys = {tuple(row[one] for one in at) for page in all_rows(side, table) for row in changed(table, page)}
+    return {one for one in keys if None not in one}
+
+
+def _told(key: tuple[str, ...], values: Row) -> str:
+    return " ".join(str(value) for name, value in zip(key, values, strict=True) if name != "workspace")

@@ -52,12 +52,13 @@ class _Sqlite:
 
     def page(self, connection: Connection, table: Table, after: Place | None) -> tuple[list[Row], Place]:
         names = ", ".join(f'"{name}"' for name in tables.columns(table))
-        behind = f'FROM "{table.name}" WHERE rowid > ? ORDER BY rowid LIMIT ?'
-        bound = (after[0] if after else -(2**63), tables.page_rows(table))
+        first = after[0] if after else -(2**63)
+        behind = f'SELECT rowid FROM "{table.name}" WHERE rowid > ? ORDER BY rowid LIMIT ?'
         cursor = connection.connection.cursor()
-        rows = cursor.execute(f"SELECT {names} {behind}", bound).fetchall()
-        last = cursor.execute(f"SELECT max(rowid) FROM (SELECT rowid {behind})", bound).fetchone()
-        return rows, [last[0]]
+        # The place comes first: a row that somebody appends in between belongs to the next page.
+        place = list(cursor.execute(f"SELECT max(rowid) FROM ({behind})", (first, tables.page_rows(table))).fetchone())
+        within = f'FROM "{table.name}" WHERE rowid > ? AND rowid <= ? ORDER BY rowid'
+        return cursor.execute(f"SELECT {names} {within}", (first, *place)).fetchall(), place
 
     def insert(self, connection: Connection, table: Table, rows: list[Row]) -> None:
         names = tables.columns(table)

@@ -10,8 +10,9 @@ import mlflow.store.tracking.dbmodels.models
 import mlflow.store.workspace.dbmodels.models  # noqa: F401 (all three fill the metadata)
 from mlflow.prompt.constants import PROMPT_EXPERIMENT_IDS_TAG_KEY
 from mlflow.store.db.base_sql_model import Base
+from mlflow.tracing.constant import TraceTagKey
 from mlflow.utils.mlflow_tags import MLFLOW_ARTIFACT_LOCATION
-from sqlalchemy import JSON, Boolean, Date, LargeBinary, Table, Text
+from sqlalchemy import JSON, Boolean, Date, LargeBinary, Table, Text, UniqueConstraint
 
 MAX_KEY: Final = 256
 """Texts up to this length are small."""
@@ -32,11 +33,12 @@ URIS: Final[dict[str, tuple[str, ...]]] = {
     "runs": ("artifact_uri",),
     "logged_models": ("artifact_location",),
     "model_versions": ("source", "storage_location"),
+    "workspaces": ("default_artifact_root", "trace_archival_location"),
 }
 """Columns that say where files lie."""
 
-URI_TAGS: Final[dict[str, str]] = {"trace_tags": MLFLOW_ARTIFACT_LOCATION}
-"""Tables of (key, value) in which the value of this key says where files lie."""
+URI_TAGS: Final[dict[str, tuple[str, ...]]] = {"trace_tags": (MLFLOW_ARTIFACT_LOCATION, TraceTagKey.ARCHIVE_LOCATION)}
+"""Tables of (key, value) in which the values of these keys say where files lie."""
 
 EXPERIMENT_LISTS: Final[dict[str, str]] = {"registered_model_tags": PROMPT_EXPERIMENT_IDS_TAG_KEY}
 """Tables of (key, value) in which the value of this key is a list of experiment ids between commas."""
@@ -69,6 +71,18 @@ def page_rows(table: Table) -> int:
 def key(table: Table) -> tuple[str, ...]:
     """The columns that tell a row from every other."""
     return tuple(column.name for column in table.primary_key.columns)
+
+
+@cache
+def own_keys(table: Table) -> tuple[tuple[str, ...], ...]:
+    """What no two rows may have in common. Left out are keys that hold the key of an owner: such rows meet only where
+    their owners meet, which are in these tables too. Experiments own nothing: that of two databases may become one."""
+    unique = [one.columns for one in table.constraints if isinstance(one, UniqueConstraint)]
+    unique += [one.columns for one in table.indexes if one.unique]
+    keys = [key(table), *(tuple(column.name for column in one) for one in unique)]
+    owners = [set(one.column_keys) for one in table.foreign_key_constraints if one.referred_table.name != "experiments"]
+    known = set(columns(table))
+    return tuple(one for one in keys if known.issuperset(one) and not any(owner.issubset(one) for owner in owners))
 
 
 @cache

@@ -16,7 +16,7 @@ from typing import Final
 from mlflow.store.db.base_sql_model import Base
 from sqlalchemy import Connection, Table, delete, inspect
 
-from shardmig.adapters.mlflow.database.connection import Database
+from shardmig.adapters.mlflow.database.connection import Database, remove_file
 from shardmig.adapters.mlflow.rows import ledger, plan, tables
 from shardmig.adapters.mlflow.rows.ledger import Begun
 
@@ -44,7 +44,7 @@ def take_all(source: Database, target: Database, begun: Begun) -> None:
     assert target.file is not None
     target.file.parent.mkdir(parents=True, exist_ok=True)
     staged = target.file.with_name(f"{target.file.name}.shardmig-new")
-    staged.unlink(missing_ok=True)
+    remove_file(staged)
     with source.translated():
         _stage(source.file, staged)
     trimmed = Database(f"sqlite:///{staged}")
@@ -55,12 +55,13 @@ def take_all(source: Database, target: Database, begun: Begun) -> None:
     finally:
         trimmed.close()
     if not target.file.exists():
+        remove_file(target.file)
         os.replace(staged, target.file)
         return
     target.close()
     with target.translated():
         _copy_pages(staged, target.file)
-    staged.unlink()
+    remove_file(staged)
 
 
 def compared(source: Database, target: Database, table: Table) -> tuple[int, bool]:
