@@ -282,8 +282,10 @@ class _TreeDigest:
 def described(store: ArchiveFiles, ref: FileRef, *, with_hash: bool) -> FileRef:
     """A reference of unknown size, hash or shape, completed from what the archive holds. Raises as ArchiveFiles.path."""
     found, is_tree = store.held(ref)
-    if not is_tree and ref.size_bytes >= 0 and found.stat().st_size != ref.size_bytes:
-        raise BadInput(f"{found} has {found.stat().st_size} bytes, its row says {ref.size_bytes}", field=ref.path)
+    if not is_tree and ref.size_bytes >= 0:
+        _refuse_other_size(found, ref, found.stat().st_size)
+    if is_tree and ref.size_bytes >= 0:
+        _refuse_other_size(found, ref, sum(member.stat().st_size for _, member in store.held_members(ref)))
     if ref.size_bytes >= 0 and ref.sha256:
         return ref
     tree = _TreeDigest()
@@ -294,6 +296,11 @@ def described(store: ArchiveFiles, ref: FileRef, *, with_hash: bool) -> FileRef:
             return msgspec.structs.replace(ref, name=ref.name or name, size_bytes=known[0], sha256=known[1])
     whole = tree.ref(ref.path, ref.type, ref.stored)
     return whole if with_hash else msgspec.structs.replace(whole, sha256="")
+
+
+def _refuse_other_size(found: Place, ref: FileRef, size_bytes: int) -> None:
+    if size_bytes != ref.size_bytes:
+        raise BadInput(f"{found} has {size_bytes} bytes, its row says {ref.size_bytes}", field=ref.path)
 
 
 def _stored_name(

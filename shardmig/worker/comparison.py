@@ -46,6 +46,8 @@ CHUNK_POINTS: Final = 100_000
 
 RESTORED: Final = "exact-values-in-sidecar"
 FACTS_UNKNOWN: Final = "facts-not-compared"
+UNEXPLAINED: Final = "content-differs"
+"""Digests that differ where reading again shows no difference: never taken for equal."""
 
 
 class Comparison:
@@ -181,6 +183,12 @@ class Comparison:
             key: expected[key].rows + found[key].rows for key in both if key[1] in SERIES_TYPES
         }
         self._differences += self._explain_series(rows)
+        named = {finding.field for finding in self._differences}
+        self._differences += [
+            Finding("loss", UNEXPLAINED, path, detail=f"{kind}: what is read back is not what the archive has")
+            for path, kind in sorted(suspects)
+            if path not in named
+        ]
 
     def _explain_scalars_and_files(self, keys: set[FieldKey]) -> list[Finding]:
         if not keys:

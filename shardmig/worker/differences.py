@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Final
 
 from shardmig.archive.digest import plain_step
@@ -12,6 +14,7 @@ from shardmig.records import FILE_TYPES, NO_TIME, Field, FieldDigest, FieldType,
 
 FieldKey = tuple[str, FieldType]
 Small = Field | FileRef
+_Identity = tuple[str, str, bool, Decimal]
 
 SHOWN: Final = 3
 _PREVIEW: Final = 80
@@ -50,12 +53,12 @@ def retyped(
 
 def small_differences(expected: Iterable[Small], found: Iterable[Small]) -> Iterator[Finding]:
     """What differs between scalars and files, a finding for each field and code."""
-    ours, theirs = ({_identity(each): each for each in side} for side in (expected, found))
+    ours, theirs = (_by_identity(side) for side in (expected, found))
     shown: dict[tuple[str, str], list[str]] = {}
     for identity in sorted(ours.keys() | theirs.keys()):
-        one, other = ours.get(identity), theirs.get(identity)
-        for code, detail in _changes(one, other):
-            shown.setdefault((identity[0], code), []).append(_at_step(one or other) + detail)
+        for one, other in _unlike(ours.get(identity, []), theirs.get(identity, [])):
+            for code, detail in _changes(one, other):
+                shown.setdefault((identity[0], code), []).append(_at_step(one or other) + detail)
     for (path, code), details in shown.items():
         yield Finding("loss", code, path, len(details), "; ".join(details[:SHOWN]))
 
@@ -113,7 +116,36 @@ def _fact(name: str, text: str) -> str:
     return time_text(int(text)) if name.endswith("_time") and text.lstrip("-").isdigit() else preview(text)
 
 
-def _identity(small: Small) -> tuple[str, str, bool, Decimal]:
+def _by_identity(side: Iterable[Small]) -> dict[_Identity, list[Small]]:
+    found: dict[_Identity, list[Small]] = {}
+    for small in side:
+        found.setdefault(_identity(small), []).append(small)
+    return found
+
+
+def _unlike(ours: list[Small], theirs: list[Small]) -> Iterator[tuple[Small | None, Small | None]]:
+    """Pairs of what only one side has: a series of files may have several at one step."""
+    same = Counter(map(_content_of, ours)) & Counter(map(_content_of, theirs))
+    left = [sorted(_without(side, same), key=_content_of) for side in (ours, theirs)]
+    yield from zip_longest(*left)
+
+
+def _without(side: list[Small], same: Counter[tuple[str, ...]]) -> Iterator[Small]:
+    again = Counter(same)
+    for small in side:
+        again[_content_of(small)] -= 1
+        if again[_content_of(small)] < 0:
+            yield small
+
+
+def _content_of(small: Small) -> tuple[str, ...]:
+    """All that is compared."""
+    if isinstance(small, Field):
+        return type(small.value).__name__, repr(small.value)
+    return small.name, str(small.time_ms), small.sha256, str(small.is_tree)
+
+
+def _identity(small: Small) -> _Identity:
     step = small.step if isinstance(small, FileRef) else None
     return small.path, small.type, step is not None, step if step is not None else Decimal(0)
 

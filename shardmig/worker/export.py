@@ -173,6 +173,12 @@ class _Exporter:
         project = self._task.shard.runs[0].project
         files = files_of(self._task.archive, project)
         for piece in self._source.read_runs(list(pending.values()), want, files):
+            if piece.run.fingerprint != pending[piece.run.id].fingerprint:
+                raise BadInput(
+                    "the run changed in its source since this was planned",
+                    run=piece.run.label,
+                    hint="give the export command again, which lists the source anew",
+                )
             spool = spools[piece.run.id]
             spool.append(piece)
             self._progress.add(count(piece.chunk))
@@ -202,11 +208,13 @@ class _Exporter:
     def _publish(self, run: RunRef, spool: RunSpool) -> None:
         spool.close()
         header = spooled_header(spool.path)
+        source = header.source if header else self._task.source.name
+        self._refuse_other_source(run, source)
         receipt = compact(
             spool.path,
             self._task.archive,
             asked=self._task.selection,
-            source=header.source if header else self._task.source.name,
+            source=source,
             source_version=header.source_version if header else "",
             started_ms=self._started_ms,
             part_bytes=self._task.part_bytes,
@@ -215,6 +223,21 @@ class _Exporter:
         logs.get_logger().info(Event.RUN_ENDED, run=run.id, digest=receipt.digest, rows=receipt.counters.points)
         self._done(_outcome(run, receipt, "done"))
         spool.path.unlink(missing_ok=True)
+
+    def _refuse_other_source(self, run: RunRef, source: str) -> None:
+        """Raises TargetConflict where the archive has this run from elsewhere: each may have what the other has not."""
+        try:
+            held = self._archive.receipt(run)
+        except NewerFormat:
+            raise
+        except BadInput:  # damaged: what comes is better
+            return
+        if held is not None and held.source != source:
+            raise TargetConflict(
+                f"the archive holds this run as {held.source} had it, and it comes from {source} now",
+                run=run.label,
+                hint="export into another --data-path",
+            )
 
 
 def spooled_header(path: Path) -> Header | None:

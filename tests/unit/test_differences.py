@@ -57,6 +57,20 @@ def test_a_file_may_differ_in_content_name_and_time() -> None:
     assert found[0].detail == "expected 10 bytes, sha256 aaaaaaaaaaaa, found 9 bytes, sha256 bbbbbbbbbbbb"
 
 
+def test_of_several_files_at_one_step_each_is_compared() -> None:
+    def image(name: str, sha256: str) -> FileRef:
+        return msgspec.structs.replace(
+            FILE, path="image", type="file_series", step=Decimal(1), name=name, sha256=sha256 * 64
+        )
+
+    three = [image("a.png", "a"), image("1-a.png", "b"), image("2-a.png", "c")]
+    assert list(small_differences(three, three[::-1])) == []
+    (changed,) = small_differences(three, [three[0], image("1-a.png", "d"), three[2]])
+    assert (changed.code, changed.count) == ("file-differs", 1)
+    (gone,) = small_differences(three, three[2:])
+    assert (gone.code, gone.count) == ("file-missing", 2)
+
+
 def test_each_step_of_a_file_series_is_compared() -> None:
     def image(step: str) -> FileRef:
         return msgspec.structs.replace(FILE, path="image", type="file_series", step=Decimal(step))

@@ -95,8 +95,10 @@ class ArtifactNames:
     def claim(self, wanted: str, identity: str) -> str:
         """The path for a file that wants `wanted`; where that is taken or refused, one made of `identity`."""
         path = self._naming.artifact(wanted)
-        if path in self._files or path in self._folders or not self._files.isdisjoint(_folders_of(path)):
-            path = self._naming.unlike_any_other(wanted, identity)
+        tried = 0
+        while path in self._files or path in self._folders or not self._files.isdisjoint(_folders_of(path)):
+            tried += 1
+            path = self._naming.unlike_any_other(wanted, identity if tried == 1 else f"{identity}\0{tried}")
         self._files.add(path)
         self._folders.update(_folders_of(path))
         return path

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from shardmig.archive.files import ArchiveFiles, DigestSink
+from shardmig.archive.files import ArchiveFiles, DigestSink, described
 from shardmig.archive.reader import ArchiveReader
 from shardmig.errors import BadInput, HostilePath, NotFound, Unavailable
 from shardmig.records import FieldType, FileRef, Files, FloatPoints, RunId, RunRef
@@ -39,6 +39,15 @@ def test_a_file_is_stored_with_size_and_hash_and_extension(tmp_path: Path) -> No
     assert ref.stored.endswith(".gz")
     assert _store(tmp_path).path(ref).read_bytes() == b"content"
     assert list(_store(tmp_path).members(ref)) == [("One.TAR.gz", _store(tmp_path).path(ref))]
+
+
+def test_a_tree_that_lacks_a_member_is_damaged(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    ref = store.put_tree(RUN, "set", "file_set", [(name, io.BytesIO(b"content")) for name in ("a", "b")])
+    assert described(store, ref, with_hash=False) == ref
+    (store.path(ref) / "b").unlink()
+    with pytest.raises(BadInput, match="has 7 bytes, its row says 14"):
+        described(store, ref, with_hash=False)
 
 
 def test_putting_again_overwrites(tmp_path: Path) -> None:

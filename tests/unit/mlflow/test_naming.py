@@ -63,6 +63,11 @@ def test_no_two_files_of_a_run_share_an_artifact_path_or_hide_in_each_other(path
         assert not any(other.startswith(f"{path}/") for other in taken)
 
 
+def test_files_of_one_step_have_an_artifact_each() -> None:
+    claims = ArtifactNames(Naming())
+    assert len({claims.claim("img/step_1.png", "img file_series 1") for _ in range(4)}) == 4
+
+
 def test_the_folder_of_shardmig_is_nobodys() -> None:
     assert not ArtifactNames(Naming()).claim("shardmig/manifest.json", "x").startswith("shardmig/")
     assert not ArtifactNames(Naming()).claim("Shardmig/exact.parquet", "x").lower().startswith("shardmig/")
