@@ -26,6 +26,7 @@ from shardmig.progress import Watch
 from shardmig.records import (
     AttemptEnded,
     AttemptStarted,
+    Extended,
     Failure,
     Finished,
     JournalLine,
@@ -62,9 +63,10 @@ def freeze(request: Request, file: Path, *, step_multiplier: int = 0) -> tuple[P
         plan = planner.freeze(request, listing.runs(), created_ms=_now_ms())
     if not plan.shards:
         raise UsageError("no run is selected", hint="`shardmig plan` with fewer filters shows what there is")
-    plan = msgspec.structs.replace(plan, load=msgspec.structs.replace(plan.load, step_multiplier=multiplier))
+    load = msgspec.structs.replace(plan.load, step_multiplier=multiplier)
+    plan = msgspec.structs.replace(plan, load=load, refused=listing.refused)
     codec.write_whole(file, codec.encode(plan))
-    return plan, listing.refused
+    return plan, plan.refused
 
 
 class PlanFile:
@@ -132,7 +134,7 @@ def execute_shard(
     plan, shard = file.plan, file.shard(which)
     if until is not None and until not in plan.phases:
         raise UsageError(f"the plan has no phase {until}", hint=f"it has: {', '.join(plan.phases)}")
-    alone = msgspec.structs.replace(plan, shards=(shard,))
+    alone = msgspec.structs.replace(plan, shards=(shard,), refused={})  # `collect` tells of what was refused, once
     _refuse_before_parents(file, shard, plan.phases_until(until))
     folder = file.folder(shard.id)
     with full_disk_is_fatal(folder), locks(folder, plan.archive, alone, is_shared=True):
@@ -168,6 +170,8 @@ def collect(file: PlanFile) -> tuple[Report, list[ShardId]]:
 
         try:
             note(Started(_now_ms(), plan.fingerprint, 0, _ENGINE))
+            if plan.created_ms > state.listed_ms:
+                note(Extended(plan.created_ms, [], plan.refused))
             if "load" in plan.phases and not state.step_multiplier:
                 note(MultiplierChosen(_now_ms(), plan.load.step_multiplier))
             missing = []

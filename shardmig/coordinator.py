@@ -13,7 +13,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -46,7 +46,6 @@ from shardmig.records import (
     Phase,
     Plan,
     Progress,
-    ProjectId,
     Report,
     RunId,
     ShardId,
@@ -88,7 +87,7 @@ def execute(
     ):
         with garbage_left():
             state, extension = _reconcile(folder, request, listing)
-        execution = Execution(folder, state, settings, observe, refused=listing.refused, engine=engine)
+        execution = Execution(folder, state, settings, observe, engine=engine)
         return execution.carry_out(extension, looks_again=True, sample=request.sample, predict=request.predict)
 
 
@@ -161,7 +160,8 @@ def garbage_left() -> Iterator[None]:
 def _reconcile(folder: MigrationFolder, request: Request, listing: Listing) -> tuple[State, list[Extended]]:
     """The frozen plan (made now if there is none) with what became of it, and what the source has beyond it."""
     if not folder.plan_file.exists():
-        folder.write_plan(planner.freeze(request, listing.runs(), created_ms=_now_ms()))
+        plan = planner.freeze(request, listing.runs(), created_ms=_now_ms())
+        folder.write_plan(msgspec.structs.replace(plan, refused=listing.refused))
         return folder.state(), []
     # Listed first: the memory that takes is free again when the state is there.
     listed = list(itertools.islice(listing.runs(), request.selection.limit or None))
@@ -171,7 +171,9 @@ def _reconcile(folder: MigrationFolder, request: Request, listing: Listing) -> t
         raise PlanMismatch(
             f"{folder.plan_file} was made for another request", hint=f"remove {folder.path} to plan anew"
         )
-    return state, extension(state, listed, request, now_ms=_now_ms(), refused=listing.refused)
+    news = extension(state, listed, request, now_ms=_now_ms(), refused=listing.refused)
+    shards = [shard for line in news for shard in line.shards]
+    return state, [Extended(_now_ms(), shards, listing.refused)]
 
 
 class Execution:
@@ -184,7 +186,6 @@ class Execution:
         settings: Settings,
         observe: Observe | None,
         *,
-        refused: Mapping[ProjectId, Failure] | None = None,
         engine: Engine | None = None,
     ) -> None:
         self._folder = folder
@@ -197,7 +198,6 @@ class Execution:
         self._state = state
         self._in_flight: dict[bytes, Ready] = {}
         self._observe = observe
-        self._refused = refused or {}
         self._signals = 0
         self._lessor = ""
         self._fatal: Failure | None = None
@@ -229,19 +229,12 @@ class Execution:
                         self._watch.committed()
                 except KeyboardInterrupt:
                     self._signals = max(self._signals, 1)
-            code = exit_code_of(
-                self._state,
-                interrupted=bool(self._signals),
-                fatal=self._fatal,
-                refused=bool(self._refused),
-                until=until,
-            )
+            code = exit_code_of(self._state, interrupted=bool(self._signals), fatal=self._fatal, until=until)
             self._note(Finished(_now_ms(), code))
         finally:
             self._engine.close()
             self._journal.close()
-        report = report_of(self._folder, self._state, code, self._watch, self._fatal)
-        return msgspec.structs.replace(report, refused=dict(self._refused))
+        return report_of(self._folder, self._state, code, self._watch, self._fatal)
 
     def _tasks(self) -> Iterator[bytes | None]:
         while True:

@@ -85,6 +85,8 @@ class State:
         self.open: dict[tuple[Phase, ShardId], AttemptStarted] = {}
         self.last_ended: dict[tuple[Phase, ShardId], LastEnd] = {}
         self.step_multiplier = plan.load.step_multiplier
+        self.refused = plan.refused
+        self.listed_ms = plan.created_ms
         self.executions = 0
         self.finished: Finished | None = None
         self.shards_made = 0
@@ -126,7 +128,8 @@ class State:
     def lines(self) -> Iterator[JournalLine]:
         """The shortest journal that a plan replays to this state."""
         frozen = {shard.id: shard for shard in self.plan.shards}
-        yield Extended(0, [shard for shard in self.shards.values() if frozen.get(shard.id) != shard])
+        beyond = [shard for shard in self.shards.values() if frozen.get(shard.id) != shard]
+        yield Extended(self.listed_ms, beyond, self.refused)
         yield Compacted(
             self.executions,
             self.shards_made,
@@ -176,6 +179,8 @@ class State:
                 outcomes.clear()
 
     def _extend(self, line: Extended) -> None:
+        if line.refused is not None:
+            self.refused, self.listed_ms = line.refused, line.at_ms
         for shard in line.shards:
             if shard.parent is not None and self.shards.pop(shard.parent, None) is not None:
                 for phase in self.plan.phases:

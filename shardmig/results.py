@@ -43,17 +43,16 @@ def exit_code_of(
     *,
     interrupted: bool,
     fatal: Failure | None = None,
-    refused: bool = False,
     until: Phase | None = None,
 ) -> int:
-    """0 only when every run of the plan made it through every phase (of those up to `until`), and no project was
-    `refused`."""
+    """0 only when every run of the plan made it through every phase (of those up to `until`), and every project was
+    listed."""
     if fatal is not None:
         return STOPPED
     phases = state.plan.phases_until(until)
     missing = [phase for phase in phases if any(not state.settled(phase, run) for run in state.runs())]
     if not missing:
-        return FAILED_RUNS if refused else COMPLETE
+        return FAILED_RUNS if state.refused else COMPLETE
     if interrupted:
         return INTERRUPTED
     if missing == ["verify"] and all(outcome.failure is None for _, outcome in _failures(state)):
@@ -90,6 +89,7 @@ def report_of(folder: MigrationFolder, state: State, code: int, watch: Watch, fa
         step_multiplier=state.step_multiplier,
         elapsed_s=watch.elapsed_s,
         logs=str(folder.logs),
+        refused=state.refused,
         stopped=f"{fatal.message}" + (f" ({fatal.hint})" if fatal.hint else "") if fatal else "",
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import pyarrow as pa
@@ -25,7 +25,8 @@ class _Parameters(msgspec.Struct, frozen=True):
 
 def runs_table(reader: ArchiveReader, runs: Iterable[RunRef], fields: str) -> pa.Table:
     """One row a run: `run_id`, then a column for each path and type, named by the path, or `path:type` where the type
-    differs between runs. Null = the run has no such field. Raises UsageError if `fields` is no regular expression."""
+    differs between runs or the name is taken already. Null = the run has no such field. Raises UsageError if `fields`
+    is no regular expression."""
     try:
         re.compile(fields)
     except re.error as error:
@@ -38,16 +39,25 @@ def runs_table(reader: ArchiveReader, runs: Iterable[RunRef], fields: str) -> pa
         for piece in reader.read(run, asked, hash_files=False):
             for field in piece.chunk.fields if isinstance(piece.chunk, Fields) else ():
                 columns[field.path, field.type][row] = field
-    types: dict[str, list[FieldType]] = defaultdict(list)
-    for path, field_type in sorted(columns):
-        types[path].append(field_type)
-    named = {
-        path if len(types[path]) == 1 else f"{path}:{field_type}": _column(
-            field_type, columns[path, field_type], len(ids)
-        )
-        for path, field_type in sorted(columns)
-    }
-    return pa.table({"run_id": pa.array(ids, pa.string()), **named})
+    named = {"run_id": pa.array(ids, pa.string())}
+    for (path, field_type), name in _names(sorted(columns), taken=named).items():
+        named[name] = _column(field_type, columns[path, field_type], len(ids))
+    return pa.table(named)
+
+
+def _names(columns: Sequence[tuple[str, FieldType]], taken: Iterable[str]) -> dict[tuple[str, FieldType], str]:
+    """A name for each column, none of them twice. Of several that would have one name, the first has it, and each other
+    the next that is free when its type is put behind."""
+    types = Counter(path for path, _ in columns)
+    used = set(taken)
+    names: dict[tuple[str, FieldType], str] = {}
+    for path, field_type in columns:
+        name = path if types[path] == 1 else f"{path}:{field_type}"
+        while name in used:
+            name = f"{name}:{field_type}"
+        used.add(name)
+        names[path, field_type] = name
+    return names
 
 
 def _column(field_type: FieldType, values: dict[int, Field], count: int) -> pa.Array:

@@ -7,12 +7,13 @@ from typing import Literal
 import msgspec
 
 from shardmig.records.chunks import Finding, RunRef
-from shardmig.records.ids import MigrationId, RunId, ShardId, TargetRunId
+from shardmig.records.ids import MigrationId, ProjectId, RunId, ShardId, TargetRunId
 from shardmig.records.plan import (
     FORMAT_VERSION,
     AdapterSpec,
     ArchivePaths,
     Counters,
+    Failure,
     LoadOptions,
     Phase,
     Selection,
@@ -20,19 +21,7 @@ from shardmig.records.plan import (
     StepNeeds,
 )
 
-Disposition = Literal["transient", "permanent", "fatal", "unclassified"]
 Verdict = Literal["equal", "approximated", "differs", "missing"]
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """An error as a record: what crosses a process boundary instead of an exception."""
-
-    error: str
-    disposition: Disposition
-    message: str
-    run: str = ""
-    field: str = ""
-    hint: str = ""
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,10 +114,12 @@ class Started(msgspec.Struct, frozen=True, tag=True):
 
 
 class Extended(msgspec.Struct, frozen=True, tag=True):
-    """Journal: shards were added to the plan (new runs in the source, or a retry)."""
+    """Journal: shards were added to the plan (new runs in the source, or a retry). `refused`: the source was listed,
+    but for these projects; None = it was not, and what was refused before still is."""
 
     at_ms: int
     shards: list[Shard]
+    refused: dict[ProjectId, Failure] | None = None
 
 
 class MultiplierChosen(msgspec.Struct, frozen=True, tag=True):

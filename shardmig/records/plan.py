@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from shardmig.records.chunks import FieldType, Finding, RunRef, Scope
-from shardmig.records.ids import MigrationId, ShardId
+from shardmig.records.ids import MigrationId, ProjectId, ShardId
 
 FORMAT_VERSION = 1
 """Of everything on disk: plan, journal, spool, receipt. Readers refuse a higher one."""
@@ -15,6 +15,7 @@ FORMAT_VERSION = 1
 FieldClass = Literal["parameters", "metrics", "series", "files"]
 FIELD_CLASSES: tuple[FieldClass, ...] = ("parameters", "metrics", "series", "files")
 Phase = Literal["survey", "export", "load", "verify"]
+Disposition = Literal["transient", "permanent", "fatal", "unclassified"]
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +75,20 @@ class Shard(msgspec.Struct, frozen=True, kw_only=True):
     parent: ShardId | None = None
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """An error as a record: what crosses a process boundary instead of an exception."""
+
+    error: str
+    disposition: Disposition
+    message: str
+    run: str = ""
+    field: str = ""
+    hint: str = ""
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """The frozen plan. `fingerprint` covers what is asked for, not workers or engine."""
+    """The frozen plan. `fingerprint` covers what is asked for, not workers or engine. `refused`: projects that could
+    not be listed when it was made."""
 
     id: MigrationId
     fingerprint: str
@@ -88,6 +101,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     shards: tuple[Shard, ...]
     created_ms: int
     format_version: int = FORMAT_VERSION
+    refused: dict[ProjectId, Failure] = {}
 
     def phases_until(self, last: Phase | None) -> tuple[Phase, ...]:
         """Its phases up to this one, None = all."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from shardmig.records.ids import MigrationId, ProjectId, ShardId
-from shardmig.records.outcome import Failure, RunOutcome
-from shardmig.records.plan import Counters, Phase
+from shardmig.records.outcome import RunOutcome
+from shardmig.records.plan import Counters, Failure, Phase
 
 
 class PhaseProgress(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ from shardmig.records import (
     FieldType,
     ProjectId,
     Receipt,
+    RunId,
     RunRef,
     Selection,
 )
@@ -47,12 +48,28 @@ _RUNS_AT_ONCE: Final = 64
 _MOST_RUNS_SHOWN: Final = 20
 _MOST_FIELDS_SHOWN: Final = 5
 _GOOD: Final[tuple[Standing, ...]] = ("agrees", "whole")
+_ABSENCES: Final = frozenset(
+    {
+        "artifact-list-unknown",
+        "file-not-here",
+        "file-not-stored",
+        "no-file-matched",
+        "point-without-value",
+        "previews-left-out",
+        "uploaded-file-gone",
+        "value-not-offered",
+    }
+)
+"""Gaps and notes of one field that say that rows of it are not there. Not `empty-series` and `field-without-value`:
+what a server has there by now was written since. Others, as `image-time-unknown` and `step-rounded`, tell of rows that
+are."""
+
 _STYLES: Final[dict[Standing, str]] = {"incomplete": "red", "not in the archive": "red", "failed": "red"}
 
 
 class Lacking(msgspec.Struct, frozen=True):
     """A field of which there are more rows than the archive holds. server: None = it is not said how many.
-    explained: the reason that the export gave for it."""
+    explained: the reason that the export, or neptune-exporter, gave for it."""
 
     path: str
     type: str
@@ -73,12 +90,12 @@ class RunAudit(msgspec.Struct, frozen=True, kw_only=True):
     fields that the server does not list.
 
     agrees              nothing is missing that the server has
-    explained           what is missing, the export said: a gap or a loss of that field
+    explained           what is missing, the export said: a loss of that field, or a gap or note that names an absence
     whole               no server is asked; the receipt says that nothing is missing
     unknown             no server is asked, and there is no receipt: neptune-exporter wrote it
     incomplete          something is missing
     changed since       something is missing, and the run was written to after its export: --update brings it
-    not in the archive  it was never exported
+    not in the archive  it was never exported, or nothing of it arrived
     failed              it could not be compared, or is damaged
     """
 
@@ -141,15 +158,27 @@ def errors_in(report: bytes) -> list[ExporterError]:
 
 
 def audit_of_archive(archive: ArchivePaths, selection: Selection, errors: Iterable[ExporterError] = ()) -> Audit:
-    """What the archive itself, and `errors`, say of every selected run. Contents are not read: `verify` does."""
+    """What the archive itself, and `errors`, say of every selected run, also of one that only `errors` name. Contents
+    are not read: `verify` does."""
     reader = ArchiveReader(archive)
     matcher = Matcher(selection)
     told: dict[tuple[str, str], list[ExporterError]] = {}
     for error in errors:
         told.setdefault((error.project_id or "", error.run_id or ""), []).append(error)
-    runs = (run for project in reader.projects() for scope in SCOPES for run in reader.runs(project, scope))
+    runs = [run for project in reader.projects() for scope in SCOPES for run in reader.runs(project, scope)]
     found = [_by_itself(reader, run, told.get((run.project, run.id), [])) for run in runs if matcher.wants_run(run)]
+    held = {(str(run.project), str(run.id)) for run in runs}
+    found += _only_reported({run: told[run] for run in told if run not in held}, matcher)
     return Audit(source="", runs=found, refused={})
+
+
+def _only_reported(told: Mapping[tuple[str, str], list[ExporterError]], matcher: Matcher) -> Iterator[RunAudit]:
+    """The selected runs of a report that the archive has nothing of."""
+    for (project, run_id), errors in told.items():
+        run = RunRef(project=ProjectId(project), id=RunId(run_id))
+        if run_id and matcher.wants_run(run):  # a line without a run is of a project that could not be listed
+            lacking = [_left_out(one, {}) for one in errors]
+            yield RunAudit(run=run.label, standing="not in the archive", lacking=lacking)
 
 
 def _by_itself(reader: ArchiveReader, run: RunRef, errors: Iterable[ExporterError]) -> RunAudit:
@@ -212,7 +241,8 @@ def _audited(reader: ArchiveReader, source: Counting, selection: Selection, run:
 def _lacking(
     told: ServerCounts, held: Mapping[tuple[str, FieldType], int], receipt: Receipt | None
 ) -> Iterator[Lacking]:
-    reasons = {finding.field: finding.code for finding in receipt.findings} if receipt is not None else {}
+    findings = receipt.findings if receipt is not None else []
+    reasons = {one.field: one.code for one in findings if one.kind == "loss" or one.code in _ABSENCES}
     for field in told.fields:
         rows = held.get((field.path, field.type), 0)
         if rows < (1 if field.rows is None else field.rows):

@@ -212,5 +212,10 @@ def test_a_project_that_cannot_be_listed_fails_alone(folder: Path, commands: Com
     assert list(report["refused"]) == ["ws/bad"]
     assert json.loads((folder / "e.jsonl").read_text())["project_id"] == "ws/bad"
     assert len(list((folder / "new" / "data").glob("ws_good-*/*_part_0.parquet"))) == 4
+    retry = "retry --failed -d new/data -f new/files --engine inline"
+    assert list(commands.json(retry, code=3)["refused"]) == ["ws/bad"]
+    assert "project ws/bad could not be listed: " in commands.said
     part.with_name("copied_part_0.parquet").unlink()
+    assert list(commands.json(retry, code=3)["refused"]) == ["ws/bad"]
     assert commands.json(repack)["exit_code"] == 0
+    assert commands.json(retry)["refused"] == {}

@@ -128,6 +128,21 @@ def test_a_field_whose_type_differs_between_runs_is_two_columns(archive: Path) -
     assert open_archive(archive)["ws/proj"].runs_table("^lr$").column_names == ["run_id", "lr"]
 
 
+def test_no_column_takes_the_place_of_another_of_its_name(tmp_path: Path) -> None:
+    fields = [Field("a", "int", 1), Field("a:int", "string", "x"), Field("a:int:string", "bool", True)]
+    publish(tmp_path, [Fields([*fields, Field("run_id", "string", "mine")])])
+    publish(tmp_path, [Fields([Field("a", "float", 0.5)])], RunRef(project=RUN.project, id=RunId("RUN-2")))
+    table = open_archive(tmp_path)["ws/proj"].runs_table()
+    assert table.to_pydict() == {
+        "run_id": ["RUN-1", "RUN-2"],
+        "a:float": [None, 0.5],
+        "a:int": [1, None],
+        "a:int:string": ["x", None],
+        "a:int:string:bool": [True, None],
+        "run_id:string": ["mine", None],
+    }
+
+
 @pytest.mark.parametrize("error", [KeyError, NotFound, ShardmigError])
 def test_what_is_not_there_is_a_clear_error(archive: Path, error: type[Exception]) -> None:
     opened = open_archive(archive)

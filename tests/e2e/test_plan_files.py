@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,41 @@ def test_what_was_brought_since_by_the_usual_command_is_not_undone_by_collecting
     assert collect(file)[0].exit_code == 0
     file.keep_outcome(shard.id, 3, [result(file, "done", "survey"), result(file, "failed")])
     assert collect(file)[0].exit_code == 0
+
+
+def test_a_project_that_could_not_be_listed_is_named_by_collecting_until_it_is_listed(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for project in ("ws/good", "ws/bad"):
+        assert type_in(f"export {SOURCE.replace('ws/off', project)} --engine inline") == 0
+    part = next((folder / "exports" / "data").glob("ws_bad-*/*_part_0.parquet"))
+    twin = Path(shutil.copy(part, part.with_name("copied_part_0.parquet")))
+    repack = "--source archive exports/data exports/files -d new/data -f new/files"
+    assert type_in(f"plan {repack} --out plan.msgpack") == 3
+    file = PlanFile(Path("plan.msgpack"))
+    assert {execute_shard(file, shard.id, INLINE).exit_code for shard in file.plan.shards} == {0}
+    capfd.readouterr()
+    for _ in range(2):
+        assert type_in("collect --plan plan.msgpack") == 3
+        assert "project ws/bad could not be listed: " in capfd.readouterr().err
+    twin.unlink()
+    assert type_in(f"export {repack} --engine inline") == 0
+    assert type_in("collect --plan plan.msgpack") == 0
+
+
+def test_what_a_later_plan_file_could_not_list_is_named_too(tmp_path: Path) -> None:
+    file = planned(tmp_path, run("one"))
+    (shard,) = file.plan.shards
+    collect(file)
+    refused = {ProjectId("ws/a"): Failure("NotAllowed", "permanent", "403")}
+    for created_ms, told in ((1, refused), (2, {})):
+        plan = msgspec.structs.replace(file.plan, created_ms=created_ms, refused=told)
+        file.path.write_bytes(msgspec.msgpack.encode(plan))
+        later = PlanFile(file.path)
+        later.folder(shard.id).path.parent.mkdir(exist_ok=True)
+        later.keep_outcome(shard.id, 0, [result(later, "done", "survey"), result(later, "done")])
+        report, _ = collect(later)
+        assert (report.exit_code, report.refused) == (3 if told else 0, told)
 
 
 def test_outcomes_of_another_plan_are_refused(tmp_path: Path) -> None:

@@ -85,11 +85,13 @@ def test_every_byte_prefix_replays_to_a_true_state(tmp_path: Path) -> None:
 
 def everything(state: State) -> tuple[object, ...]:
     """All that a state says, whatever the order it was told in."""
-    return (*summary(state), state.shards, state.shards_made, state.last_ended, state.open)
+    listed = (state.refused, state.listed_ms)
+    return (*summary(state), state.shards, state.shards_made, state.last_ended, state.open, listed)
 
 
 histories = st.lists(
-    st.sampled_from(["try", "bring", "fail", "lose", "split", "choose", "start", "again", "end", "extend"]), max_size=40
+    st.sampled_from(["try", "bring", "fail", "lose", "split", "choose", "start", "again", "end", "extend", "list"]),
+    max_size=40,
 )
 
 
@@ -133,6 +135,9 @@ class Teller:
             case "extend":
                 run = RunRef(project=ProjectId("ws/a"), id=RunId(f"N-{number}"), fingerprint=str(number))
                 self._note(Extended(number, list(planner.cut([run], first=self.state.shards_made + 1))))
+            case "list":
+                refused = {ProjectId("ws/b"): Failure("NotAllowed", "permanent", "403")} if number % 2 else {}
+                self._note(Extended(number, [], refused))
 
     def tell_all(self, words: Iterable[str], *, first: int = 0) -> None:
         for number, word in enumerate(words, first):
@@ -161,6 +166,25 @@ def test_a_compacted_journal_and_what_is_told_after_it_replay_to_the_same_state(
         journal.append(line)
     journal.close()
     assert everything(replay(a_plan_of_one_shard(), path)) == everything(teller.state)
+
+
+def test_what_was_refused_stays_refused_until_the_source_is_listed_again() -> None:
+    refused = {ProjectId("ws/b"): Failure("NotAllowed", "permanent", "403")}
+    state = State(msgspec.structs.replace(a_plan(), refused=refused))
+    for line in (Started(1, "f", 1, "local"), Extended(2, []), Finished(3, 3)):
+        state.apply(line)
+    assert state.refused == refused
+    state.apply(Extended(4, [], {}))
+    assert state.refused == {}
+
+
+def test_plans_and_journals_from_before_refused_projects_were_kept_are_read() -> None:
+    line = msgspec.msgpack.decode(codec.encode(Extended(4, [])))
+    plan = msgspec.msgpack.decode(codec.encode(a_plan()))
+    del line["refused"], plan["refused"]
+    state = State(codec.decode(msgspec.msgpack.encode(plan), Plan))
+    state.apply(codec.decode(msgspec.msgpack.encode(line), JournalLine))
+    assert (state.refused, set(state.shards)) == ({}, {shard.id for shard in a_plan().shards})
 
 
 @given(histories)

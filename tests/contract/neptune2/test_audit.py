@@ -100,6 +100,25 @@ def test_what_the_export_told_of_is_explained(empty_neptune2: NeptuneServer, aud
     assert [(one["path"], one["explained"]) for one in run["lacking"]] == [("loss", "field-refused")]
 
 
+def test_what_is_told_of_rows_that_are_there_explains_none_that_are_missing(
+    empty_neptune2: NeptuneServer, audited: Audit
+) -> None:
+    entity = entity_of(empty_neptune2)
+    entity.attributes["empty"] = Attribute("floatSeries", Series([], [], []))
+    export()
+    for path, value in (("image", b"png"), ("empty", 1.0)):
+        series = entity.attributes[path].value
+        series.steps.append(2.0)
+        series.times_ms.append(3)
+        series.values.append(value)
+    [run] = audited(code=5)["runs"]
+    assert run["standing"] == "incomplete"
+    assert {one["path"]: (one["server"], one["archive"], one["explained"]) for one in run["lacking"]} == {
+        "image": (3, 2, ""),
+        "empty": (1, 0, ""),
+    }
+
+
 def test_a_run_that_was_written_to_since_is_told_apart(empty_neptune2: NeptuneServer, audited: Audit) -> None:
     entity = entity_of(empty_neptune2)
     export()

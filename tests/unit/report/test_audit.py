@@ -57,6 +57,25 @@ def test_what_neptune_exporter_reported_and_took_for_whole_is_incomplete(tmp_pat
     ]
 
 
+def test_a_run_that_only_the_report_names_is_not_in_the_archive(tmp_path: Path) -> None:
+    exporter_run(tmp_path)
+    lines = [ERROR | {"run_id": "gone"}, ERROR | {"run_id": "gone", "attribute_path": None}, ERROR | {"run_id": ""}]
+    errors = errors_in(b"\n".join(json.dumps(one).encode() for one in lines))
+    runs = audit_of_archive(paths_in(tmp_path), Selection(), errors).runs
+    assert [(run.run, run.standing) for run in runs] == [
+        ("ws/proj/RUN-1", "unknown"),
+        ("ws/proj/gone", "not in the archive"),
+    ]
+    assert [one.path for one in runs[1].lacking] == ["loss", ""]
+    assert len(audit_of_archive(paths_in(tmp_path), Selection(runs="RUN"), errors).runs) == 1
+
+
+def test_a_run_that_is_there_and_not_selected_is_not_missed(tmp_path: Path) -> None:
+    exporter_run(tmp_path)
+    errors = errors_in(json.dumps(ERROR).encode())
+    assert audit_of_archive(paths_in(tmp_path), Selection(run_ids=("other",)), errors).runs == []
+
+
 def test_a_file_that_is_no_report_is_refused() -> None:
     with pytest.raises(UsageError, match="no report"):
         errors_in(b"\x00\xff")
@@ -73,6 +92,9 @@ def test_the_command_reads_the_report_and_its_exit_code_tells(
     assert "unknown" in capsys.readouterr().out
     assert execute(["audit", *place, "--exporter-errors", "errors.jsonl"]) == 5
     assert "loss (float_series): some there, 0 here" in capsys.readouterr().out
+    (tmp_path / "errors.jsonl").write_text(json.dumps(ERROR | {"run_id": "gone"}) + "\n")
+    assert execute(["audit", *place, "--exporter-errors", "errors.jsonl"]) == 5
+    assert "ws/proj/gone: not in the archive" in capsys.readouterr().out
     assert execute(["audit", *place, "--exporter-errors", "missing.jsonl"]) == 2
     assert execute(["audit", *place, "--source", "neptune2", "--exporter-errors", "errors.jsonl"]) == 2
     next((tmp_path / "data").rglob("*.parquet")).write_bytes(b"PAR1")
