@@ -12,7 +12,7 @@ from shardmig.adapters.mlflow.facts import RunFacts
 from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
 from shardmig.adapters.sidecar import provenance
 from shardmig.errors import TargetConflict
-from shardmig.records import LoadOptions
+from shardmig.records import Finding, LoadOptions
 
 RULES: Final = 1
 """Of what a run looks like in MLflow. A run half written by other rules is begun anew, not gone on with."""
@@ -37,17 +37,17 @@ def intent_of(digest: str, experiment: str, load: LoadOptions, *, is_caseless: b
 
 
 def choose(store: RunStore, runs: Iterable[StoredRun], digest: str, intent: str, load: LoadOptions) -> StoredRun | None:
-    """Of the runs of one key a whole one of this digest, or one to merge with, or a partial one of this intent. The others
-    are discarded. Raises TargetConflict."""
+    """Of the runs of one key a whole one of this digest, or one to merge with or to leave, or a partial one of this intent.
+    The others are discarded. Raises TargetConflict."""
     chosen = None
     for run in sorted(runs, key=is_whole, reverse=True):
         is_other = is_whole(run) and run.tags.get(provenance.DIGEST) != digest
-        if is_other and load.on_existing not in ("replace", "merge"):
+        if is_other and load.on_existing == "fail":
             raise TargetConflict(
                 f"MLflow holds this run as {run.id}, whole but with other content",
                 hint="--on-existing merge brings what is new, --on-existing replace writes it anew",
             )
-        is_kept = not is_other or load.on_existing == "merge"
+        is_kept = not is_other or load.on_existing != "replace"
         wanted = is_kept if is_whole(run) else run.tags.get(provenance.INTENT) == intent
         if chosen is None and wanted:
             chosen = run
@@ -82,3 +82,8 @@ def discard(store: RunStore, run: StoredRun) -> None:
     if facts.is_deleted_copy(run):
         store.set_tags(run, {facts.LIFECYCLE: facts.DISCARDED})
     store.delete_run(run.id)
+
+
+def other_content(run: StoredRun) -> Finding:
+    """A whole run was left as it is."""
+    return Finding("note", "other-content-kept", detail=f"{run.id} was left as it is (--on-existing skip)")

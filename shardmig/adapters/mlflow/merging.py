@@ -13,21 +13,24 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from shardmig.adapters.mlflow.artifacts import artifacts_of
-from shardmig.adapters.mlflow.facts import PARENT, PROVENANCE, tag_value
+from shardmig.adapters.mlflow.facts import PARENT, PROVENANCE, RUN_NAME, RunFacts, tag_value
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.native import PARAMS, TAGS, NativeNaming
 from shardmig.adapters.mlflow.run import RunInMlflow
 from shardmig.adapters.mlflow.source.tree import artifacts_listed
 from shardmig.adapters.mlflow.store import RunStore, StoredRun
 from shardmig.adapters.sidecar.fitting import Mask, Metrics, NativePoints
-from shardmig.adapters.sidecar.manifest import MANIFEST, FileEntry, decode_manifest
+from shardmig.adapters.sidecar.manifest import MANIFEST, FileEntry, decode_manifest, encode_manifest
 from shardmig.adapters.sidecar.naming import OWN_FOLDER
 from shardmig.adapters.sidecar.rules import Value
+from shardmig.archive.layout import disk_errors
 from shardmig.archive.places import file_sha256
-from shardmig.records import Finding
+from shardmig.errors import TargetConflict
+from shardmig.records import Field, Finding
 
 CONFLICT: Final = "merge-conflict"
 MOST_HELD: Final = 2_000_000
@@ -65,6 +68,24 @@ class RunMerge:
         self.count("tags", len(chosen))
         return chosen
 
+    def refuse_other_steps(self, multiplier: int) -> None:
+        """Raises TargetConflict: under another multiplier each point that is here would come once more, as another one."""
+        if (held := self.manifest.step_multiplier) != multiplier:
+            raise TargetConflict(
+                f"{self.run.id} was loaded with steps times {held}, and what is to be merged has steps times {multiplier}",
+                hint=f"--step-multiplier {held} as it was loaded, or --on-existing replace",
+            )
+
+    def name_tag(self, wanted: RunFacts) -> dict[str, str]:
+        """The tag that gives the run its new name, unless somebody here gave it one."""
+        if self.run.name == wanted.name:
+            return {}
+        if self.run.name != self._name_before(wanted):
+            self.differs("sys/name", self.run.name, wanted.name)
+            return {}
+        self.count("names", 1)
+        return {RUN_NAME: wanted.name}
+
     def sizes(self) -> Mapping[str, int | None]:
         """The artifacts that are there."""
         return {one.path: one.size_bytes for one in artifacts_listed(self.run, self._http)}
@@ -82,6 +103,14 @@ class RunMerge:
         """What was brought."""
         told = ", ".join(f"{number} {what}" for what, number in sorted(self.new.items())) or "nothing"
         return Finding("note", "merged", detail=f"{self.run.id} was there: new in it: {told}")
+
+    def _name_before(self, wanted: RunFacts) -> str:
+        """As it was when the run was brought."""
+        before, params = type(wanted)(self.manifest.run), self.run.params
+        before.learn(self.manifest.held)
+        texts = (entry for entry in self.manifest.params if entry.type == "string" and entry.key in params)
+        before.learn([Field(entry.path, "string", params[entry.key]) for entry in texts])
+        return before.name
 
     @cached_property
     def _tags_before(self) -> dict[str, str]:
@@ -153,24 +182,18 @@ class _MergedFiles:
         self._lock = Lock()
         self._sizes: Mapping[str, int | None] | None = None
         self._before: dict[str, FileEntry] = {entry.artifact: entry for entry in merge.manifest.files}
+        self._kept: set[str] = set()
         self._own = {name for entry in merge.manifest.series for name in (entry.artifact, entry.shown)}
 
     def put(self, file: Path, path: str) -> None:
-        """As ArtifactSink. What shardmig made of series and notes is made anew."""
-        if path.startswith(f"{OWN_FOLDER}/") or path in self._own or path not in self._there():
-            if not path.startswith(f"{OWN_FOLDER}/"):
-                self._merge.count("files", 1)
+        """As ArtifactSink. What shardmig made of series and notes is made anew. The manifest comes last of all."""
+        if path == MANIFEST:
+            self._tell_kept(file)
+        if path.startswith(f"{OWN_FOLDER}/"):
             self._merge.artifacts.put(file, path)
-            return
-        here, there = self._digest_here(path), file_sha256(file)
-        if here == there:
-            return
-        before = self._before.get(path)
-        if before is not None and before.sha256 == here:
+        elif path in self._own or path not in self._there() or self._is_new(file, path):
+            self._merge.artifacts.put(file, path)
             self._merge.count("files", 1)
-            self._merge.artifacts.put(file, path)
-            return
-        self._merge.differs(path, f"sha256 {here[:16]}", f"sha256 {there[:16]}")
 
     def _there(self) -> Mapping[str, int | None]:
         with self._lock:
@@ -178,11 +201,33 @@ class _MergedFiles:
                 self._sizes = self._merge.sizes()
             return self._sizes
 
+    def _is_new(self, file: Path, path: str) -> bool:
+        """Did it change in the source, and not here? What changed here is a conflict; where the source has what was
+        brought, only another size tells that, so that not all files are fetched."""
+        there, before = file_sha256(file), self._before.get(path)
+        was = before.sha256 if before is not None else ""
+        if was == there and self._there()[path] == file.stat().st_size:
+            return False
+        here = self._digest_here(path)
+        if here in (there, was):
+            return here != there
+        self._kept.add(path)
+        self._merge.differs(path, f"sha256 {here[:16]}", f"sha256 {there[:16]}")
+        return False
+
+    def _tell_kept(self, manifest: Path) -> None:
+        """Of a file in conflict the manifest tells what it told before, so that the next merge finds the conflict again."""
+        with disk_errors("the manifest"):
+            told = decode_manifest(manifest.read_bytes(), self._merge.run.id)
+            told.files = [self._as_before(entry) if entry.artifact in self._kept else entry for entry in told.files]
+            manifest.write_bytes(encode_manifest(told))
+
+    def _as_before(self, entry: FileEntry) -> FileEntry:
+        before = self._before.get(entry.artifact)
+        size, sha256 = (before.size_bytes, before.sha256) if before is not None else (-1, "")
+        return msgspec.structs.replace(entry, size_bytes=size, sha256=sha256)
+
     def _digest_here(self, path: str) -> str:
-        """By the manifest, where its size is still that one; else of what is there."""
-        before = self._before.get(path)
-        if before is not None and before.sha256 and before.size_bytes == self._there()[path]:
-            return before.sha256
         with TemporaryDirectory(prefix="shardmig-") as folder:
             self._merge.artifacts.get(path, Path(folder, "artifact"))
             return file_sha256(Path(folder, "artifact"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,14 +24,14 @@ from shardmig.adapters.base import (
 )
 from shardmig.adapters.mlflow import facts, neptune_registry
 from shardmig.adapters.mlflow.artifacts import artifacts_of
-from shardmig.adapters.mlflow.beginning import choose, create, discard, intent_of, is_complete, is_whole
+from shardmig.adapters.mlflow.beginning import choose, create, discard, intent_of, is_complete, is_whole, other_content
 from shardmig.adapters.mlflow.database import prepare_database
 from shardmig.adapters.mlflow.facts import RunFacts
 from shardmig.adapters.mlflow.fit import MlflowRules
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.merging import RunMerge
 from shardmig.adapters.mlflow.naming import MAX_KEY, Naming, experiment_name, wanted_experiment_name
-from shardmig.adapters.mlflow.native import OWN_FACTS, SOURCE, NativeFacts, NativeNaming, datasets_of
+from shardmig.adapters.mlflow.native import SOURCE, NativeFacts, NativeNaming, datasets_of
 from shardmig.adapters.mlflow.neptune_registry import NeptuneRegistry, registered_name
 from shardmig.adapters.mlflow.objects.classes import SCOPES as OBJECT_SCOPES
 from shardmig.adapters.mlflow.objects.classes import classes
@@ -164,14 +164,18 @@ class MlflowTarget:
         return self._manner.rules.fit(chunk)
 
     def find_run(self, key: MigrationKey) -> TargetRun | None:
-        """As WriteSide. A complete run comes before partial ones."""
+        """As WriteSide. A complete run comes before partial ones; beside one that was begun as well it counts as partial: so
+        whoever writes discards that one, and whoever compares tells it."""
         if not key.isalnum():  # no key of ours, and no text to put into a filter
             return None
         if scope_of(key) in OBJECT_SCOPES:
             return self._objects.find(key)
         self._found = (key, self._store.find_runs(key))
         runs = [self._target_run(run, key) for run in self._found[1]]
-        return min(runs, key=lambda run: run.state != "complete", default=None)
+        found = min(runs, key=lambda run: run.state != "complete", default=None)
+        if found is not None and not all(map(is_whole, self._found[1])):
+            return msgspec.structs.replace(found, state="partial")
+        return found
 
     def _just_found(self, key: MigrationKey) -> list[StoredRun]:
         """The runs of this key. What `find_run` answered a moment ago holds once, for the `write_run` that follows it: a
@@ -187,7 +191,7 @@ class MlflowTarget:
         self, key: MigrationKey, digest: str, chunks: Iterator[Chunk], files: FileStore, parent: TargetRunId | None
     ) -> Written:
         """As WriteSide. A complete run of the same digest is left as it is, but for its link to a parent that came after
-        it; of another digest it is a TargetConflict, unless existing runs are to be replaced."""
+        it; of another digest it is a TargetConflict, unless --on-existing says what becomes of it."""
         header, fields, rest = leading_fields(chunks)
         if header.run.scope in OBJECT_SCOPES:
             return self._objects.write(key, digest, (header, fields, rest), files)
@@ -196,11 +200,12 @@ class MlflowTarget:
         brought = _Brought(digest, header, itertools.chain([Fields(fields)] if fields else [], rest), files)
         with about_run(header.run.label):
             run = self._begin(key, digest, header, run_facts, parent)
-            if is_whole(run) and run.tags.get(provenance.DIGEST) == digest:
-                self._link(run, parent)
+            is_same = run.tags.get(provenance.DIGEST) == digest
+            if is_whole(run) and (is_same or self._load.on_existing == "skip"):
+                self._link(run, parent if is_same else None)
                 if not is_complete(run):
                     self._store.delete_run(run.id)
-                return Written(run.id, [], url=self._url(run))
+                return Written(run.id, [] if is_same else [other_content(run)], url=self._url(run))
             if is_whole(run):
                 written = self._merge(run, brought, run_facts)
                 self._link(run, parent)
@@ -232,14 +237,13 @@ class MlflowTarget:
         """As WriteSide."""
         if run.scope in OBJECT_SCOPES:  # all that they are is fields
             return {}
-        fields = list(fields)
-        is_native = any(field.path.startswith(OWN_FACTS) for field in fields)
-        run_facts = (self._native if is_native else self._plain).facts(run)
+        # The Header that was fitted tells the manner; which fields there are depends on the selection.
+        run_facts = self._manner.facts(run)
         run_facts.learn(fields)
         expected = facts.expected_facts(
             run_facts, self._plain.rules.naming, self._experiment(run_facts), parent, last_point_ms
         )
-        if run.scope == neptune_registry.MODELS and not is_native:
+        if run.scope == neptune_registry.MODELS and self._manner is self._plain:
             expected[neptune_registry.FACT] = registered_name(run.id)
         return expected
 
@@ -281,12 +285,14 @@ class MlflowTarget:
 
     def _merge(self, run: StoredRun, brought: _Brought, run_facts: RunFacts) -> Written:
         """Bring what is new of a run to the one that is there, which stays complete with its old digest meanwhile."""
+        merge = RunMerge(self._store, run, self._http)
+        rules = self._manner_of(brought.header.source).rules
+        merge.refuse_other_steps(rules.load.step_multiplier or 1)
         if run.is_deleted:
             self._store.restore_run(run.id)
-        merge = RunMerge(self._store, run, self._http)
-        naming = self._manner_of(brought.header.source).rules.naming
         lifecycle = {facts.LIFECYCLE: facts.RESTORED} if facts.is_deleted_copy(run) else {}
-        self._store.set_tags(run, merge.tags(run_facts.tags(naming, None)) | lifecycle)
+        tags = merge.tags(run_facts.tags(rules.naming, None)) | merge.name_tag(run_facts)
+        self._store.set_tags(run, tags | lifecycle)
         written = self._fill(run, brought, run_facts, merge)
         return msgspec.structs.replace(written, findings=[merge.finding(), *merge.conflicts, *written.findings])
 
@@ -321,15 +327,22 @@ class MlflowTarget:
         return Written(run.id, findings, name_changes=changes, url=self._url(run))
 
     def _fill_natively(self, run: StoredRun, run_facts: NativeFacts, held: list[Field]) -> None:
-        """What MLflow has a place for that nothing else has: datasets and the experiment's tags."""
+        """What MLflow has a place for that nothing else has: datasets, logged models and the experiment's tags."""
         if datasets := datasets_of(held):
             retrying(lambda: self._store.log_datasets(run, datasets))
         if run_facts.model_links:
             self._objects.link_run(run.id, run_facts.model_links)
-        seen = (run.experiment_id, frozenset(run_facts.experiment_tags.items()))
-        if seen not in self._tagged_experiments:
-            retrying(lambda: self._store.tag_experiment(run.experiment_id, run_facts.experiment_tags))
-            self._tagged_experiments.add(seen)
+        self._tag_experiment(run.experiment_id, run_facts.experiment_tags)
+
+    def _tag_experiment(self, id_: str, tags: Mapping[str, str]) -> None:
+        """Set those that it does not have: others may be somebody's, or are the business of the experiment itself."""
+        seen = (id_, frozenset(tags.items()))
+        if not tags or seen in self._tagged_experiments:
+            return
+        held = retrying(lambda: next((one.tags for one in self._store.experiments() if one.id == id_), {}))
+        missing = {key: text for key, text in tags.items() if key not in held}
+        retrying(lambda: self._store.tag_experiment(id_, missing))
+        self._tagged_experiments.add(seen)
 
     def _experiment_of(self, project: ProjectId) -> str:
         return experiment_name(wanted_experiment_name(self._options, project, ""))
