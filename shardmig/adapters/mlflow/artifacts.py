@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Protocol
@@ -15,9 +16,11 @@ from shardmig.adapters.mlflow.s3 import InS3
 from shardmig.adapters.mlflow.store import StoredRun
 from shardmig.adapters.sidecar.uploads import Artifacts
 from shardmig.archive.layout import disk_errors
-from shardmig.errors import HostilePath, NotFound
+from shardmig.errors import BadInput, HostilePath, NotFound
 
 PROXY: Final = "/api/2.0/mlflow-artifacts/artifacts/"
+_BEHIND_SERVER: Final = "mlflow-artifacts"
+_READ_SERVER: Final = "read that instead (--source mlflow http://...)"
 
 
 class RunArtifacts(Artifacts, Protocol):
@@ -38,9 +41,16 @@ def artifacts_at(uri: str, http: HttpClient | None) -> RunArtifacts:
     parts = urlsplit(uri)
     if parts.scheme in ("", "file"):
         return _OnDisk(Path(unquote(parts.path) if parts.scheme else uri))
-    if http is not None and parts.scheme == "mlflow-artifacts" and not parts.netloc:
+    if http is not None and parts.scheme == _BEHIND_SERVER and not parts.netloc:
         return _BehindServer(http, PROXY + unquote(parts.path).strip("/"))
     return InS3(uri) if parts.scheme == "s3" else _InRepository(uri)
+
+
+def refuse_behind_server(uri: str, http: HttpClient | None) -> None:
+    """Raises BadInput for files that only the server of a database has. Which one that is a database does not tell, and
+    whichever the environment names may be another: the target of a copy."""
+    if http is None and urlsplit(uri).scheme == _BEHIND_SERVER:
+        raise BadInput(f"{uri} lies behind the server of this database: {_READ_SERVER}")
 
 
 class _OnDisk:
@@ -51,7 +61,13 @@ class _OnDisk:
         target = self._place(path)
         with disk_errors(f"artifact {path}"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+            draft = _draft_of(target)
+            try:
+                shutil.copyfile(file, draft)
+                draft.replace(target)
+            except BaseException:
+                draft.unlink(missing_ok=True)
+                raise
 
     def get(self, path: str, file: Path) -> None:
         with disk_errors(f"artifact {path}"):
@@ -68,6 +84,13 @@ class _OnDisk:
         if path.startswith("/") or ".." in path.split("/") or "\0" in path:
             raise HostilePath(f"the artifact path {path!r} leads out of its run")
         return self._root / path
+
+
+def _draft_of(target: Path) -> Path:
+    """Where a file is written before it has its name: who dies meanwhile leaves nothing that looks like a changed artifact.
+    Always the same, so that writing again takes it away."""
+    name = blake2b(target.name.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return target.with_name(f".shardmig-{name}")
 
 
 class _BehindServer:
@@ -111,6 +134,10 @@ class _InRepository:
     def _opened(self) -> Any:
         if self._repository is None:
             from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+            from mlflow.tracking import get_tracking_uri
 
+            is_behind_server = urlsplit(self._uri).scheme == _BEHIND_SERVER
+            if is_behind_server and not get_tracking_uri().startswith(("http://", "https://")):
+                raise BadInput(f"{self._uri} lies behind a server", hint="give its URI instead of its database's")
             self._repository = get_artifact_repository(self._uri)
         return self._repository

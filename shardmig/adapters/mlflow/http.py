@@ -23,8 +23,9 @@ import msgspec
 
 from shardmig.adapters.budget import budget_of
 from shardmig.adapters.mlflow.credentials import Login
+from shardmig.adapters.mlflow.options import without_passwords
 from shardmig.adapters.mlflow.refusals import network_errors, response_error
-from shardmig.errors import AdapterError, RateLimited, Unavailable
+from shardmig.errors import AdapterError, BadInput, RateLimited, Unavailable
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class HttpClient:
         self._timeout_s = timeout_s
         self._idle: queue.LifoQueue[tuple[_Connection, float]] = queue.LifoQueue()
         self._slots = threading.BoundedSemaphore(connections)
-        self.budget = budget_of(f"mlflow {url}", requests_per_s=requests_per_s)
+        self.budget = budget_of(f"mlflow {without_passwords(url)}", requests_per_s=requests_per_s)
 
     def call(self, method: str, path: str, answer: type[T], body: Any = None, *, once: bool = False) -> T:
         """One API call with a JSON body (GET: with the body as query); `answer` is the type of the JSON response.
@@ -79,10 +80,13 @@ class HttpClient:
             response.read()
 
     def download(self, path: str, file: BinaryIO) -> None:
-        """GET a file's content into `file`; `path` is not yet quoted. Raises NotFound."""
+        """GET a file's content into `file`; `path` is not yet quoted. Raises NotFound; Unavailable for an answer that is
+        cut, of which some is in `file`."""
         with self._response("GET", quote(path), None, {}) as response:
             while block := response.read(BLOCK_BYTES):
                 file.write(block)
+            if response.length:  # a read of some bytes does not tell, where one of all would
+                raise Unavailable(f"GET {quote(path)}: the answer ended {response.length} bytes before its end")
 
     def close(self) -> None:
         """Close idle connections; idempotent."""
@@ -102,6 +106,8 @@ class HttpClient:
                 self.budget.heed(response.headers)
                 if response.status >= 400:
                     raise self._refused(response_error(method, target, response))
+                if response.status >= 300:
+                    raise _sent_elsewhere(method, target, response)
                 yield response
             finally:
                 self._keep(connection, response)
@@ -138,10 +144,20 @@ class HttpClient:
         return _Connection(self._host, self._port, self._tls, self._timeout_s), False
 
     def _keep(self, connection: _Connection, response: http.client.HTTPResponse) -> None:
-        if response.isclosed() and connection.sock is not None:
+        if response.isclosed() and not response.length and connection.sock is not None:
             self._idle.put((connection, time.monotonic()))
         else:
             connection.close()
+
+
+def _sent_elsewhere(method: str, target: str, response: http.client.HTTPResponse) -> BadInput:
+    """MLflow's server sends nobody anywhere: a proxy does, to where one logs in, and a file's content would be that page."""
+    response.read()
+    where = response.headers.get("Location", "elsewhere").partition("?")[0]
+    return BadInput(
+        f"{method} {target.partition('?')[0]}: {response.status}: what answers sends the request to {where}",
+        hint="give the URI of MLflow itself, or log in: $MLFLOW_TRACKING_TOKEN, $MLFLOW_TRACKING_USERNAME",
+    )
 
 
 class _Connection(http.client.HTTPConnection):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput
 
 from shardmig.adapters.base import ReadSide, Want
 from shardmig.adapters.conformance import SourceSuite
 from shardmig.adapters.mlflow.source import open_source
+from shardmig.adapters.mlflow.source.files import FileStore
 from shardmig.archive.files import DigestSink
-from shardmig.records import Files, Selection
+from shardmig.errors import Permanent
+from shardmig.records import Files, Selection, TargetRunId
 from tests.contract.mlflow_source.comparer import differences
 from tests.contract.mlflow_source.copies import Copy
 from tests.contract.mlflow_source.objects_comparer import object_differences
@@ -92,6 +96,98 @@ def test_a_folder_that_was_moved_still_has_its_artifacts(filled: Path, tmp_path:
     pieces = source.read_runs(runs, Want(), DigestSink())
     files = [ref.path for piece in pieces if isinstance(piece.chunk, Files) for ref in piece.chunk.files]
     assert files.count("artifacts/plain.txt") == 10
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two experiments; in the first a run for each thing that may be damaged, and a whole one."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    root = tmp_path / "source" / "mlruns"
+    client = MlflowClient(str(root))
+    first = client.create_experiment("first")
+    for name in ("whole", "empty meta", "broken meta", "no meta", "bad tag", "bad metric", "no dataset"):
+        run = client.create_run(first, run_name=name).info.run_id
+        client.log_param(run, "lr", "0.1")
+        client.log_metric(run, "loss", 0.5)
+        dataset = Dataset("train", name, "local", "{}")
+        client.log_inputs(run, [DatasetInput(dataset)])
+        client.set_terminated(run)
+    client.create_run(client.create_experiment("second"), run_name="in a damaged experiment")
+    return root
+
+
+def damage(root: Path) -> set[str]:
+    """Damage all of `small` but the whole run; the ids of the runs that are not."""
+    client = MlflowClient(str(root))
+    runs = {
+        run.info.run_name: Path(root, run.info.experiment_id, run.info.run_id)
+        for experiment in client.search_experiments()
+        for run in client.search_runs([experiment.experiment_id])
+    }
+    (runs["empty meta"] / "meta.yaml").write_text("")
+    (runs["broken meta"] / "meta.yaml").write_text("{broken")
+    (runs["no meta"] / "meta.yaml").unlink()
+    (runs["bad tag"] / "tags" / "tag").write_bytes(b"\xff")
+    (runs["bad metric"] / "metrics" / "gone").symlink_to("nowhere")
+    for meta in runs["whole"].parent.glob("datasets/*/meta.yaml"):
+        if "no dataset" in meta.read_text():
+            meta.unlink()
+    (runs["in a damaged experiment"].parent / "meta.yaml").unlink()
+    del runs["whole"]
+    return {path.name for path in runs.values()}
+
+
+def test_damaged_runs_fail_alone(small: Path, sqlite_file: Path, tmp_path: Path) -> None:
+    every = read_ids(small)
+    damaged = damage(small)
+    assert len(damaged) == 7
+    assert read_ids(small) == every
+    copy = Copy(tmp_path, str(small), f"sqlite:///{sqlite_file}")
+    copy.migrate("--engine", "inline", "--max-attempts", "1", code=3)
+    client = MlflowClient(copy.target)
+    arrived = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert [run.info.run_name for run in arrived] == ["whole"]
+    store = FileStore(small)
+    for run in damaged:
+        with pytest.raises(Permanent, match=str(small)):
+            store.get_run(TargetRunId(run))
+
+
+def test_folders_of_somebody_else_are_no_runs(small: Path) -> None:
+    """A database keeps the artifacts of its runs in such folders."""
+    before = read_ids(small)
+    artifact = small / "7" / ("0" * 32) / "artifacts" / "a.txt"
+    artifact.parent.mkdir(parents=True)
+    artifact.touch()
+    (small / ".ipynb_checkpoints").mkdir()
+    assert read_ids(small) == before
+
+
+def read_ids(root: Path) -> set[str]:
+    source = open_source({"tracking-uri": str(root), "objects": "runs"})
+    runs = [run for project in source.list_projects(Selection()) for run in source.list_runs(project, Selection())]
+    source.close()
+    return {str(run.id) for run in runs}
+
+
+def test_artifacts_are_looked_for_where_the_run_says_they_are(small: Path, tmp_path: Path) -> None:
+    [experiment] = [one.id for one in FileStore(small).experiments() if one.name == "first"]
+    run = next(FileStore(small).search_runs([experiment], only_migrated=False))
+    meta = small / experiment / run.id / "meta.yaml"
+    beside = str(meta.parent / "artifacts")
+    assert Path(beside).is_dir()  # MLflow makes it, wherever artifacts go
+    for place in (
+        "s3://bucket/{}/{}/artifacts",
+        "mlflow-artifacts:/{}/{}/artifacts",
+        f"{tmp_path}/other/{{}}/{{}}/artifacts",
+    ):
+        told = place.format(experiment, run.id)
+        if told.startswith("/"):
+            Path(told).mkdir(parents=True)
+        meta.write_text(re.sub("artifact_uri: .*", f"artifact_uri: {told}", meta.read_text()))
+        assert FileStore(small).get_run(run.id).artifact_uri == told
+    shutil.rmtree(tmp_path / "other")
+    assert FileStore(small).get_run(run.id).artifact_uri == beside
 
 
 def _loss_of(uri: str, name: str) -> list[tuple[int, int, float]]:

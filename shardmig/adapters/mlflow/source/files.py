@@ -2,6 +2,9 @@
 
 MLflow's store gives a point that names a dataset the step 0, and a model output its run's id (measured, 3.17.2); its
 own migration dies of repeated lines. Here every line of a metric's file is a point, with its step.
+
+What cannot be read takes nothing with it that can: a damaged run is listed by its folder's name and fails when it is read, and
+so do the runs of a damaged experiment.
 """
 
 from __future__ import annotations
@@ -12,23 +15,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import yaml  # type: ignore[import-untyped]
 from pyarrow import csv
 
+from shardmig import logs
 from shardmig.adapters.mlflow.facts import RUN_NAME
 from shardmig.adapters.mlflow.histories import History
+from shardmig.adapters.mlflow.source.tree import files_in
 from shardmig.adapters.mlflow.store import Dataset, Experiment, LatestPoint, StoredRun
 from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.adapters.sidecar.provenance import KEY
-from shardmig.errors import BadInput, NotFound
+from shardmig.errors import BadInput, Denied, NotFound, Permanent
 from shardmig.records import Finding, TargetRunId
 
 TRASH: Final = ".trash"
 META: Final = "meta.yaml"
 BLOCK_BYTES: Final = 1 << 20
 _STATUSES: Final = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
+_NO_RUNS: Final = ("datasets", "models", "traces", "tags")
+_OF_A_RUN: Final = ("metrics", "params", "tags")
+"""Folders that MLflow makes beside the meta.yaml of a run, and nobody else does."""
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][\w\-]{0,255}")
 _DATASET_VERTEX: Final = (1, "DATASET")
 _MODEL_VERTEX: Final = (2, "MODEL")
@@ -40,35 +49,34 @@ class FileStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._ignored: set[str] = set()
         self.lost: list[Finding] = []
 
     def experiments(self) -> Iterator[Experiment]:
         """As RunStore."""
         for folder in self._experiment_folders():
-            meta = _meta(folder)
-            yield Experiment(
-                id=folder.name,
-                name=str(meta.get("name", folder.name)),
-                is_deleted=folder.parent.name == TRASH or meta.get("lifecycle_stage") == "deleted",
-                artifact_location=str(meta.get("artifact_location") or ""),
-                created_ms=meta.get("creation_time"),
-                tags=_texts(folder / "tags"),
-            )
+            try:
+                yield _experiment(folder)
+            except Permanent:
+                yield Experiment(id=folder.name, name=folder.name, is_deleted=folder.parent.name == TRASH)
 
     def search_runs(self, experiments: Sequence[str], *, only_migrated: bool) -> Iterator[StoredRun]:
         """As RunStore. The runs of one experiment are held while they are sorted."""
         for folder in self._experiment_folders():
             if folder.name in experiments:
-                runs = [self._run(path.parent) for path in folder.glob(f"*/{META}") if _is_run(path.parent)]
+                runs = self._runs_in(folder)
                 runs.sort(key=lambda run: (run.start_ms or 0, run.id))
                 yield from (run for run in runs if not only_migrated or KEY in run.tags)
 
     def get_run(self, run_id: TargetRunId) -> StoredRun:
-        """As RunStore."""
+        """As RunStore. Raises Permanent for one that is damaged, or whose experiment is."""
         if _RUN_ID.fullmatch(run_id):
             for folder in self._experiment_folders():
-                if (folder / run_id / META).is_file():
+                if _is_run(folder / run_id):
+                    _experiment(folder)
                     return self._run(folder / run_id)
+                if folder.name == run_id:  # listed in place of its runs
+                    _folders(folder)
         raise NotFound(f"{self._root} has no run {run_id}")
 
     def history(self, run: StoredRun, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
@@ -83,18 +91,49 @@ class FileStore:
         """Nothing is held open."""
 
     def _experiment_folders(self) -> list[Path]:
-        folders = [path.parent for path in self._root.glob(f"*/{META}")]
-        folders += [path.parent for path in self._root.glob(f"{TRASH}/*/{META}")]
-        return sorted(folders, key=lambda folder: folder.name)
+        folders = [*_folders(self._root), *_folders(self._root / TRASH)]
+        return sorted(filter(self._is_experiment, folders), key=lambda folder: folder.name)
+
+    def _is_experiment(self, folder: Path) -> bool:
+        """Without a meta.yaml it is one if it has runs: a database keeps its artifacts in such folders, too."""
+        if _has_meta(folder):
+            return True
+        if folder.name.isdecimal() and any(map(_is_run, _folders(folder))):
+            return True
+        if folder.name not in (TRASH, "models", *self._ignored):
+            self._ignored.add(folder.name)
+            reason = f"{folder} has no {META} and no runs: what is in it is no experiment's"
+            logs.get_logger().warning(logs.Event.PROJECT_SKIPPED, project=folder.name, reason=reason)
+        return False
 
     def _folder_of(self, run: StoredRun) -> Path:
         active = self._root / run.experiment_id / run.id
         return active if active.is_dir() else self._root / TRASH / run.experiment_id / run.id
 
+    def _runs_in(self, experiment: Path) -> list[StoredRun]:
+        """What cannot be read is there by its name only, and is told when it is read."""
+        try:
+            return [self._listed(folder) for folder in _folders(experiment) if _is_run(folder)]
+        except Denied:
+            return [_unread(experiment.name, experiment.name)]
+
+    def _listed(self, folder: Path) -> StoredRun:
+        try:
+            return self._run(folder)
+        except Permanent:
+            return _unread(folder.name, folder.parent.name)
+
     def _run(self, folder: Path) -> StoredRun:
+        """Raises Permanent."""
+        try:
+            return self._as_stored(folder)
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadInput(f"{folder} is not what MLflow writes: {type(error).__name__}: {error}") from error
+
+    def _as_stored(self, folder: Path) -> StoredRun:
         meta = _meta(folder)
         tags = _texts(folder / "tags")
-        inputs = [_meta(path.parent) for path in sorted(folder.glob(f"inputs/*/{META}"))]
+        inputs = [_meta(path) for path in _links(folder / "inputs")]
         metrics = _names_below(folder / "metrics")
         return StoredRun(
             id=TargetRunId(folder.name),
@@ -102,8 +141,8 @@ class FileStore:
             name=str(meta.get("run_name") or tags.get(RUN_NAME, "")),
             user=str(meta.get("user_id") or ""),
             status=_STATUSES.get(meta.get("status", 0), str(meta.get("status", ""))),
-            start_ms=meta.get("start_time"),
-            end_ms=meta.get("end_time"),
+            start_ms=_time(meta, "start_time"),
+            end_ms=_time(meta, "end_time"),
             artifact_uri=_artifacts(folder, meta),
             tags=tags,
             params=_texts(folder / "params"),
@@ -111,10 +150,7 @@ class FileStore:
             is_deleted=meta.get("lifecycle_stage") == "deleted",
             datasets=[_dataset(folder.parent, one) for one in inputs if one.get("source_type") in _DATASET_VERTEX],
             model_inputs=[str(one.get("source_id")) for one in inputs if one.get("source_type") in _MODEL_VERTEX],
-            model_outputs=[
-                (path.parent.name, int(_meta(path.parent).get("step") or 0))
-                for path in sorted(folder.glob(f"outputs/*/{META}"))
-            ],
+            model_outputs=[(path.name, int(_meta(path).get("step") or 0)) for path in _links(folder / "outputs")],
             latest=[_latest(folder / "metrics", key) for key in metrics],
         )
 
@@ -188,21 +224,81 @@ def _meta(folder: Path) -> dict[str, Any]:
     """A folder's meta.yaml. Raises BadInput."""
     try:
         meta = yaml.load((folder / META).read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise BadInput(f"{folder / META} cannot be read: {error}") from error
     if not isinstance(meta, dict):
         raise BadInput(f"{folder / META} is not what MLflow writes")
     return meta
 
 
+def _unread(name: str, experiment: str) -> StoredRun:
+    return StoredRun(
+        id=TargetRunId(name),
+        experiment_id=experiment,
+        name="",
+        user="",
+        status="",
+        start_ms=None,
+        end_ms=None,
+        artifact_uri="",
+        tags={},
+    )
+
+
+def _time(meta: Mapping[str, Any], name: str) -> int | None:
+    found = meta.get(name)
+    return None if found is None else int(found)
+
+
+def _experiment(folder: Path) -> Experiment:
+    """Raises Permanent."""
+    meta = _meta(folder)
+    return Experiment(
+        id=folder.name,
+        name=str(meta.get("name", folder.name)),
+        is_deleted=folder.parent.name == TRASH or meta.get("lifecycle_stage") == "deleted",
+        artifact_location=str(meta.get("artifact_location") or ""),
+        created_ms=meta.get("creation_time"),
+        tags=_texts(folder / "tags"),
+    )
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Those directly in a folder; none where there is no folder. Raises Denied where nobody may look."""
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry in entries if os.path.isdir(entry.path)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise Denied(f"{folder} cannot be listed: {error.strerror}") from error
+
+
 def _is_run(folder: Path) -> bool:
-    return _RUN_ID.fullmatch(folder.name) is not None and folder.name not in ("datasets", "models", "traces", "tags")
+    """Without a meta.yaml it is one, and damaged, if it has what else makes one."""
+    if not _RUN_ID.fullmatch(folder.name) or folder.name in _NO_RUNS:
+        return False
+    return _has_meta(folder) or any(os.path.isdir(folder / name) for name in _OF_A_RUN)
+
+
+def _links(folder: Path) -> list[Path]:
+    """Of a run's inputs or outputs each."""
+    return sorted(filter(_holds_anything, _folders(folder)))
+
+
+def _has_meta(folder: Path) -> bool:
+    """True also where nobody may look: then that is told when it is read."""
+    try:
+        os.lstat(folder / META)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _names_below(folder: Path) -> list[str]:
-    return sorted(
-        (Path(parent) / name).relative_to(folder).as_posix() for parent, _, names in os.walk(folder) for name in names
-    )
+    return sorted(files_in(folder))
 
 
 def _texts(folder: Path) -> dict[str, str]:
@@ -221,9 +317,27 @@ def _dataset(experiment: Path, given: Mapping[str, Any]) -> Dataset:
 
 
 def _artifacts(folder: Path, meta: Mapping[str, Any]) -> str:
-    """Where they lie now: a copied or moved store still names its old place."""
+    """Where they lie now: a copied or moved store still names its old place. MLflow makes the folder beside the meta.yaml, and
+    leaves it empty where the artifacts go elsewhere."""
     beside = folder / "artifacts"
-    return str(beside) if beside.is_dir() else str(meta.get("artifact_uri") or beside)
+    told = str(meta.get("artifact_uri") or beside)
+    parts = urlsplit(told)
+    if parts.scheme not in ("", "file"):
+        return told
+    there = Path(unquote(parts.path) if parts.scheme else told)
+    is_old_place = there.parts[-3:] == beside.parts[-3:]
+    return told if not _holds_anything(beside) and (not is_old_place or there.is_dir()) else str(beside)
+
+
+def _holds_anything(folder: Path) -> bool:
+    """True also where nobody may look: then that is told when it is read."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _latest(folder: Path, key: str) -> LatestPoint:
