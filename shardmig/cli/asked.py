@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
+from shardmig.adapters.mlflow.options import holds_password, without_passwords
 from shardmig.adapters.registry import SOURCES, TARGETS, check_target
 from shardmig.archive.layout import archive_paths, files_beside
 from shardmig.archive.places import root_of
@@ -77,14 +77,14 @@ def selection_of(flags: SelectionFlags, *, plain_id_is_exact: bool = False) -> S
     )
 
 
-def source_of(flags: SourceFlags, projects: Sequence[str], into: ArchivePaths) -> AdapterSpec:
+def source_of(flags: SourceFlags, projects: Sequence[str], into: ArchivePaths | None = None) -> AdapterSpec:
     """The source by name, with its options. 2.x folders do not say which project they belong to: the one of
     `projects` that the selection names. `into`: the archive that is written, which cannot be read at the same time."""
     if flags.source is None:
         raise UsageError("no source", hint=f"give --source: {', '.join(sorted(SOURCES))}")
     _known("source", flags.source, sorted(SOURCES))
     options = _paths(flags.source, list(flags.paths or ()))
-    if flags.source == "archive" and "data" in options:
+    if flags.source == "archive" and "data" in options and into is not None:
         _check_apart(archive_paths(options["data"], options.get("files")), into)
     if flags.source == "neptune-local" and len(projects) == 1:
         options["project"] = projects[0]
@@ -103,12 +103,12 @@ def target_of(flags: TargetFlags) -> AdapterSpec:
         raise UsageError("no target", hint=f"give --target: {', '.join(sorted(TARGETS))}")
     _known("target", flags.target, sorted(TARGETS))
     options = target_options(flags)
-    if flags.target == "mlflow" and (uri := options.get("tracking-uri") or _without_password("MLFLOW_TRACKING_URI")):
+    if flags.target == "mlflow" and (uri := options.get("tracking-uri") or _from_environment()):
         options["tracking-uri"] = _anchored(uri)
     if flags.no_bulk:
         options["bulk"] = "no"
     options |= _pairs("--target-option", flags.target_option)
-    if any(_password(value) for value in options.values()):
+    if any(map(holds_password, options.values())):
         raise UsageError(
             "an option of the target holds a password, which would be stored in the plan and shown by ps",
             hint="leave it to the environment: $MLFLOW_TRACKING_URI, $PGPASSWORD",
@@ -120,8 +120,10 @@ def target_of(flags: TargetFlags) -> AdapterSpec:
 
 def database_uri(uri: str) -> str:
     """A database to be copied row by row, a SQLite file by its absolute path. Raises UsageError for a password in it."""
-    if _password(uri):
-        raise UsageError(f"the URI {_hidden(uri)} holds a password, which ps shows", hint="leave it to ~/.pgpass")
+    if holds_password(uri):
+        raise UsageError(
+            f"the URI {without_passwords(uri)} holds a password, which ps shows", hint="leave it to ~/.pgpass"
+        )
     return _anchored(uri)
 
 
@@ -196,10 +198,10 @@ def _paths(source: str, given: list[str]) -> dict[str, str]:
 
 
 def _mlflow_source(given: list[str]) -> dict[str, str]:
-    uri = given[0] if given else _without_password("MLFLOW_TRACKING_URI")
+    uri = given[0] if given else _from_environment()
     if len(given) > 1:
         raise UsageError("--source mlflow takes one URI")
-    if given and _password(uri):
+    if given and holds_password(uri):
         raise UsageError(
             "the source's URI holds a password, which would be stored in the plan and shown by ps",
             hint="leave it to the environment: $MLFLOW_TRACKING_URI, $MLFLOW_TRACKING_PASSWORD, $PGPASSWORD",
@@ -285,18 +287,6 @@ def _anchored(uri: str) -> str:
     return f"{scheme}:///{Path(path).absolute()}"
 
 
-def _without_password(variable: str) -> str:
-    uri = os.environ.get(variable, "")
-    password = _password(uri)
-    return uri.replace(f":{password}@", "@", 1) if password else uri
-
-
-def _hidden(uri: str) -> str:
-    return uri.replace(f":{_password(uri)}@", ":…@", 1)
-
-
-def _password(uri: str) -> str:
-    try:
-        return urlsplit(uri).password or ""
-    except ValueError:
-        return ""
+def _from_environment() -> str:
+    """MLflow's URI without its passwords, which stay in the environment."""
+    return without_passwords(os.environ.get("MLFLOW_TRACKING_URI", ""))

@@ -22,7 +22,7 @@ from shardmig.errors import UsageError
 
 if TYPE_CHECKING:
     from shardmig.adapters.mlflow.rows.copying import Copied
-    from shardmig.records import AdapterSpec, ArchivePaths, Selection
+    from shardmig.records import AdapterSpec, Selection
 
 From = Annotated[str, Option("--from", metavar="URI", help="MLflow to read: a server, a database or a folder mlruns.")]
 To = Annotated[str, Option("--to", metavar="URI", help="MLflow to write: a server or a database.")]
@@ -218,9 +218,9 @@ def _copy(selection: Selection, copy: CopyFlags, execution: ExecutionFlags, watc
     from shardmig.cli import asked
     from shardmig.records import LoadOptions
 
-    home = (copy.keep or _home(selection, copy)).absolute()
+    source, target = _sides(copy)
+    home = (copy.keep or _home(selection, source, target, copy.on_existing)).absolute()
     paths = archive_paths(str(home / "data"), str(home / "files"))
-    source, target = _sides(copy, paths)
     request = planner.Request(
         phases=("export", "load"),
         source=source,
@@ -234,10 +234,16 @@ def _copy(selection: Selection, copy: CopyFlags, execution: ExecutionFlags, watc
     code = carry_out("migrate", request, execution, watch, speech)
     if code == ExitCode.COMPLETE and not copy.no_verify:
         read = asked.as_source(paths)
-        whole = planner.Request(
-            phases=("verify",), source=read, archive=paths, target=target, load=LoadOptions(), update=True
+        compared = planner.Request(
+            phases=("verify",),
+            source=read,
+            archive=paths,
+            target=target,
+            selection=selection,
+            load=LoadOptions(),
+            update=True,
         )
-        code = carry_out("verify", whole, execution, watch, speech)
+        code = carry_out("verify", compared, execution, watch, speech)
     if copy.keep is None:
         if code == ExitCode.COMPLETE:
             shutil.rmtree(home, ignore_errors=True)
@@ -246,7 +252,7 @@ def _copy(selection: Selection, copy: CopyFlags, execution: ExecutionFlags, watc
     return code
 
 
-def _sides(copy: CopyFlags, paths: ArchivePaths) -> tuple[AdapterSpec, AdapterSpec]:
+def _sides(copy: CopyFlags) -> tuple[AdapterSpec, AdapterSpec]:
     """What is read and what is written."""
     from shardmig.cli import asked
 
@@ -264,14 +270,15 @@ def _sides(copy: CopyFlags, paths: ArchivePaths) -> tuple[AdapterSpec, AdapterSp
         model_rename_file=copy.model_rename_file,
         target_option=_credentials(copy.to_credentials),
     )
-    source, target = asked.source_of(reading, (), paths), asked.target_of(writing)
+    source, target = asked.source_of(reading, ()), asked.target_of(writing)
     asked.check_not_onto_itself(source, target)
     return source, target
 
 
-def _home(selection: Selection, copy: CopyFlags) -> Path:
-    """Where the archive in between lies: the same folder for the same command, so that it goes on after a crash."""
-    text = repr((selection, replace(copy, keep=None, no_verify=False)))
+def _home(selection: Selection, source: AdapterSpec, target: AdapterSpec, on_existing: str) -> Path:
+    """Where the archive in between lies: the same folder for the same copy, so that it goes on after a crash. The same words
+    in another folder may be another copy: what counts is what they mean."""
+    text = repr((selection, source, target, on_existing))
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return Path(tempfile.gettempdir()) / f"shardmig-copy-{os.getuid()}-{digest}"
 

@@ -30,9 +30,10 @@ class Info(msgspec.Struct):
 
 
 class Latest(msgspec.Struct):
-    """The last point of a metric."""
+    """The last point of a metric. `value`: as text where JSON has no such number."""
 
     key: str
+    value: float | str = 0.0
     step: int = 0
     timestamp: int = 0
 
@@ -113,7 +114,7 @@ class RunEntry(msgspec.Struct):
             ],
             model_inputs=[model.model_id for model in self.inputs.model_inputs],
             model_outputs=[(model.model_id, model.step) for model in self.outputs.model_outputs],
-            latest=[LatestPoint(metric.key, metric.step, metric.timestamp) for metric in self.data.metrics],
+            latest=[LatestPoint(one.key, one.step, one.timestamp, float(one.value)) for one in self.data.metrics],
         )
 
 

@@ -224,6 +224,7 @@ def _entries(metrics: Metrics, start: int, stop: int) -> list[Metric]:
 
 def _stored(run: Run) -> StoredRun:
     info = run.info
+    latest = run.data._metric_objs  # noqa: SLF001
     return StoredRun(
         id=TargetRunId(info.run_id),
         experiment_id=str(info.experiment_id),
@@ -240,7 +241,7 @@ def _stored(run: Run) -> StoredRun:
         datasets=[_dataset(one) for one in run.inputs.dataset_inputs] if run.inputs else [],
         model_inputs=[model.model_id for model in run.inputs.model_inputs] if run.inputs else [],
         model_outputs=[(model.model_id, model.step) for model in run.outputs.model_outputs] if run.outputs else [],
-        latest=[LatestPoint(one.key, one.step, one.timestamp) for one in run.data._metric_objs],  # noqa: SLF001
+        latest=[LatestPoint(one.key, one.step, one.timestamp, one.value) for one in latest],
     )
 
 

@@ -23,7 +23,8 @@ ROWS_HELD: Final = 100_000
 class History:
     """The points of one series while its pages come in. Memory: about ROWS_HELD rows, however long it is.
 
-    `may_repeat`: a point that comes twice was logged twice (in files; databases hold it once).
+    `may_repeat`: a point that comes twice was logged twice (in files; databases hold it once). Within one page that is
+    always so.
     """
 
     def __init__(self, key: str, *, may_repeat: bool = False) -> None:
@@ -33,22 +34,29 @@ class History:
         self._held = 0
         self._scratch: list[ScratchColumn] = []
         self._spilled = 0
+        self._repeats = 0
+        """How many points came once more within their page."""
 
     def add(self, steps: Sequence[int], times_ms: Sequence[int], values: Sequence[float]) -> None:
         """Take a page. Raises DiskFull."""
         numbers = _ordered(np.array(values, np.float64).view(np.int64))
-        self._pages.append([np.array(steps, np.int64), np.array(times_ms, np.int64), numbers])
+        page = [np.array(steps, np.int64), np.array(times_ms, np.int64), numbers]
+        if not self._may_repeat:
+            order = np.lexsort(page[::-1])
+            self._repeats += _repeats([column[order] for column in page])
+        self._pages.append(page)
         self._held += len(steps)
         if self._held > ROWS_HELD:
             self._spill()
 
     def in_order(self, rows: int) -> Iterator[Metrics]:
         """The points by (step, time, value), NaN last, about `rows` at a time, cut at the ends of steps only; then all
-        is closed. Raises Unavailable when a point came twice: somebody writes to the run and the pages moved."""
+        is closed. Raises Unavailable when a point came in two pages: somebody writes to the run and the pages moved."""
+        repeats = 0
         try:
             for steps, times_ms, numbers in _cut(self._sorted(), rows):
-                repeated = (np.diff(steps) == 0) & (np.diff(times_ms) == 0) & (np.diff(numbers) == 0)
-                if np.any(repeated) and not self._may_repeat:
+                repeats += _repeats([steps, times_ms, numbers])
+                if repeats > self._repeats and not self._may_repeat:
                     raise Unavailable(f"the history of {self._key} changed while it was read")
                 values: Float64s = _ordered(numbers).view(np.float64)
                 yield Metrics([self._key], np.array([len(steps)], np.int64), steps, times_ms, values)
@@ -59,7 +67,7 @@ class History:
         """Give the space back; idempotent."""
         for column in self._scratch:
             column.close()
-        self._pages, self._held, self._scratch, self._spilled = [], 0, [], 0
+        self._pages, self._held, self._scratch, self._spilled, self._repeats = [], 0, [], 0, 0
 
     def _sorted(self) -> Iterator[list[Column]]:
         if not self._scratch:
@@ -96,6 +104,11 @@ def _cut(batches: Iterable[list[Column]], rows: int) -> Iterator[list[Column]]:
         held = [column[start:] for column in held]
     if held and len(held[0]):
         yield held
+
+
+def _repeats(rows: list[Column]) -> int:
+    """How many of these sorted rows are as the one before."""
+    return int(np.count_nonzero(np.logical_and.reduce([np.diff(column) == 0 for column in rows])))
 
 
 def _ordered(bits: Int64s) -> Int64s:

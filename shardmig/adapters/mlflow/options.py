@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from string import Formatter
 from typing import Final, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 import msgspec
 
@@ -16,6 +17,9 @@ from shardmig.errors import UsageError
 
 TEMPLATE_FIELDS: Final = ("project_id", "workspace", "project", "sys_name")
 _CASELESS_DATABASES: Final = ("mysql", "mssql")
+_PASSWORDS: Final = ("password", "passwd", "pwd", "sslpassword")
+"""What drivers of databases call one in the query of a URI."""
+_ODBC_PASSWORD: Final = re.compile(r"\b(pwd|password)\s*=", re.IGNORECASE)
 _DATABASES: Final = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
 
 
@@ -73,7 +77,7 @@ class MlflowOptions(TrackingOptions, frozen=True, kw_only=True):
     @property
     def shown_uri(self) -> str:
         """The tracking URI as messages and links may show it: without user name and password."""
-        parts = urlsplit(self.tracking_uri)
+        parts = urlsplit(without_passwords(self.tracking_uri))
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
 
     @property
@@ -88,16 +92,47 @@ def parse_options(texts: Mapping[str, str]) -> MlflowOptions:
         options = msgspec.convert(dict(texts), MlflowOptions, strict=False)
     except msgspec.ValidationError as error:
         raise UsageError(f"mlflow target: {error}", hint=f"known options: {', '.join(_option_names())}") from error
-    if urlsplit(options.tracking_uri).password:
+    if holds_password(options.tracking_uri):
         raise UsageError(
             "the tracking URI holds a password, which would be stored in the plan",
             hint="set $MLFLOW_TRACKING_URI instead of --mlflow-tracking-uri, or use $PGPASSWORD",
         )
-    from_environment = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if options.tracking_uri in ("", _without_password(from_environment)):
-        options = msgspec.structs.replace(options, tracking_uri=from_environment)
+    options = msgspec.structs.replace(options, tracking_uri=with_password(options.tracking_uri))
     _check(options)
     return options
+
+
+def with_password(uri: str) -> str:
+    """The URI of the environment, if it is the one that a plan holds without password, or none; otherwise the same."""
+    from_environment = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return from_environment if uri in ("", without_passwords(from_environment)) else uri
+
+
+def holds_password(uri: str) -> bool:
+    """Is there a password in the URI, before its host or in its query?"""
+    return uri != without_passwords(uri)
+
+
+def without_passwords(uri: str) -> str:
+    """As a plan holds a URI of the environment, whose passwords stay there."""
+    try:
+        password = urlsplit(uri).password
+    except ValueError:
+        return uri
+    plain = uri.replace(f":{password}@", "@", 1) if password else uri
+    head, mark, query = plain.partition("?")
+    if "://" not in head or not any(map(_is_secret, query.split("&"))):
+        return plain
+    rest = "&".join(part for part in query.split("&") if not _is_secret(part))
+    return f"{head}{mark}{rest}" if rest else head
+
+
+def _is_secret(part: str) -> bool:
+    """Is this part of a query a password? Of ODBC, which has a whole connection there: one with a password."""
+    name, _, text = part.partition("=")
+    if unquote_plus(name).lower() == "odbc_connect":
+        return _ODBC_PASSWORD.search(unquote_plus(text)) is not None
+    return bool(text) and unquote_plus(name).lower() in _PASSWORDS
 
 
 @cache
@@ -141,12 +176,6 @@ def _check(options: MlflowOptions) -> None:
         renames(file)
     if options.connections < 1 or options.artifact_workers < 1:
         raise UsageError("connections and artifact-workers must be at least 1")
-
-
-def _without_password(uri: str) -> str:
-    """As the plan holds a URI of the environment, whose password stays there."""
-    password = urlsplit(uri).password
-    return uri.replace(f":{password}@", "@", 1) if password else uri
 
 
 def _option_names() -> list[str]:

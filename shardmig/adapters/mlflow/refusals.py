@@ -23,9 +23,12 @@ from shardmig.errors import (
     TargetConflict,
     TimedOut,
     Unavailable,
+    Unsupported,
 )
 
 _AWS_STRANGERS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
+_NO_VALUES = (UnicodeError, OverflowError)
+"""What a driver raises of a text that has no UTF-8, or of a number beyond 64 bits."""
 _AWS_HINT = "check $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY, or ~/.aws"
 
 
@@ -82,17 +85,25 @@ def error_of(status: int, code: str, message: str, pause_s: float | None = None)
 
 @contextmanager
 def mlflow_errors(what: str) -> Iterator[None]:
-    """MLflow's own exceptions, and those of what it stands on, as AdapterError classes."""
+    """MLflow's own exceptions, those of what it stands on, and those of values that it has no form for, as AdapterError
+    classes."""
+    from google.protobuf.json_format import Error as NoJson
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     except MlflowException as error:
+        if isinstance(error.__cause__, _NO_VALUES):  # of a database, which MLflow calls an internal error
+            raise BadInput(f"{what}: {error.message}") from error
         status: int = error.get_http_status_code()
         raise error_of(status, str(error.error_code), f"{what}: {_without_sql(error.message)}") from error
     except SQLAlchemyError as error:
         raise Unavailable(f"{what}: {type(error).__name__}: {_without_sql(str(error))}") from error
+    except NotImplementedError as error:
+        raise Unsupported(f"{what}: {str(error) or 'MLflow has no way to do this'}") from error
+    except (ValueError, TypeError, OverflowError, NoJson) as error:
+        raise BadInput(f"{what}: {type(error).__name__}: {error}") from error
 
 
 @contextmanager

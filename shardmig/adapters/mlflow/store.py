@@ -55,16 +55,17 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LatestPoint(msgspec.Struct, frozen=True):
-    """The last point of one metric, without its value."""
+    """The last point of one metric. `value`: None = it was not told."""
 
     key: str
     step: int = 0
     time_ms: int = 0
+    value: float | None = None
 
 
 class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     """What MLflow tells of a run without its histories. `metric_keys` and `latest` in no order; `latest` is filled by
-    `search_runs`. `model_outputs`: model id and step."""
+    `search_runs`. `model_outputs`: model id and step. `points`: how many there are; None = nobody counted."""
 
     id: TargetRunId
     experiment_id: str
@@ -82,6 +83,7 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     model_inputs: list[str] = []
     model_outputs: list[tuple[str, int]] = []
     latest: list[LatestPoint] = []
+    points: int | None = None
 
 
 class Histories(Protocol):
@@ -102,7 +104,7 @@ class ReadStore(Histories, Protocol):
 
     def search_runs(self, experiments: Sequence[str], *, only_migrated: bool) -> Iterator[StoredRun]:
         """Every run of these experiments, deleted ones too, the earliest first, page by page; `latest` filled, inputs and
-        outputs not. `only_migrated`: those that have a tag `shardmig.key`."""
+        outputs as far as one request for many runs tells them. `only_migrated`: those that have a tag `shardmig.key`."""
         ...
 
     def get_run(self, run_id: TargetRunId) -> StoredRun:

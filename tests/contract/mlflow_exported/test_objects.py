@@ -103,6 +103,26 @@ def test_a_trace_has_its_assessments_and_the_spans_that_the_export_has() -> None
     assert findings(old) == []
 
 
+@pytest.mark.parametrize(
+    ("document", "scope"),
+    [
+        ("models.json", "registered_models"),
+        ("traces.json", "traces"),
+        ("logged_models.json", "logged_models"),
+        ("evaluation_datasets_summary.json", "datasets"),
+    ],
+)
+def test_a_list_of_objects_that_was_cut_fails_loudly_and_alone(exported: Path, document: str, scope: str) -> None:
+    whole = {(run.scope, run.id) for run in listed(open_source({"path": str(exported)}))}
+    path = min(exported.rglob(document), key=lambda path: len(path.parts))
+    path.write_bytes(path.read_bytes()[:60])
+    name = str(path.relative_to(exported))
+    found = {(run.scope, run.id) for run in listed(open_source({"path": str(exported)}))}
+    assert found - whole == {(scope, name)}
+    with pytest.raises(BadInput, match=document):
+        read(exported, name, scope)
+
+
 def test_a_prompt_has_its_versions_and_what_the_export_never_has_is_told() -> None:
     found = read(SAMPLES / "objects", "greeting", "prompts")
     told = fields(found)

@@ -75,6 +75,7 @@ def test_another_choice_of_versions_is_another_content() -> None:
         ({"models": "chrun"}, "no 'chrun'"),
         ({"experiments": "nothing"}, "no 'nothing'"),
         ({"versions": "99"}, "no model has a version 99"),
+        ({"models": "no versions", "versions": "2"}, "no versions has no version 2"),
         ({"versions": "0"}, "'0' is no version"),
         ({"stages": "Live"}, "no 'live'"),
         ({"stages": "Staging", "versions": "1"}, "exclude each other"),

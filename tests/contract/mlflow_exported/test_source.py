@@ -121,6 +121,24 @@ def test_a_file_that_was_cut_fails_loudly_and_alone(exported: Path, kept: int) -
     assert isinstance(chunks(source, other)[-1], End)
 
 
+@pytest.mark.parametrize("kept", [0, 300, 800, 1060])
+@pytest.mark.parametrize("objects", ["runs", "runs,experiments"])
+def test_a_list_of_runs_that_was_cut_fails_loudly_and_alone(exported: Path, kept: int, objects: str) -> None:
+    path = exported / "experiments" / "1" / "experiment.json"
+    path.write_bytes(path.read_bytes()[:kept])
+    source = open_source({"path": str(exported), "objects": objects})
+    found = runs(source)
+    with pytest.raises(BadInput, match=r"experiment\.json"):
+        chunks(source, found["experiments/1/experiment.json"])
+    assert "params/lr" in fields(chunks(source, found[FIRST]))
+    assert {run.project for run in found.values()} == {"team/first" if kept == 1060 else "experiment 1", "other"}
+    if objects != "runs":
+        listed = [one for project in source.list_projects(EVERYTHING) for one in source.list_runs(project, EVERYTHING)]
+        [cut] = [one for one in listed if one.scope == "experiments" and one.project not in ("other", "Default")]
+        with pytest.raises(BadInput, match=r"experiment\.json"):
+            chunks(source, cut)
+
+
 def test_points_that_are_none_are_counted_as_lost(exported: Path) -> None:
     path = exported / "experiments" / "1" / FIRST / "run.json"
     told = json.loads(path.read_text())
@@ -146,6 +164,22 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, str]) -> None:
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     return ["--engine", "inline", "--no-progress", "-d", "data", "-f", "files"]
+
+
+def test_a_cut_list_is_named_all_else_is_copied_and_the_exit_code_tells(
+    exported: Path, sqlite_file: Path, commands: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, kept in (("experiments/1/experiment.json", 1060), ("models/models.json", 600)):
+        path = exported / name
+        path.write_bytes(path.read_bytes()[:kept])
+    into = ["--target", "mlflow", "--mlflow-tracking-uri", f"sqlite:///{sqlite_file}"]
+    assert execute(["migrate", "--source", "mlflow-export-import", str(exported), *into, *commands]) == 3
+    told = capsys.readouterr()
+    assert "experiments/1/experiment.json" in told.out + told.err
+    assert "models/models.json" in told.out + told.err
+    client = MlflowClient(f"sqlite:///{sqlite_file}")
+    [experiment] = client.search_experiments(filter_string="name = 'team/first'")
+    assert len(client.search_runs([experiment.experiment_id])) == 2
 
 
 def test_an_export_is_brought_back_into_mlflow_and_verified(sqlite_file: Path, commands: list[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shardmig.cli.asked import archive_of, check_not_onto_itself, load_options_of, source_of, target_of
+from shardmig.cli.asked import archive_of, check_not_onto_itself, database_uri, load_options_of, source_of, target_of
 from shardmig.cli.flags import ArchiveFlags, LoadFlags, SourceFlags, TargetFlags
 from shardmig.errors import UnknownAdapter, UsageError
 from shardmig.records import ArchivePaths
@@ -67,12 +67,21 @@ def test_a_tracking_uri_of_the_environment_is_part_of_the_target_but_its_passwor
     [
         TargetFlags(target="mlflow", mlflow_tracking_uri="https://me:s3cret@server"),
         TargetFlags(target="mlflow", target_option=["tracking-uri=https://me:s3cret@server"]),
+        TargetFlags(target="mlflow", mlflow_tracking_uri="postgresql://db/mlflow?user=me&password=s3cret"),
     ],
 )
 def test_a_password_on_the_command_line_is_refused_and_not_repeated(flags: TargetFlags) -> None:
     with pytest.raises(UsageError) as caught:
         target_of(flags)
     assert "s3cret" not in caught.value.message + caught.value.hint
+
+
+def test_a_password_in_the_query_of_a_source_is_refused_and_not_repeated() -> None:
+    uri = "postgresql://db/mlflow?user=me&password=s3cret"
+    for refuse in (lambda: source_of(SourceFlags(source="mlflow", paths=[uri]), ()), lambda: database_uri(uri)):
+        with pytest.raises(UsageError, match="password") as caught:
+            refuse()
+        assert "s3cret" not in caught.value.message + caught.value.hint
 
 
 def test_a_relative_sqlite_file_is_named_absolutely_so_that_retry_finds_it_from_anywhere() -> None:

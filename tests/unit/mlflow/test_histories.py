@@ -73,6 +73,19 @@ def test_a_point_that_comes_twice_means_that_the_pages_moved() -> None:
         list(history_of([1, 2, 2], [0, 0, 0], [1.0, 2.0, 2.0], page=2).in_order(10))
 
 
+def test_a_point_that_was_logged_twice_comes_twice_however_many_pages_there_are() -> None:
+    [part] = history_of([1, 1, 2, 3], [0, 0, 0, 0], [1.0, 1.0, 2.0, 3.0], page=2).in_order(10)
+    assert part.steps.tolist() == [1, 1, 2, 3]
+    with pytest.raises(Unavailable, match="changed while it was read"):
+        list(history_of([1, 1, 1, 3], [0, 0, 0, 0], [1.0, 1.0, 1.0, 3.0], page=2).in_order(10))
+
+
+def test_a_server_over_files_gives_a_point_that_was_logged_twice_in_one_answer(scripted_server: Server) -> None:
+    twice = {"metrics": [{"value": 1.5, "timestamp": "7", "step": "3"}] * 2}
+    scripted_server.script = [(200, {}, msgspec.json.encode(twice)), answer(0, 1)]
+    assert [part.steps.tolist() for part in read(scripted_server)] == [[3, 3], [0]]
+
+
 def read(server: Server) -> list[Metrics]:
     http = HttpClient(server.uri, Login(Credentials()), connections=1, timeout_s=5)
     store = RestStore(http, connections=1)

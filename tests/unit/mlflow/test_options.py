@@ -8,6 +8,9 @@ import pytest
 
 from shardmig.adapters.mlflow.naming import wanted_experiment_name
 from shardmig.adapters.mlflow.options import parse_options
+from shardmig.adapters.mlflow.source.options import parse_options as parse_source
+from shardmig.cli.asked import source_of
+from shardmig.cli.flags import SourceFlags
 from shardmig.errors import UsageError
 
 URI = {"tracking-uri": "http://h"}
@@ -45,10 +48,33 @@ def test_what_cannot_be_meant_is_refused_by_name(texts: dict[str, str], message:
         parse_options(texts)
 
 
-def test_a_password_never_gets_into_a_plan() -> None:
-    with pytest.raises(UsageError, match="password") as refusal:
-        parse_options({"tracking-uri": "postgresql://user:secret@host/db"})
-    assert "secret" not in f"{refusal.value} {refusal.value.hint}"
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://user:secret@host/db",
+        "postgresql://host/db?user=me&password=secret",
+        "mysql+pymysql://host/db?PassWd=secret&charset=utf8",
+        "postgresql://host/db?sslpassword=secret",
+        "mssql+pyodbc://host/db?pwd=secret",
+        "mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dsecret",
+    ],
+)
+def test_a_password_never_gets_into_a_plan(uri: str) -> None:
+    for parse in (parse_options, parse_source):
+        with pytest.raises(UsageError, match="password") as refusal:
+            parse({"tracking-uri": uri})
+        assert "secret" not in f"{refusal.value} {refusal.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://me@host/db?sslmode=require&passfile=/home/me/.pgpass",
+        "mssql+pyodbc:///?odbc_connect=Trusted_Connection%3Dyes",
+    ],
+)
+def test_a_query_without_password_is_none(uri: str) -> None:
+    assert parse_options({"tracking-uri": uri}).tracking_uri == uri
 
 
 @pytest.mark.parametrize(
@@ -74,6 +100,27 @@ def test_the_password_of_a_uri_in_the_environment_is_used_though_the_plan_lacks_
     assert (
         parse_options({"tracking-uri": "postgresql://me@other/mlflow"}).tracking_uri == "postgresql://me@other/mlflow"
     )
+
+
+@pytest.mark.parametrize(
+    ("whole", "planned"),
+    [
+        ("postgresql://me:s3cret@db/mlflow", "postgresql://me@db/mlflow"),
+        (
+            "postgresql://db/mlflow?user=me&password=s3cret&sslmode=require",
+            "postgresql://db/mlflow?user=me&sslmode=require",
+        ),
+        ("mysql+pymysql://db/mlflow?passwd=s3cret", "mysql+pymysql://db/mlflow"),
+    ],
+)
+def test_a_source_takes_the_password_from_the_environment_which_the_plan_lacks(
+    monkeypatch: pytest.MonkeyPatch, whole: str, planned: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", whole)
+    assert source_of(SourceFlags(source="mlflow"), ()).options == {"tracking-uri": planned}
+    assert parse_source({"tracking-uri": planned}).options.tracking_uri == whole
+    assert parse_options({"tracking-uri": planned}).tracking_uri == whole
+    assert "s3cret" not in parse_options({"tracking-uri": planned}).shown_uri
 
 
 def test_experiments_are_renamed_by_a_file(tmp_path: Path) -> None:

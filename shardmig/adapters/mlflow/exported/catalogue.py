@@ -41,6 +41,10 @@ class Documents:
         """Those of that name, at any depth, below `experiments` first."""
         return sorted(self._by_name.get(name, []), key=lambda path: ("experiments" not in path.parts, path))
 
+    def called(self, path: Path) -> str:
+        """What a document is called that cannot be read, and is listed so that it fails."""
+        return str(path.relative_to(self.root))
+
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = {}
@@ -55,10 +59,11 @@ class Documents:
 
 class Catalogue:
     """Documents by the names of their objects, found at any depth. An object that lies there twice (below `experiments/`
-    and beside a model that was made of it) counts once. Raises BadInput for lists that cannot be read."""
+    and beside a model that was made of it) counts once. A list that cannot be read stands for an object that fails."""
 
     def __init__(self, documents: Documents) -> None:
         self._named = documents.named
+        self._called = documents.called
         self._root = documents.root
 
     @cached_property
@@ -89,7 +94,12 @@ class Catalogue:
             name, _, id_ = path.parent.name.rpartition("_")
             found[_text(path, "evaluation_dataset", "dataset_id") or id_] = Place(path, name=name)
         for path in self._named("evaluation_datasets_summary.json"):
-            for one in _told(path).get("datasets") or ():
+            try:
+                listed = _told(path).get("datasets") or ()
+            except BadInput:
+                found[self._called(path)] = Place(path, name=self._called(path))
+                continue
+            for one in listed:
                 found.setdefault(str(one.get("dataset_id")), Place(None, name=str(one.get("name"))))
         return found
 
@@ -132,7 +142,12 @@ class Catalogue:
         for name, known in _LISTS.items():
             for path in self._named(name) if set(known) & set(lists) else ():
                 above = path.parent.name if name == "experiment.json" else path.parents[1].name
-                for id_ in self._listed(path, lists):
+                try:
+                    listed = list(self._listed(path, lists))
+                except BadInput:
+                    found[self._called(path)] = Place(path, above, self._called(path))
+                    continue
+                for id_ in listed:
                     found.setdefault(id_, Place(None, above, id_))
         return found
 

@@ -2,15 +2,18 @@
 
 `experiment.json` and `run.json` are looked for at any depth: the layouts of its commands and versions differ in nothing
 else that matters here. A run that lies there twice (below `experiments/` and beside a model) counts once. A run that is
-listed and has no file, because its export failed or was cut, is listed and fails.
+listed and has no file, because its export failed or was cut, is listed and fails. So is a document that lists runs and
+cannot be read itself, under its path.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from shardmig.adapters.mlflow.exported.catalogue import Documents
 from shardmig.adapters.mlflow.exported.document import Document, opened
@@ -29,6 +32,16 @@ _OTHER: Final = ("model_id", "dataset_name", "dataset_digest")
 _INT64: Final = range(-(2**63), 2**63)
 
 
+class _Told(NamedTuple):
+    """What an `experiment.json` says. `damage`: why it says no more."""
+
+    number: str
+    facts: dict[str, Any]
+    runs: list[Any]
+    permissions: Any
+    damage: BadInput | None
+
+
 class ExportedStore:
     """`lost` collects what cannot be read of the run at hand. Memory: the list of runs, and 100,000 points a series."""
 
@@ -40,7 +53,7 @@ class ExportedStore:
     def experiments(self) -> Iterator[Experiment]:
         """As ReadStore. An experiment that was not exported itself is called by its id."""
         for number in sorted(set(self._experiments) | set(self._runs_of), key=_in_order):
-            given = self._experiments.get(number, {})
+            given = self._experiments[number].facts if number in self._experiments else {}
             yield Experiment(
                 id=number,
                 name=str(given.get("name") or self.named_only(number).name),
@@ -58,9 +71,14 @@ class ExportedStore:
         """Was the experiment itself exported?"""
         return number in self._experiments
 
+    def require_experiment(self, number: str) -> None:
+        """Raises BadInput for an experiment whose own document is damaged."""
+        if number in self._experiments and (damage := self._experiments[number].damage) is not None:
+            raise BadInput(damage.message, hint=damage.hint)
+
     def permissions(self, number: str) -> Any:
         """Who may do what with an experiment, as Databricks tells it; None: nothing is told."""
-        return self._experiments.get(number, {}).get("permissions")
+        return self._experiments[number].permissions if number in self._experiments else None
 
     def search_runs(self, experiments: Sequence[str], *, only_migrated: bool) -> Iterator[StoredRun]:
         """As ReadStore. The runs of one experiment are held while they are sorted."""
@@ -100,17 +118,17 @@ class ExportedStore:
         """Nothing is held open."""
 
     @cached_property
-    def _experiments(self) -> dict[str, dict[str, Any]]:
-        """What each `experiment.json` says, by id."""
-        found = {}
-        for path in self._documents.named(EXPERIMENT):
-            with opened(path) as document:
-                whole = document.value()
-            told = whole.get("mlflow") or {}
-            experiment = told.get("experiment") or {}
-            runs = [*(told.get("runs") or ()), *((whole.get("info") or {}).get("failed_runs") or ())]
-            known = experiment | {"runs": runs, "permissions": told.get("permissions")}
-            found[str(experiment.get("experiment_id") or path.parent.name)] = known
+    def _told(self) -> dict[Path, _Told]:
+        """What each `experiment.json` says."""
+        return {path: _told_of_experiment(path) for path in self._documents.named(EXPERIMENT)}
+
+    @cached_property
+    def _experiments(self) -> dict[str, _Told]:
+        """By id; a whole document counts before a damaged one."""
+        found: dict[str, _Told] = {}
+        for told in self._told.values():
+            if told.damage is None or told.number not in found:
+                found[told.number] = told
         return found
 
     @cached_property
@@ -124,14 +142,18 @@ class ExportedStore:
             if run_id not in held:
                 found.setdefault(str(info.get("experiment_id") or ""), {})[run_id] = path
                 held.add(run_id)
-        for number, experiment in self._experiments.items():
-            for run_id in experiment["runs"]:
+        for path, told in self._told.items():
+            for run_id in map(str, told.runs):
                 if run_id not in held:
-                    found.setdefault(number, {})[str(run_id)] = None
+                    found.setdefault(told.number, {})[run_id] = None
+            if told.damage is not None:
+                found.setdefault(told.number, {})[self._documents.called(path)] = path
         return found
 
     def _file(self, number: str, run_id: str) -> Path:
         path = self._runs_of[number][run_id]
+        if path in self._told and (damage := self._told[path].damage) is not None:
+            raise BadInput(damage.message, run=run_id, hint=damage.hint)
         if path is None:
             raise BadInput(
                 f"{self._root} lists run {run_id} and does not have it",
@@ -158,12 +180,14 @@ class ExportedStore:
 
     def _run(self, number: str, run_id: str) -> StoredRun:
         path = self._file(number, run_id)
-        keys: list[str] = []
+        latest: list[LatestPoint] = []
+        points = 0
         told: dict[str, Any] = {}
         with opened(path) as document:
             for key in _metrics(document, told):
-                keys.append(key)
-                document.value()
+                series = document.value()
+                latest.append(_latest(key, series))
+                points += len(series) if isinstance(series, list) else 0
         info, tags = told.get("info") or {}, _texts(told.get("tags"))
         inputs, outputs = told.get("inputs") or {}, told.get("outputs") or {}
         return StoredRun(
@@ -177,14 +201,15 @@ class ExportedStore:
             artifact_uri=str(path.parent / "artifacts"),
             tags=tags,
             params=_texts(told.get("params")),
-            metric_keys=sorted(keys),
+            metric_keys=sorted(point.key for point in latest),
             is_deleted=info.get("lifecycle_stage") == "deleted",
             datasets=[_dataset(one) for one in inputs.get("dataset_inputs") or ()],
             model_inputs=[str(one.get("model_id")) for one in inputs.get("model_inputs") or ()],
             model_outputs=[
                 (str(one.get("model_id")), int(one.get("step") or 0)) for one in outputs.get("model_outputs") or ()
             ],
-            latest=[LatestPoint(key) for key in sorted(keys)],
+            latest=latest,
+            points=points,
         )
 
     def _add(self, key: str, points: Iterator[Any], history: History) -> None:
@@ -221,6 +246,46 @@ def _metrics(document: Document, told: dict[str, Any]) -> Iterator[str]:
                 yield from document.members()
             else:
                 told[name] = document.value()
+
+
+def _told_of_experiment(path: Path) -> _Told:
+    """Of a document that was cut, what stands before the cut."""
+    told: dict[str, Any] = {}
+    info: Any = None
+    damage = None
+    try:
+        with opened(path) as document:
+            for part in document.members():
+                if part == "mlflow":
+                    for name in document.members():
+                        told[name] = document.value()  # one by one: what was read before the cut is kept
+                elif part == "info":
+                    info = document.value()
+                else:
+                    document.value()
+    except BadInput as error:
+        damage = error
+    facts = told.get("experiment")
+    if not isinstance(facts, dict):
+        damage = damage or BadInput(f"{path} tells of no experiment", hint="was its export cut short?")
+        facts = {}
+    failed = info.get("failed_runs") if isinstance(info, dict) else None
+    runs = [*(told.get("runs") or ()), *(failed or ())]
+    return _Told(str(facts.get("experiment_id") or path.parent.name), facts, runs, told.get("permissions"), damage)
+
+
+def _latest(key: str, series: Any) -> LatestPoint:
+    """The last of the points that can be read."""
+    points = []
+    for point in series if isinstance(series, list) else ():
+        with suppress(TypeError, ValueError, KeyError):
+            points.append(_point(point))
+    return LatestPoint(key, *max(points, key=_by_place)) if points else LatestPoint(key)
+
+
+def _by_place(point: tuple[int, int, float]) -> tuple[int, int, bool, float]:
+    step, time_ms, value = point
+    return step, time_ms, math.isnan(value), value
 
 
 def _info(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.source.databricks import permission_fields
 from shardmig.adapters.mlflow.source.limits import Artifact
 from shardmig.adapters.mlflow.source.wanted import Wanted
-from shardmig.errors import BadInput, NotFound, Unsupported
+from shardmig.errors import BadInput, NotFound
 from shardmig.records import Field, Finding, Scope
 
 NOT_EXPORTED: Final = "not-exported"
@@ -91,6 +92,11 @@ class ExportedExperiments(Experiments):
     def all(self) -> Iterator[Stored]:
         """As ObjectClass."""
         return (one for one in super().all() if self._exported.has_experiment(one.id))
+
+    def get(self, id_: str) -> Stored:
+        """As ObjectClass. Raises BadInput for one whose document is damaged."""
+        self._exported.require_experiment(id_)
+        return super().get(id_)
 
 
 class _Page(list[Any]):
@@ -208,12 +214,12 @@ class _Registry:
 
     def search_model_versions(self, filter_string: str, **_: Any) -> _Page:
         match = _NAME.fullmatch(filter_string)
-        if match is None:
-            raise Unsupported(f"an export cannot be searched by {filter_string!r}")
-        try:
-            return _Page(self._prompt_versions(match[2]) if IS_PROMPT in filter_string else self._versions(match[2]))
-        except BadInput:
-            return _Page()
+        every = self._catalogue.prompts if IS_PROMPT in filter_string else self._catalogue.models
+        found = _Page()
+        for name in every if match is None else (match[2],):
+            with suppress(BadInput):
+                found += self._prompt_versions(name) if IS_PROMPT in filter_string else list(self._versions(name))
+        return found
 
     def permissions(self, name: str) -> Any:
         """Who may do what with a model, as Databricks tells it."""

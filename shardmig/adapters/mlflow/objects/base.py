@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -38,7 +39,7 @@ SERIES_POINTS: Final = 1000
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """One object as MLflow has it. `id` is MLflow's own; `project` and `name` are what it is called in an archive.
     `content` is the vendor's entity, `revision` a text that changes when the object does, `after` another object of the
-    class that must be made first."""
+    class that must be made first. `beyond` is a digest of what it holds that no field tells, as far as people add to it."""
 
     id: str
     project: ProjectId
@@ -49,6 +50,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int | None = None
     is_deleted: bool = False
     after: RunId | None = None
+    beyond: str = ""
 
 
 class Tree(NamedTuple):
@@ -107,7 +109,8 @@ class Facts:
 
 class Making(NamedTuple):
     """What an object is made of, and with: tags of shardmig's own, the chunks behind the fields, and their files.
-    `refs` must be taken before `points`: so they come. `lost`, once they are taken: had the source lost some?"""
+    `refs` must be taken before `points`: so they come. `lost`, once they are taken: had the source lost some?
+    `is_left_alone`, of what is merged: did nobody change what is there since it was written?"""
 
     facts: Facts
     tags: dict[str, str]
@@ -115,6 +118,7 @@ class Making(NamedTuple):
     points: Iterable[Points]
     files: FileStore
     lost: Callable[[], bool]
+    is_left_alone: bool = True
 
 
 class ObjectClass(Protocol):
@@ -125,6 +129,8 @@ class ObjectClass(Protocol):
     """Does `link` do anything?"""
     keeps_id: bool
     """Has a copy the id of the original?"""
+    completes: bool
+    """Does `merge` make every reference that came since? Otherwise it takes making the object anew."""
 
     def all(self) -> Iterator[Stored]:
         """Every object, page by page, deleted experiments' too."""
@@ -197,6 +203,16 @@ def texts_of(points: Iterable[Points]) -> Iterator[str]:
     for part in points:
         if isinstance(part, StringPoints):
             yield from part.values.to_list()
+
+
+def json_of(value: Any, *, sort_keys: bool = False, cls: type[json.JSONEncoder] | None = None) -> str:
+    """As JSON, for people to read. A lone surrogate, which has no UTF-8, is escaped, and all that is not ASCII with it."""
+    text = json.dumps(value, sort_keys=sort_keys, ensure_ascii=False, cls=cls)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, sort_keys=sort_keys, cls=cls)
+    return text
 
 
 def scalars(values: Mapping[str, Any]) -> Iterator[Field]:

@@ -16,7 +16,8 @@ users) is kept in a tag of the record, `shardmig.record`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from shardmig.adapters.mlflow.objects.base import (
     Making,
     Stored,
     Tree,
+    json_of,
     scalars,
     tag_fields,
     texts_of,
@@ -39,7 +41,7 @@ from shardmig.adapters.mlflow.objects.references import References
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches, pages
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.sidecar.provenance import KEY
-from shardmig.errors import BadInput
+from shardmig.errors import BadInput, Permanent
 from shardmig.records import NO_TIME, Field, Finding, MigrationKey, Points, RunId, Scope, Steps, StringPoints, Texts
 
 RECORDS: Final = "records"
@@ -67,6 +69,7 @@ class Datasets:
     scope: Scope = "datasets"
     is_linked = False
     keeps_id = False
+    completes = True
 
     def __init__(self, stores: Stores, references: References) -> None:
         self._stores = stores
@@ -75,7 +78,7 @@ class Datasets:
     def all(self) -> Iterator[Stored]:
         """As ObjectClass."""
         found = pages(self._stores.tracking.search_datasets, max_results=IN_PAGE)
-        return map(self._stored, found)
+        return (self._stored(one, self._linked(one.dataset_id)) for one in found)
 
     def find(self, key: MigrationKey) -> list[Stored]:
         """As ObjectClass."""
@@ -102,8 +105,8 @@ class Datasets:
         yield from scalars(texts)
         yield from times({"sys/creation_time": dataset.created_time, "sys/modification_time": dataset.last_update_time})
         yield from tag_fields(TAGS, stored.tags)
-        if linked := list(self._stores.tracking.get_dataset_experiment_ids(dataset.dataset_id)):
-            yield Field("experiments", "string_set", self._references.names_of(map(str, linked)))
+        if linked := self._experiments_of(dataset.dataset_id):
+            yield Field("experiments", "string_set", self._references.names_of(linked))
 
     def points(self, stored: Stored) -> Iterator[Points]:
         """As ObjectClass."""
@@ -115,7 +118,7 @@ class Datasets:
                 np.array([len(part)], np.int64),
                 Steps(np.arange(start, start + len(part), dtype=np.int64)),
                 np.array([NO_TIME if one["created"] is None else one["created"] for one in part], np.int64),
-                Texts.from_list([json.dumps(one, ensure_ascii=False) for one in part]),
+                Texts.from_list([json_of(one) for one in part]),
             )
 
     def trees(self, stored: Stored) -> Iterator[Tree]:  # noqa: ARG002
@@ -146,7 +149,7 @@ class Datasets:
         facts = making.facts
         self.tag(stored, {key: text for key, text in facts.texts(TAGS).items() if stored.tags.get(key) != text})
         experiments, findings = self._references.experiments(facts.set("experiments"))
-        linked = set(map(str, self._stores.tracking.get_dataset_experiment_ids(stored.id)))
+        linked = self._experiments_of(stored.id)
         if new := [one for one in experiments if one not in linked]:
             self._stores.tracking.add_dataset_to_experiments(stored.id, new)
         held = {_inputs(record.inputs): record for record in self._records(stored.id)}
@@ -174,7 +177,8 @@ class Datasets:
         """As ObjectClass."""
         self._stores.tracking.delete_dataset(stored.id)
 
-    def _stored(self, dataset: Any) -> Stored:
+    def _stored(self, dataset: Any, linked: Sequence[str] = ()) -> Stored:
+        """`linked`: for the revision."""
         tags = dict(dataset.tags or {})
         own = (dataset.name, dataset.digest, dataset.last_update_time, dataset.schema, dataset.profile)
         return Stored(
@@ -183,9 +187,18 @@ class Datasets:
             name=RunId(dataset.dataset_id),
             tags=tags,
             content=dataset,
-            revision=repr((own, sorted(tags.items()))),
+            revision=repr((own, sorted(tags.items()), list(linked))),
             created_ms=dataset.created_time,
         )
+
+    def _linked(self, id_: str) -> list[str]:
+        """The experiments that a dataset of a source is shown in, which no search tells."""
+        with suppress(Permanent), mlflow_errors(f"dataset {id_}"):
+            return [] if self._references.is_target else sorted(self._experiments_of(id_))
+        return []  # whoever reads it says why
+
+    def _experiments_of(self, id_: str) -> list[str]:
+        return [str(one) for one in self._stores.tracking.get_dataset_experiment_ids(id_)]
 
     def _records(self, dataset_id: str) -> Iterator[Any]:
         token = None
@@ -209,7 +222,7 @@ def _tables_first(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
 
 
 def _inputs(inputs: Any) -> str:
-    return json.dumps(inputs, sort_keys=True, ensure_ascii=False)
+    return json_of(inputs, sort_keys=True)
 
 
 def _of_record(record: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Experiments:
     scope: Scope = "experiments"
     is_linked = False
     keeps_id = False
+    completes = False
 
     def __init__(self, stores: Stores, references: References) -> None:
         self._stores = stores

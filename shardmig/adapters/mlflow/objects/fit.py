@@ -33,6 +33,11 @@ def fit_object(chunk: Chunk) -> Fitted:
     return Fitted(fitted, None, changed)
 
 
+def sent_values(values: Float64s) -> Float64s:
+    """What MLflow is sent of them. NaN stays: MLflow makes 0 of it for the model, and keeps it for the run."""
+    return np.nan_to_num(values, nan=np.nan, posinf=LARGEST, neginf=-LARGEST)
+
+
 def fit_values(values: Float64s) -> Float64s:
     """Values as MLflow holds them."""
     return np.nan_to_num(values, nan=0.0, posinf=LARGEST, neginf=-LARGEST)

@@ -17,16 +17,18 @@ and are linked once it is there. The tag `mlflow.modelVersions` is left out: it 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from shardmig.adapters.mlflow.native import ARTIFACTS, PARAMS
 from shardmig.adapters.mlflow.objects.base import TAGS, Facts, Making, Stored, Tree, scalars, tag_fields, times, upload
-from shardmig.adapters.mlflow.objects.fit import fit_values
+from shardmig.adapters.mlflow.objects.fit import sent_values
 from shardmig.adapters.mlflow.objects.links import RunLinks, delete_again, log_to_run
 from shardmig.adapters.mlflow.objects.references import References, not_here
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches, pages
@@ -61,6 +63,7 @@ class LoggedModels:
     scope: Scope = "logged_models"
     is_linked = True
     keeps_id = False
+    completes = False
 
     def __init__(self, stores: Stores, references: References) -> None:
         self._stores = stores
@@ -179,16 +182,21 @@ class LoggedModels:
 
     def _stored(self, model: Any, *, is_deleted: bool) -> Stored:
         own = (model.name, str(model.status), sorted(model.tags.items()), sorted(model.params.items()))
-        measured = [(one.key, one.step, one.timestamp, repr(one.value)) for one in model.metrics or ()]
+        changed = (model.status_message, model.last_updated_timestamp)
+        measured = [
+            (*_measured(one), repr(one.value), one.dataset_name, one.dataset_digest) for one in model.metrics or ()
+        ]
+        beyond = blake2b(repr(sorted(map(repr, measured))).encode(), digest_size=8).hexdigest()
         return Stored(
             id=model.model_id,
             project=self._references.project_of(model.experiment_id),
             name=RunId(model.model_id),
             tags=dict(model.tags),
             content=model,
-            revision=repr((own, sorted(measured))),
+            revision=repr((own, changed, sorted(map(repr, measured)))),
             created_ms=model.creation_timestamp,
             is_deleted=is_deleted,
+            beyond=beyond if measured else "",
         )
 
     def _evaluations(self, model: Any) -> dict[_Evaluation, list[Any]]:
@@ -220,12 +228,7 @@ class LoggedModels:
                     yield Finding("loss", "metrics-without-run", path, len(series.times_ms), detail)
                     continue
                 name, digest = _dataset(making.facts, folder)
-                rows = zip(
-                    fit_values(series.values).tolist(),
-                    series.times_ms.tolist(),
-                    series.steps.units.tolist(),
-                    strict=True,
-                )
+                rows = self._rows(series, run, key)
                 metrics = [Metric(key, *row, model_id, name, digest, run) for row in rows]
                 new = [one for one in metrics if _measured(one) not in held]
                 if new:
@@ -234,6 +237,17 @@ class LoggedModels:
                     unchanged.add(run)
         for run in unchanged:
             delete_again(self._stores, self._stores.tracking.get_run(run))
+
+    def _rows(self, series: FloatPoints, run: str, key: str) -> Iterator[tuple[float, int, int]]:
+        """Value, time and step of each point. MLflow tells 0 of a model where its run has NaN, and logging that 0 would give
+        the run a point that it never had: what the run has is sent."""
+        is_nan = set()
+        if (series.values == 0).any():
+            history = self._stores.tracking.get_metric_history(run, key)
+            is_nan = {(one.timestamp, one.step) for one in history if math.isnan(one.value)}
+        units = series.steps.units.tolist()
+        for value, *at in zip(sent_values(series.values).tolist(), series.times_ms.tolist(), units, strict=True):
+            yield math.nan if value == 0 and tuple(at) in is_nan else value, *at
 
     def _log_batches(self, metrics: list[Any], run: Any) -> None:
         for batch in batches(metrics, METRICS_IN_BATCH):

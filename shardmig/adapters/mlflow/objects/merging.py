@@ -1,27 +1,33 @@
-"""What becomes of an object that is there already, when more of it comes: pure.
+"""What becomes of an object that is there already, when more of it comes.
 
 Was the copy left alone since it was written, its fields become those of the source. Did somebody change it, what differs
-is kept as it is here and told; only what is missing is added. The tag CONTENT remembers what was written.
+is kept as it is here and told; only what is missing is added. The tag CONTENT remembers what was written, BEYOND what was
+written that is no field. A merge that was cut half way is gone on with: MERGING says that it was one into a copy that had
+been left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Final
 
 from shardmig.adapters.mlflow.merging import conflict
 from shardmig.adapters.mlflow.objects.base import ObjectClass, Stored
 from shardmig.adapters.mlflow.objects.changes import TAG, Change, decode, encode, restored
+from shardmig.adapters.sidecar.provenance import DIGEST
 from shardmig.records import Field, FieldType, Finding
 
 CONTENT: Final = "shardmig.content"
+BEYOND: Final = "shardmig.beyond"
+MERGING: Final = "shardmig.merging"
 
 _Key = tuple[str, FieldType]
 
 
 class ObjectMerge:
-    """One object here, and what is brought to it. `fields`: what it is to be; `conflicts`: what was kept."""
+    """One object here, and what is brought to it. `fields`: what it is to be; `conflicts`: what was kept. `is_untouched`: did
+    nobody change its fields? `is_left_alone`: nor what it holds beyond them?"""
 
     def __init__(self, kind: ObjectClass, stored: Stored, brought: Iterable[Field]) -> None:
         self.stored = stored
@@ -29,13 +35,29 @@ class ObjectMerge:
         self._told = {(change.path, change.type) for change in known}
         held = restored(kind.fields(stored), known, kind.is_volatile)
         wanted = {(field.path, field.type): field for field in brought}
-        self.is_untouched = stored.tags.get(CONTENT) == content_of(held, kind.is_volatile)
+        self._is_begun = bool(stored.tags.get(MERGING, "").strip())
+        self.is_untouched = self._is_begun or stored.tags.get(CONTENT) == content_of(held, kind.is_volatile)
+        is_as_written = self.is_untouched and stored.tags.get(BEYOND, "") == stored.beyond
+        self.is_left_alone = self._is_begun or is_as_written
         self.conflicts: list[Finding] = []
         self._others: set[_Key] = set()
         if not self.is_untouched:
             for field in held:
                 self._keep(field, wanted, kind)
         self.fields = sorted(wanted.values(), key=lambda field: (field.path, field.type))
+
+    def begin(self, kind: ObjectClass, digest: str) -> None:
+        """Mark a copy that nobody changed: what is there until the end of the merge is the merge's own doing."""
+        if self.is_untouched and not self._is_begun:
+            kind.tag(self.stored, {MERGING: digest})
+            self._is_begun = True
+
+    def end_tags(self, made_of: Mapping[str, str], *, is_whole: bool) -> dict[str, str]:
+        """The last tags, from what came; in this order none is missed by who is cut between them."""
+        is_as_brought = is_whole and not self.conflicts
+        content = {CONTENT: made_of[CONTENT]} if is_as_brought or self.is_untouched else {}
+        ended = {MERGING: " "} if self._is_begun else {}
+        return content | ended | ({DIGEST: made_of[DIGEST]} if is_as_brought else {})
 
     def changes(self, found: list[Change]) -> list[Change]:
         """Those to remember: not what somebody else added here."""

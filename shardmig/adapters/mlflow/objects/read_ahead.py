@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from shardmig.adapters.mlflow.objects.stores import Stores, asked_once
 from shardmig.adapters.mlflow.refusals import mlflow_errors
-from shardmig.errors import AdapterError
+from shardmig.errors import AdapterError, Unsupported
 
 FETCHED_TOGETHER: Final = 16
 """Traces in one request, with their spans (measured: 1.3 ms of the server's time each, 11 ms alone)."""
@@ -49,7 +49,7 @@ class ReadAhead:
         try:
             with mlflow_errors("traces"), asked_once():
                 found = self._stores.tracking.batch_get_traces(ids)
-        except NotImplementedError:  # folders
+        except Unsupported:  # folders
             self._coming = []
             return
         except AdapterError:

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 from shardmig import logs
 from shardmig.adapters.base import FileSink, Want
@@ -20,9 +20,10 @@ from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.objects.traces import Traces
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.mlflow.source.limits import LeftOut, size_on_disk
+from shardmig.adapters.mlflow.source.listing import engine_of
 from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.wrappers import retrying
-from shardmig.errors import BadInput, NotFound, Permanent
+from shardmig.errors import BadInput, NotFound, Permanent, Unavailable
 from shardmig.records import (
     Chunk,
     End,
@@ -56,6 +57,11 @@ class ObjectSource:
         """Every object of the classes."""
         return self._listed
 
+    @property
+    def engine(self) -> Any:
+        """As `engine_of`."""
+        return engine_of(self._stores)
+
     def expect(self, runs: Iterable[RunRef]) -> None:
         """These are read next, in this order."""
         traces = self._classes.get("traces")
@@ -85,7 +91,7 @@ class ObjectSource:
         return by_project
 
     def _of_class(self, kind: ObjectClass) -> Iterable[RunRef]:
-        """Of several copies of one object the whole one counts."""
+        """Of several copies of one object the whole one counts. Raises Unavailable where something was removed meanwhile."""
         chosen: dict[Identity, Stored] = {}
         try:
             with mlflow_errors(f"listing {kind.scope}"):
@@ -94,8 +100,10 @@ class ObjectSource:
                     held = chosen.get(identity)
                     if held is None or _is_whole(stored) >= _is_whole(held):
                         chosen[identity] = stored
-        except NotFound as error:  # a server that is older than this class
-            logs.get_logger().info(logs.Event.PROJECT_SKIPPED, project=kind.scope, reason=error.message)
+        except NotFound as error:
+            if chosen:  # the server has this class: the others of it must not be left out
+                raise Unavailable(f"{error.message}, while {kind.scope} were listed") from error
+            logs.get_logger().warning(logs.Event.PROJECT_SKIPPED, project=kind.scope, reason=error.message)
         wanted = self._stores.wanted
         listed = [
             (_run_ref(kind.scope, identity, stored, wanted.mark(kind.scope)), stored)

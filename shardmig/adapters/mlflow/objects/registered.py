@@ -20,7 +20,7 @@ the last one leave no trace in MLflow.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -39,7 +39,7 @@ from shardmig.adapters.mlflow.objects.references import NOT_HERE, References
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
 from shardmig.adapters.mlflow.objects.versions import VERSIONS, Version, logged_model_of
 from shardmig.adapters.mlflow.refusals import mlflow_errors
-from shardmig.errors import BadInput, Permanent, TargetConflict, Unsupported
+from shardmig.errors import BadInput, Permanent, TargetConflict
 from shardmig.records import Field, FileRef, Finding, MigrationKey, Points, RunId, Scope
 
 ALIASES: Final = "aliases/"
@@ -73,6 +73,7 @@ class Registered:
         self._stores = stores
         self._references = references
         self._is_prompt = scope == "prompts"
+        self.completes = self._is_prompt  # they refer to experiments only, by a tag
 
     def all(self) -> Iterator[Stored]:
         """As ObjectClass."""
@@ -164,7 +165,8 @@ class Registered:
             if not any(finding.code == TAKEN for finding in found):
                 here.add(number)
                 last = number
-        findings += self._set_pointers(name, facts, sorted(here))
+        staged = [number for number, version in held.items() if version.current_stage not in _NOT_STAGED]
+        findings += self._set_pointers(name, facts, sorted(here), staged)
         return self.get(name), findings
 
     def link(self, stored: Stored, old: RunId) -> None:
@@ -210,14 +212,14 @@ class Registered:
     def _versions(self, name: str) -> list[Any]:
         """All wanted versions, in their order."""
         quote = '"' if "'" in name else "'"
-        if quote in name:
-            raise Unsupported(f"{name!r} holds both kinds of quotes: MLflow cannot search for its versions")
-        condition = f"name = {quote}{name}{quote}"
-        if self._is_prompt:
-            condition += f" AND tags.`{IS_PROMPT}` = 'true'"
-        found = pages(self._stores.registry.search_model_versions, filter_string=condition, max_results=IN_PAGE)
-        every = sorted(found, key=lambda version: int(version.version))
-        return every if self._is_prompt else self._stores.wanted.versions.of(every)
+        is_sayable = quote not in name  # MLflow cannot search for both kinds: then every version is looked at
+        conditions = [f"name = {quote}{name}{quote}"] if is_sayable else []
+        conditions += [f"tags.`{IS_PROMPT}` = 'true'"] if self._is_prompt else []
+        search = self._stores.registry.search_model_versions
+        found = pages(search, filter_string=" AND ".join(conditions), max_results=IN_PAGE)
+        own = (version for version in found if is_sayable or version.name == name)
+        every = sorted(own, key=lambda version: int(version.version))
+        return every if self._is_prompt else self._stores.wanted.versions.of(name, every)
 
     def _version_fields(self, version: Any) -> Iterator[Field]:
         folder = f"{VERSIONS}{version.version}"
@@ -312,11 +314,13 @@ class Registered:
                 hint="--model-rename-file gives one of them another name",
             ) from error
 
-    def _set_pointers(self, name: str, facts: Facts, numbers: list[int]) -> Iterator[Finding]:
-        """Stages, and aliases of the versions that are there."""
+    def _set_pointers(
+        self, name: str, facts: Facts, numbers: list[int], staged: Collection[int] = ()
+    ) -> Iterator[Finding]:
+        """Stages, and aliases of the versions that are there. `staged`: those that have a stage and may have none now."""
         registry = self._stores.registry
         for number in numbers:
-            if stage := facts.text(f"{VERSIONS}{number}/stage"):
+            if stage := facts.text(f"{VERSIONS}{number}/stage") or ("None" if number in staged else ""):
                 registry.transition_model_version_stage(name, str(number), stage, archive_existing_versions=False)
         for alias, number in facts.numbers(ALIASES).items():
             if number in numbers:

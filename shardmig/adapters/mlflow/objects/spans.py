@@ -15,11 +15,13 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from shardmig.adapters.mlflow.objects.base import SERIES_POINTS, TAGS, Facts
+from shardmig.adapters.mlflow.artifacts import refuse_behind_server
+from shardmig.adapters.mlflow.objects.base import SERIES_POINTS, TAGS, Facts, json_of
 from shardmig.adapters.mlflow.objects.stores import Stores, batches
 from shardmig.adapters.mlflow.refusals import mlflow_errors
-from shardmig.errors import AdapterError, BadInput, NotFound, settled, settled_each
-from shardmig.records import Points, Steps, StringPoints, Texts
+from shardmig.adapters.sidecar import provenance
+from shardmig.errors import AdapterError, BadInput, NotFound, Permanent, settled, settled_each
+from shardmig.records import Finding, Points, Steps, StringPoints, Texts
 
 SPANS: Final = "spans"
 SPANS_FILE: Final = "traces.json"
@@ -30,6 +32,7 @@ _CHARACTERS_IN_REQUEST: Final = 4_000_000
 """Of JSON, where the spans of several traces go together."""
 TRACKING_STORE: Final = "TRACKING_STORE"
 _IN_STORE: Final = (TRACKING_STORE, "ARCHIVE_REPO")
+_ENDED: Final = ("OK", "ERROR")
 _DERIVED_ID: Final = re.compile(r"tr-[0-9a-f]{32}")
 
 
@@ -40,7 +43,7 @@ def span_points(found: Iterable[Any]) -> Iterator[Points]:
     spans = sorted(found, key=lambda span: (span.start_time_ns, span.span_id))
     for start in range(0, len(spans), SERIES_POINTS):
         part = spans[start : start + SERIES_POINTS]
-        texts = [json.dumps(one.to_dict(), sort_keys=True, ensure_ascii=False, cls=TraceJSONEncoder) for one in part]
+        texts = [json_of(one.to_dict(), sort_keys=True, cls=TraceJSONEncoder) for one in part]
         yield StringPoints(
             [SPANS],
             np.array([len(part)], np.int64),
@@ -126,13 +129,28 @@ def spans_of(stores: Stores, info: Any) -> list[Any]:
     with TemporaryDirectory(prefix="shardmig-") as folder:
         local = Path(folder, SPANS_FILE)
         try:
+            if stores.is_far(uri):
+                refuse_behind_server(uri, stores.http)
             stores.artifacts(uri).get(SPANS_FILE, local)
-        except NotFound:  # it was never ended
+        except (NotFound, BadInput) as error:
+            if _has_spans(info) or not isinstance(error, NotFound):
+                _tell(stores, error)
             return []
         try:
             return [_span(json.dumps(one)) for one in json.loads(local.read_bytes())["spans"]]
         except (ValueError, KeyError) as error:
             raise BadInput(f"{SPANS_FILE} of {info.trace_id} cannot be read: {error!r}", field=SPANS) from error
+
+
+def _has_spans(info: Any) -> bool:
+    """Are there to be some, if they are in a file? Not of a trace in progress; and shardmig writes no file for none."""
+    return str(info.state.value) in _ENDED and provenance.KEY not in info.tags
+
+
+def _tell(stores: Stores, error: Permanent) -> None:
+    """A loss, unless something was told of the spans already: what an export left out."""
+    if all(finding.field != SPANS for finding in stores.lost):
+        stores.lost.append(Finding("loss", "artifact-unreadable", SPANS, detail=error.message))
 
 
 def _span(text: str) -> Any:

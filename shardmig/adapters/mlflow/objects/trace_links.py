@@ -6,13 +6,18 @@ experiment, once; a target only for those that it linked itself, which a tag of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from shardmig.adapters.mlflow.objects.base import TAGS
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
+from shardmig.records import Finding
 
 LINKED: Final = "shardmig.linked_runs"
 """Tag of a trace: MLflow's ids of the runs that shardmig linked it to."""
+LINKED_PROMPTS: Final = "mlflow.linkedPrompts"
+"""Tag of a trace: names and versions of prompts, as JSON."""
 RUN: Final = "mlflow.sourceRun"
 """Metadata of a trace: the run that it was made in."""
 
@@ -33,6 +38,21 @@ class TraceLinks:
             self._stores.tracking.link_traces_to_run([trace_id], run_id)
             self._traces.pop(run_id, None)
         return {LINKED: " ".join(run_ids)} if run_ids else {}
+
+    def link_prompts(self, trace_id: str, linked: str) -> Iterator[Finding]:
+        """Link a trace to versions of prompts. `linked`: the tag LINKED_PROMPTS."""
+        from mlflow.entities.model_registry import PromptVersion
+
+        version: Any = PromptVersion  # abstract to a type checker only
+        try:
+            entries = json.loads(linked) if linked else []
+            versions = [version(one["name"], int(one["version"]), "") for one in entries]
+        except (ValueError, KeyError, TypeError) as error:
+            detail = f"it cannot be read ({error!r}), so the trace is linked to no prompt: servers cut such tags"
+            yield Finding("approximation", "prompts-not-linked", TAGS + LINKED_PROMPTS, detail=detail)
+            return
+        if versions:
+            self._stores.tracking.link_prompts_to_trace(trace_id, versions)
 
     def runs_of(self, info: Any) -> list[str]:
         """The runs that a trace was linked to."""

@@ -24,12 +24,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
+from functools import partial
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 from shardmig.adapters.mlflow.native import ARTIFACTS
 from shardmig.adapters.mlflow.objects import changes
-from shardmig.adapters.mlflow.objects.assessments import assessing_runs, assessment_fields, assessments_of
+from shardmig.adapters.mlflow.objects.assessments import assessing_runs, assessment_fields, assessments_of, told
 from shardmig.adapters.mlflow.objects.base import (
     TAGS,
     Facts,
@@ -42,6 +43,7 @@ from shardmig.adapters.mlflow.objects.base import (
     times,
     upload,
 )
+from shardmig.adapters.mlflow.objects.cuts import METADATA_CHARACTERS, TAG_CHARACTERS, cuts
 from shardmig.adapters.mlflow.objects.read_ahead import ReadAhead
 from shardmig.adapters.mlflow.objects.references import References, not_here
 from shardmig.adapters.mlflow.objects.sought import Sought
@@ -59,22 +61,21 @@ from shardmig.adapters.mlflow.objects.spans import (
     spans_of,
 )
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches
-from shardmig.adapters.mlflow.objects.trace_links import RUN, TraceLinks
+from shardmig.adapters.mlflow.objects.trace_adding import LINKED_RUNS, MADE_BY_STORES, TraceAdding
+from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, RUN, TraceLinks
 from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.mlflow.source.listing import engine_of, runs_of_traces
 from shardmig.adapters.sidecar import provenance
 from shardmig.errors import AdapterError, NotFound, Permanent
 from shardmig.records import Field, Finding, MigrationKey, Points, RunId, RunRef, Scope
 
 METADATA: Final = "metadata/"
-LINKED_RUNS: Final = "linked_runs/"
 
 _NAME: Final = "mlflow.traceName"
-_LINKED_PROMPTS: Final = "mlflow.linkedPrompts"
 _MODEL: Final = "mlflow.modelId"
 _FINALIZED: Final = "mlflow.trace.infoFinalized"
-_MADE_BY_STORES: Final = (ARTIFACT_LOCATION, SPANS_LOCATION)
 _OWN: Final = frozenset(
-    {*(TAGS + key for key in _MADE_BY_STORES), *(METADATA + key for key in (RUN, _MODEL, _FINALIZED))}
+    {*(TAGS + key for key in MADE_BY_STORES), *(METADATA + key for key in (RUN, _MODEL, _FINALIZED))}
 )
 _EXPERIMENTS_IN_SEARCH: Final = 100
 
@@ -99,6 +100,7 @@ class Traces:
     scope: Scope = "traces"
     is_linked = False
     keeps_id = True
+    completes = False
 
     def __init__(self, stores: Stores, references: References) -> None:
         self._stores = stores
@@ -144,7 +146,11 @@ class Traces:
 
     def fields(self, stored: Stored) -> Iterator[Field]:
         """As ObjectClass."""
-        return self._fields(stored.content, self._links.runs_of(stored.content))
+        info = stored.content
+        if self._stores.http is not None and not self._references.is_target:
+            self._stores.lost += cuts(TAGS, info.tags, TAG_CHARACTERS)
+            self._stores.lost += cuts(METADATA, info.trace_metadata, METADATA_CHARACTERS)
+        return self._fields(info, self._links.runs_of(info))
 
     def _fields(self, info: Any, linked_runs: Iterable[str]) -> Iterator[Field]:
         texts = {
@@ -204,7 +210,7 @@ class Traces:
             for folder, scope in self._folders_of_references(facts)
             if self._references.here(facts, folder, scope) is None
         ]
-        first, overriding = assessments_of(facts, self._references)
+        first, overriding = assessments_of(facts, self._references, is_server=self._stores.http is not None)
         info = self._info(trace_id, experiment, making, first)
         spans = texts_of(making.points)
         leading = list(islice(spans, SPANS_IN_REQUEST + 1))
@@ -224,9 +230,9 @@ class Traces:
         linked = (self._references.here(facts, f"{LINKED_RUNS}{name}", "runs") for name in facts.below(LINKED_RUNS))
         stored = self._stored(made, is_deleted=False)
         self.tag(stored, self._links.link(trace_id, [run for run in linked if run is not None]))
-        self._link_prompts(trace_id, facts.text(TAGS + _LINKED_PROMPTS))
         findings = [
             *opened.findings,
+            *self._links.link_prompts(trace_id, facts.text(TAGS + LINKED_PROMPTS)),
             *upload(self._stores.artifacts(stored.tags[ARTIFACT_LOCATION]), making, ARTIFACTS),
         ]
         return self.get(trace_id), findings
@@ -249,9 +255,14 @@ class Traces:
         return refused
 
     def merge(self, stored: Stored, making: Making) -> tuple[Stored, list[Finding]]:
-        """As ObjectClass: it is made anew, under its id, of all that it is to have."""
-        self.discard(stored)
-        return self.make(making)
+        """As ObjectClass. One that nobody changed is made anew, under its id; to any other only what is missing is added."""
+        if making.is_left_alone:
+            self.discard(stored)
+            return self.make(making)
+        tag = partial(self.tag, stored)
+        findings = TraceAdding(self._stores, self._references, self._links, stored.content, tag).add(making)
+        self._written_to(stored.id)
+        return self.get(stored.id), findings
 
     def link(self, stored: Stored, old: RunId) -> None:
         """As ObjectClass: nothing does."""
@@ -282,12 +293,20 @@ class Traces:
                 found, token = self._stores.tracking.search_traces(
                     locations=ids, filter_string=condition, max_results=IN_PAGE, page_token=token
                 )
-                yield from (self._stored(one, is_deleted=experiments[str(one.experiment_id)]) for one in found)
+                linked = {} if self._references.is_target else self._linked_runs(found)
+                for one in found:
+                    is_deleted = experiments[str(one.experiment_id)]
+                    yield self._stored(one, is_deleted=is_deleted, linked=linked.get(one.trace_id, ()))
                 if not token:
                     break
 
-    def _stored(self, info: Any, *, is_deleted: bool) -> Stored:
-        told = [json.dumps(one.to_dictionary(), sort_keys=True, default=str) for one in info.assessments]
+    def _linked_runs(self, infos: Iterable[Any]) -> Mapping[str, Sequence[str]]:
+        """The runs that traces were linked to, where that takes one look: in a database."""
+        return runs_of_traces(engine_of(self._stores), [one.trace_id for one in infos])
+
+    def _stored(self, info: Any, *, is_deleted: bool, linked: Sequence[str] = ()) -> Stored:
+        """`linked`: for the revision."""
+        said = [json.dumps(told(one), sort_keys=True, default=str) for one in info.assessments]
         own = (info.state, info.request_time, info.execution_duration, sorted(info.trace_metadata.items()))
         tags = dict(info.tags)
         if tags.get(provenance.STATE) == WITH_SPANS and SPANS_LOCATION in tags:
@@ -298,7 +317,7 @@ class Traces:
             name=RunId(info.trace_id),
             tags=tags,
             content=info,
-            revision=repr((own, sorted(info.tags.items()), sorted(told))),
+            revision=repr((own, sorted(info.tags.items()), sorted(said), list(linked))),
             created_ms=info.request_time,
             is_deleted=is_deleted,
         )
@@ -313,7 +332,7 @@ class Traces:
 
     def _needs_more(self, facts: Facts) -> bool:
         """Is there something to do after the spans are there, or later?"""
-        return bool(facts.below(LINKED_RUNS) or facts.text(TAGS + _LINKED_PROMPTS) or self._references.missing)
+        return bool(facts.below(LINKED_RUNS) or facts.text(TAGS + LINKED_PROMPTS) or self._references.missing)
 
     def _last_tags(self, info: Any, facts: Facts) -> dict[str, str]:
         """What the trace is marked with in the end, as far as it is known before: none where that takes several tags."""
@@ -358,7 +377,7 @@ class Traces:
             found = self._references.here(facts, folder, scope)  # type: ignore[arg-type]
             if key in metadata and found is not None:
                 metadata[key] = found
-        tags = {key: text for key, text in facts.texts(TAGS).items() if key not in _MADE_BY_STORES}
+        tags = {key: text for key, text in facts.texts(TAGS).items() if key not in MADE_BY_STORES}
         return TraceInfo(
             trace_id=trace_id,
             trace_location=TraceLocation.from_experiment_id(experiment),
@@ -372,15 +391,3 @@ class Traces:
             tags=tags | making.tags,
             assessments=assessments,
         )
-
-    def _link_prompts(self, trace_id: str, linked: str) -> None:
-        from mlflow.entities.model_registry import PromptVersion
-
-        try:
-            entries = json.loads(linked) if linked else []
-        except ValueError:
-            return
-        version: Any = PromptVersion  # abstract to a type checker only
-        versions = [version(one["name"], int(one["version"]), "") for one in entries]
-        if versions:
-            self._stores.tracking.link_prompts_to_trace(trace_id, versions)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from shardmig.adapters.base import FileSink, FileStore, ToWrite, Want, Written, scope_of
+from shardmig.adapters.base import FileSink, FileStore, ToWrite, Want, Written, migration_key, scope_of
 from shardmig.adapters.mlflow.native import ModelLink
 from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.base import LINKING, Facts, Making, ObjectClass, Stored
 from shardmig.adapters.mlflow.objects.links import RunLinks
-from shardmig.adapters.mlflow.objects.merging import CONTENT, ObjectMerge, content_of
+from shardmig.adapters.mlflow.objects.merging import BEYOND, CONTENT, ObjectMerge, content_of
 from shardmig.adapters.mlflow.objects.reading import pieces
 from shardmig.adapters.mlflow.objects.references import NOT_HERE, References, identity_of
 from shardmig.adapters.mlflow.objects.stores import Stores
@@ -31,6 +31,7 @@ from shardmig.records import (
     MigrationKey,
     Piece,
     Points,
+    ProjectId,
     RunId,
     RunRef,
     Scope,
@@ -41,7 +42,7 @@ from shardmig.records import (
 WAITS: Final = "shardmig.waits"
 """Tag: migration keys of what an object refers to and what was not here. Once one of them is, it is written again."""
 _WHOLE: Final = (provenance.DIGEST, CONTENT)
-"""Tags that say what a whole object was made of."""
+"""Tags that say what a whole object was made of: an object that is merged keeps them until the end."""
 
 Taken = tuple[Header, list[Field], Iterator[Chunk]]
 """A stream of chunks whose header and scalar fields were taken."""
@@ -126,16 +127,17 @@ class ObjectTarget:
             if is_same and self._state(stored) == "complete":
                 return Written(TargetRunId(stored.id), [])
             is_whole = stored.tags.get(provenance.STATE) == provenance.COMPLETE
-            if self._load.on_existing == "merge" and is_whole and not is_same:
-                merge = ObjectMerge(kind, stored, fields)
-                break
-            self._refuse_other_content(stored)
+            if is_whole and self._load.on_existing != "replace":
+                merge = self._kept(kind, ObjectMerge(kind, stored, fields), is_same=is_same)
+                if merge is not None:
+                    break
             kind.discard(stored)
         self._references.missing.clear()
         rest = _Rest(chunks)
         begun_tags = tags | ({name: merge.stored.tags.get(name, "") for name in _WHOLE} if merge else {})
         made_of = Facts(header.run, merge.fields if merge else fields)
-        making = Making(made_of, begun_tags, rest.refs, rest.points(), files, rest.has_losses)
+        is_left_alone = merge is None or merge.is_untouched
+        making = Making(made_of, begun_tags, rest.refs, rest.points(), files, rest.has_losses, is_left_alone)
         return _New(kind, header, tags, making, rest, merge)
 
     def discard(self, run: TargetRun) -> None:
@@ -175,15 +177,17 @@ class ObjectTarget:
         known = merge.changes(known) if merge else known
         findings += _changed(kind, merge.new(known) if merge else known, findings)
         is_whole = not rest.has_losses() and not any(finding.kind == "loss" for finding in findings)
-        end_tags = changes.encode(known, stored.tags)
-        if merge is not None:
-            end_tags = merge.tags(known) | {name: tags[name] for name in _WHOLE if is_whole and not merge.conflicts}
+        beyond = {BEYOND: stored.beyond} if stored.beyond else {}
+        if merge is None:
+            waits = {WAITS: " ".join(self._references.missing)} if self._references.missing else {}
+            end_tags = changes.encode(known, stored.tags) | waits | beyond
+        else:
+            findings += self._not_made(kind, merge, made_of, known)
+            end_tags = merge.tags(known) | self._waits(kind, merge) | (beyond if merge.is_left_alone else {})
+            end_tags |= merge.end_tags(tags, is_whole=is_whole)
             told = f"{stored.id} was there, {'as it was brought' if merge.is_untouched else 'and changed since'}"
             findings += [Finding("note", "merged", detail=told), *merge.conflicts]
             is_whole = True  # what it had before it still has
-        if self._references.missing:
-            before = merge.stored.tags.get(WAITS, "").split() if merge else []
-            end_tags[WAITS] = " ".join(dict.fromkeys([*before, *self._references.missing]))
         findings.append(Finding("note", "own-ids", detail="what MLflow sets by itself is new: ids, times, locations"))
         if is_whole:
             end_tags[provenance.STATE] = LINKING if kind.is_linked else provenance.COMPLETE
@@ -202,13 +206,53 @@ class ObjectTarget:
         waits = stored.tags.get(WAITS, "").split()
         return "partial" if any(self._references.find(MigrationKey(key)) for key in waits) else "complete"
 
-    def _refuse_other_content(self, stored: Stored) -> None:
-        is_complete = self._state(stored) == "complete"
-        if is_complete and self._load.on_existing != "replace":
+    def _kept(self, kind: ObjectClass, merge: ObjectMerge, *, is_same: bool) -> ObjectMerge | None:
+        """How a whole object is to be merged with what comes; None: it is made anew, because what it waited for has come and
+        nobody added to it. Raises TargetConflict."""
+        stored, is_merging = merge.stored, self._load.on_existing == "merge"
+        if is_merging and not is_same:
+            return merge
+        has_come = self._state(stored) == "partial"
+        if not has_come or (kind.completes and not is_same):
             raise TargetConflict(
                 f"MLflow holds this as {stored.id}, whole but with other content",
                 hint="--on-existing merge brings what is new, --on-existing replace writes it anew",
             )
+        if kind.completes or (is_merging and not merge.is_left_alone):
+            return merge
+        if merge.is_left_alone:
+            return None
+        raise TargetConflict(
+            f"what {stored.id} refers to has come, but it was changed since it was written: making it anew would lose that",
+            hint="--on-existing merge keeps it as it is, without the reference, --on-existing replace makes it anew",
+        )
+
+    def _waits(self, kind: ObjectClass, merge: ObjectMerge) -> dict[str, str]:
+        """The tag that says what a merged object still waits for, if it has any. What came is made, or never will be; but a copy
+        that nobody changed is made anew by the next command."""
+        left = before = merge.stored.tags.get(WAITS, "").split()
+        if kind.completes or not merge.is_left_alone:
+            left = [key for key in before if self._references.find(MigrationKey(key)) is None]
+        waits = " ".join(dict.fromkeys([*left, *self._references.missing]))
+        return {WAITS: waits or " "} if waits or before else {}
+
+    def _not_made(
+        self, kind: ObjectClass, merge: ObjectMerge, made_of: Facts, known: Iterable[changes.Change]
+    ) -> Iterator[Finding]:
+        """References to what has come that a copy somebody changed does not get: MLflow makes none of what is there."""
+        if kind.completes or merge.is_left_alone:
+            return
+        waited = merge.stored.tags.get(WAITS, "").split()
+        for change in known:
+            folder, _, name = change.path.rpartition("/")
+            project, id_ = made_of.text(f"{folder}/project"), made_of.text(change.path)
+            if name != "id" or not project or not id_:
+                continue
+            scope: Scope = "logged_models" if folder.endswith("model") else "runs"
+            key = migration_key(RunRef(project=ProjectId(project), id=RunId(id_), scope=scope))
+            if key in waited and self._references.find(key) is not None:
+                detail = f"{id_} has come, but the copy was changed before: only one that is made anew can refer to it"
+                yield Finding("approximation", "reference-not-made", change.path, detail=detail)
 
 
 class _New(NamedTuple):
@@ -223,7 +267,11 @@ class _New(NamedTuple):
 
     def make(self) -> tuple[Stored, list[Finding]]:
         """As ObjectClass."""
-        return self.kind.merge(self.merge.stored, self.making) if self.merge else self.kind.make(self.making)
+        if self.merge is None:
+            return self.kind.make(self.making)
+        if not self.kind.keeps_id:  # a trace that nobody changed is made anew
+            self.merge.begin(self.kind, self.tags[provenance.DIGEST])
+        return self.kind.merge(self.merge.stored, self.making)
 
 
 class _Begun(NamedTuple):

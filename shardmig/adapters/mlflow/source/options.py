@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -10,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from shardmig.adapters.mlflow.options import TrackingOptions
+from shardmig.adapters.mlflow.options import TrackingOptions, holds_password, with_password
 from shardmig.adapters.mlflow.source.wanted import Wanted, split_options, wanted_names
 from shardmig.errors import UsageError
 
@@ -54,13 +53,12 @@ def parse_options(texts: Mapping[str, str]) -> Parsed:
         known = [*(field.encode_name for field in msgspec.structs.fields(SourceOptions)), *wanted_names()]
         names = ", ".join(known)
         raise UsageError(f"mlflow source: {error}", hint=f"known options: {names}") from error
-    if urlsplit(options.tracking_uri).password:
+    if holds_password(options.tracking_uri):
         raise UsageError(
             "the source's URI holds a password, which would be stored in the plan",
             hint="set $MLFLOW_TRACKING_URI instead, or use $MLFLOW_TRACKING_PASSWORD or $PGPASSWORD",
         )
-    if not options.tracking_uri:
-        options = msgspec.structs.replace(options, tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", ""))
+    options = msgspec.structs.replace(options, tracking_uri=with_password(options.tracking_uri))
     _check(options)
     return Parsed(options, wanted)
 

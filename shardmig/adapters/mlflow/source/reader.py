@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +26,7 @@ from shardmig.adapters.mlflow.objects.reading import ObjectSource
 from shardmig.adapters.mlflow.run import read_run
 from shardmig.adapters.mlflow.source.databricks import notebooks_of
 from shardmig.adapters.mlflow.source.limits import LEFT_OUT
+from shardmig.adapters.mlflow.source.listing import fingerprint, points_of_runs
 from shardmig.adapters.mlflow.source.reading import Reading
 from shardmig.adapters.mlflow.source.wanted import Wanted
 from shardmig.adapters.mlflow.store import Experiment, ReadStore, StoredRun
@@ -92,6 +92,7 @@ class MlflowSource:
             names |= {project for project, runs in self._brought.items() if any(map(matcher.wants_run, runs))}
             names = set(filter(self._wanted.wants_experiment, names))
         names |= {project for project, objects in self._listed.items() if any(map(matcher.wants_run, objects))}
+        self._check_versions(matcher)
         self._wanted.check("experiments")
         yield from (name for name in sorted(names) if matcher.wants_project(name))
 
@@ -111,8 +112,15 @@ class MlflowSource:
                     logs.get_logger().info(logs.Event.PROJECT_SKIPPED, project=project, reason=reason)
                 runs = [run for run in found if not _was_brought(run)]
                 self._known |= {run.id: _Identity(project, RunId(run.id)) for run in runs}
-                yield from filter(matcher.wants_run, map(self._run_ref, runs))
+                wanted = [run for run in runs if matcher.wants_run(self._run_ref(run, experiment))]
+                yield from (self._run_ref(run, experiment) for run in self._counted(wanted))
         yield from filter(matcher.wants_run, self._brought.get(project, []))
+
+    def _counted(self, runs: list[StoredRun]) -> Iterator[StoredRun]:
+        """With the number of their points, where a database tells it without reading them."""
+        engine = self._objects.engine if self._objects is not None and runs else None
+        counted = points_of_runs(engine, [run.id for run in runs])
+        yield from (msgspec.structs.replace(run, points=counted.get(run.id, run.points)) for run in runs)
 
     def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
         """Run after run; none can be resumed inside."""
@@ -134,6 +142,12 @@ class MlflowSource:
         self._store.close()
         if self._objects is not None:
             self._objects.close()
+
+    def _check_versions(self, matcher: Matcher) -> None:
+        """Raises UsageError for numbers of versions that none of the chosen models has."""
+        every = (run for objects in self._listed.values() for run in objects if run.scope == "registered_models")
+        if matcher.wants_project(REGISTRY):
+            self._wanted.versions.check([run.locator or run.id for run in every if matcher.wants_run(run)])
 
     @property
     def _listed(self) -> Mapping[ProjectId, list[RunRef]]:
@@ -171,7 +185,8 @@ class MlflowSource:
             by_project.setdefault(identity.project, []).append(self._run_ref(run))
         return by_project
 
-    def _run_ref(self, run: StoredRun) -> RunRef:
+    def _run_ref(self, run: StoredRun, experiment: Experiment | None = None) -> RunRef:
+        """`experiment`: None for a run that was brought here, which is read with its own one's facts."""
         identity = self._identity(run.id, run)
         parent = self._parent(run)
         return RunRef(
@@ -182,7 +197,7 @@ class MlflowSource:
             parent=parent.id if parent else None,
             parent_project=parent.project if parent and parent.project != identity.project else None,
             locator=run.id,
-            fingerprint=_fingerprint(run) + self._wanted.mark("runs"),
+            fingerprint=fingerprint(run, experiment) + self._wanted.mark("runs"),
             weight=sum(max(0, point.step) + 1 for point in run.latest if point.step < 2**31),
         )
 
@@ -285,10 +300,3 @@ def _identity_of(run: StoredRun) -> _Identity:
 
 def _is_whole(run: StoredRun) -> bool:
     return run.tags.get(provenance.STATE) == provenance.COMPLETE
-
-
-def _fingerprint(run: StoredRun) -> str:
-    """Changes when the run does: by its facts, params, tags and the last point of each metric."""
-    latest = sorted((point.key, point.step, point.time_ms) for point in run.latest)
-    content = (run.name, run.status, run.end_ms, run.is_deleted, sorted(run.params.items()), sorted(run.tags.items()))
-    return blake2b(repr((content, latest)).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -87,19 +87,19 @@ class Names:
 
 
 class Versions:
-    """Which versions of registered models; none = all. Remembers which numbers are there."""
+    """Which versions of registered models; none = all. Remembers which numbers each model has."""
 
     def __init__(self, stages: Iterable[str], numbers: Iterable[str]) -> None:
         self._stages = frozenset(stages)
         self._numbers = frozenset(numbers)
-        self._found: set[str] = set()
+        self._found: dict[str, set[str]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._stages or self._numbers)
 
-    def of(self, versions: list[Any]) -> list[Any]:
+    def of(self, name: str, versions: list[Any]) -> list[Any]:
         """Those wanted of one model's versions, which come in their order."""
-        self._found.update(str(one.version) for one in versions)
+        self._found[name] = {str(one.version) for one in versions}
         if self._stages:
             return [one for one in versions if (one.current_stage or "None") in self._stages]
         if not self._numbers:
@@ -107,10 +107,14 @@ class Versions:
         last = {one.current_stage: str(one.version) for one in versions} if _LATEST in self._numbers else {}
         return [one for one in versions if str(one.version) in self._numbers.union(last.values())]
 
-    def check(self) -> None:
-        """Raises UsageError for a number that no model has."""
-        if unknown := sorted(self._numbers - self._found - {_LATEST}):
-            raise UsageError(f"versions: no model has a version {unknown[0]}")
+    def check(self, names: Collection[str]) -> None:
+        """`names`: the models that are read; none = all were asked for by `of`. Raises UsageError for a number that none of
+        them has."""
+        names = names or self._found.keys()
+        held = set().union(*(self._found.get(name, ()) for name in names))
+        if unknown := sorted(self._numbers - held - {_LATEST}, key=int):
+            who = f"{next(iter(names))} has no" if len(names) == 1 else "no model has a"
+            raise UsageError(f"versions: {who} version {unknown[0]}")
 
 
 class Wanted:
@@ -156,8 +160,6 @@ class Wanted:
 
     def check(self, scope: Scope) -> None:
         """All entities of a scope were asked for by `wants`. Raises UsageError for names that none of them has."""
-        if scope == "registered_models":
-            self.versions.check()
         if scope in self._names:
             self._names[scope].check()
         elif scope == "experiments":
