@@ -77,19 +77,21 @@ def test_what_somebody_changed_in_the_copy_stays_and_is_told(running: tuple[Copy
 @pytest.mark.xdist_group("mlflow-server")
 def test_a_second_copy_asks_a_server_for_little(source: str, mlflow_http: MlflowServer, tmp_path: Path) -> None:
     copy, run = Copy(tmp_path, source, mlflow_http.uri), _running(source)
-    MlflowClient(source).create_run("0", run_name="done")
-    copy.migrate("--engine", "inline")
-    MlflowClient(source).log_metric(run, "loss", 0.25, START_MS, 7)
+    client = MlflowClient(source)
+    client.create_run(client.get_run(run).info.experiment_id, run_name="done")
+    grows = ("-p", "grows")  # other tests have copied their default experiment into this server
+    copy.migrate("--engine", "inline", *grows)
+    client.log_metric(run, "loss", 0.25, START_MS, 7)
     log = mlflow_http.database.parent / "server.log"
     before = len(_requests(log))
-    [merged] = [one["detail"] for one in copy.findings(*MERGE) if one["code"] == "merged"]
+    [merged] = [one["detail"] for one in copy.findings(*MERGE, *grows) if one["code"] == "merged"]
     assert merged.endswith("new in it: 1 points")
     asked = _requests(log)[before:]
     writing = [line for line in asked if '"GET' not in line and "/search" not in line]
     assert len(writing) <= 4, writing  # the point, the manifest, its end, its digest
     assert len(asked) <= 22, asked
     before = len(_requests(log))
-    copy.migrate(*MERGE)
+    copy.migrate(*MERGE, *grows)
     assert all("/search" in line for line in _requests(log)[before:])
 
 

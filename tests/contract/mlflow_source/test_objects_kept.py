@@ -183,7 +183,7 @@ def test_what_a_server_cannot_take_is_told_and_fails_one_trace_at_most(copy: Cop
     large = _span(second, numbers[1], 5)
     large._span._attributes = {**(large._span.attributes or {}), "large": str(2**64)}  # as JSON
     store_of(copy.source).log_spans(experiment, [large])
-    chosen = ("--source-option", "objects=experiments,traces", "--max-attempts", "1")
+    chosen = ("--source-option", "objects=experiments,traces", "-p", "what a server cannot take", "--max-attempts", "1")
     outcomes = copy._told(copy.migration(*INLINE, *chosen), 3)["outcomes"]["load"]
     states = {one["run"]["id"]: one["state"] for one in outcomes}
     assert (states[first], states[second], states[third]) == ("done", "failed", "done")
