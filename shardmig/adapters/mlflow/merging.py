@@ -19,7 +19,7 @@ import numpy as np
 from shardmig.adapters.mlflow.artifacts import artifacts_of
 from shardmig.adapters.mlflow.facts import PARENT, PROVENANCE, RUN_NAME, RunFacts, tag_value
 from shardmig.adapters.mlflow.http import HttpClient
-from shardmig.adapters.mlflow.native import PARAMS, TAGS, NativeNaming
+from shardmig.adapters.mlflow.native import PARAMS, TAGS, tag_names
 from shardmig.adapters.mlflow.run import RunInMlflow
 from shardmig.adapters.mlflow.source.tree import artifacts_listed
 from shardmig.adapters.mlflow.store import RunStore, StoredRun
@@ -115,11 +115,11 @@ class RunMerge:
     @cached_property
     def _tags_before(self) -> dict[str, str]:
         """As they were when the run was brought."""
-        naming = NativeNaming()
         return {
-            naming.fit_key(field.path.removeprefix(TAGS)): tag_value(str(field.value))
+            name: tag_value(str(field.value))
             for field in self.manifest.held
             if field.path.startswith(TAGS)
+            for name in tag_names(field.path.removeprefix(TAGS))
         }
 
 

@@ -159,7 +159,6 @@ def _held_link(field: Field, stored: StoredRun) -> Iterator[Field]:
 def held_fields(held: Iterable[Field], stored: StoredRun) -> Iterator[Field]:
     """What a copy in MLflow has of the scalars that are no params: tags and datasets as they are there now, and what
     MLflow's API cannot keep as the manifest holds it."""
-    naming = NativeNaming()
     for field in held:
         if field.path.startswith(DATASETS):
             continue
@@ -169,9 +168,15 @@ def held_fields(held: Iterable[Field], stored: StoredRun) -> Iterator[Field]:
         key = field.path.removeprefix(TAGS)
         if field.path == key or key in (PARENT, RUN_NAME) or is_reserved(key):
             yield field  # the parent and the name are facts: those are compared by themselves
-        elif (text := stored.tags.get(naming.fit_key(key))) is not None:
+        elif (text := next((stored.tags[name] for name in tag_names(key) if name in stored.tags), None)) is not None:
             yield field if text == tag_value(str(field.value)) else Field(field.path, "string", text)
     yield from dataset_fields(stored.datasets)
+
+
+def tag_names(key: str) -> list[str]:
+    """What a tag of the source may be called here: in a target that takes names for one that differ in case only, and in
+    any other. Nobody can have given a tag the first of two that differ: names are made so that no name is one of them."""
+    return [NativeNaming(caseless=caseless).fit_key(key) for caseless in (True, False)]
 
 
 def is_reserved(key: str) -> bool:

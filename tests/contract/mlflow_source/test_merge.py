@@ -73,6 +73,27 @@ def test_what_somebody_changed_in_the_copy_stays_and_is_told(running: tuple[Copy
     assert copy.verify("--engine", "inline", code=5).count("differs") == 1
 
 
+def test_tags_whose_names_a_caseless_target_changes_are_merged_and_compared_as_any_other(
+    source: str, sqlite_file: Path, tmp_path: Path
+) -> None:
+    copy, run = Copy(tmp_path, source, f"sqlite:///{sqlite_file}"), _running(source)
+    caseless = ("--engine", "inline", "--target-option", "names=caseless")
+    client = MlflowClient(source)
+    client.set_tag(run, "größe", "a")
+    client.set_tag(run, "maße", "a")
+    copy.migrate(*caseless)
+    assert set(copy.verify(*caseless)) == {"equal"}
+    target = MlflowClient(copy.target)
+    [here] = _runs(copy.target)
+    [changed] = [key for key in target.get_run(here).data.tags if key.startswith(("maße", "ma_e"))]
+    target.set_tag(here, changed, "of the copy")
+    client.set_tag(run, "größe", "b")
+    client.set_tag(run, "maße", "b")
+    reported = copy.migrate(*MERGE, *caseless[2:], code=3)
+    assert reported["merge-conflict"] == {f"tags/{changed}"}
+    assert {"of the copy", "b"} <= set(target.get_run(here).data.tags.values())
+
+
 @pytest.mark.server
 @pytest.mark.xdist_group("mlflow-server")
 def test_a_second_copy_asks_a_server_for_little(source: str, mlflow_http: MlflowServer, tmp_path: Path) -> None:
