@@ -257,6 +257,7 @@ def _status_of(folder: MigrationFolder, now_ms: int) -> MigrationStatus:
         step_multiplier=state.step_multiplier,
         phases=phase_totals(state),
         shards=shards,
+        refused=state.refused,
         retry_command=retry_command(folder.id, state.plan.archive) if has_failed else "",
         budgets=budget.of_systems(standings(), [spec.name for spec in systems if spec is not None]) if holder else [],
     )

@@ -10,15 +10,16 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from shardmig.adapters.budget import Standing
-from shardmig.records import PhaseProgress, ShardStatus
-from shardmig.report import budget, terminal, words
+from shardmig.records import Failure, PhaseProgress, ProjectId, ShardStatus
+from shardmig.report import budget, refused, terminal, words
 
 _MOST_LISTED: Final = 100
 _STYLES: Final = {"done": "green", "failed": "red", "executing": "yellow"}
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A migration as its journal tells it. `folder`: where journal, logs and spools are. `standing`: whether somebody is executing it, in one sentence.
+    """A migration as its journal tells it. `folder`: where journal, logs and spools are. `standing`: whether somebody is
+    executing it, in one sentence. `refused`: projects that could not be listed when the source was listed last.
     `retry_command`: of what failed, "" while it executes or when nothing did. `budgets`: of the servers it talks to,
     while it executes."""
 
@@ -32,6 +33,7 @@ class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     step_multiplier: int
     phases: list[PhaseProgress]
     shards: list[ShardStatus]
+    refused: dict[ProjectId, Failure] = {}
     retry_command: str = ""
     budgets: list[Standing] = []
 
@@ -74,6 +76,7 @@ def shown(status: MigrationStatus, now_ms: int, *, verbose: bool = False) -> Ite
         settled = phase.runs_done + phase.runs_skipped
         failed = f", {words.count(phase.runs_failed)} failed" if phase.runs_failed else ""
         yield Text(f"{phase.phase}: {words.count(settled)} of {words.plural(phase.runs, 'run')} done{failed}")
+    yield from refused.shown(status.refused)
     yield from budget.shown(status.budgets)
     if status.retry_command:
         yield terminal.name(f"retry with: {status.retry_command}")

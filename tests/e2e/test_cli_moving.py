@@ -201,7 +201,9 @@ def test_status_of_a_failure_gives_the_command_that_retries_it(
     assert len(again["failed"]) == 1
 
 
-def test_a_project_that_cannot_be_listed_fails_alone(folder: Path, commands: Commands) -> None:
+def test_a_project_that_cannot_be_listed_fails_alone(
+    folder: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
     for project in ("ws/good", "ws/bad"):
         commands.json(EXPORT.replace("ws/off", project))
     part = next((folder / "exports" / "data").glob("ws_bad-*/*_part_0.parquet"))
@@ -210,6 +212,8 @@ def test_a_project_that_cannot_be_listed_fails_alone(folder: Path, commands: Com
     report = commands.json(f"{repack} --error-report-file e.jsonl", code=3)
     assert "project ws/bad could not be listed: " in commands.said
     assert list(report["refused"]) == ["ws/bad"]
+    assert execute(["status", "-d", "new/data"]) == 0
+    assert "project ws/bad could not be listed: " in capsys.readouterr().out
     assert json.loads((folder / "e.jsonl").read_text())["project_id"] == "ws/bad"
     assert len(list((folder / "new" / "data").glob("ws_good-*/*_part_0.parquet"))) == 4
     retry = "retry --failed -d new/data -f new/files --engine inline"
