@@ -102,6 +102,9 @@ def mlflow_errors(what: str) -> Iterator[None]:
         raise Unavailable(f"{what}: {type(error).__name__}: {_without_sql(str(error))}") from error
     except NotImplementedError as error:
         raise Unsupported(f"{what}: {str(error) or 'MLflow has no way to do this'}") from error
+    except ImportError as error:  # MLflow imports what an artifact store needs once it is used
+        hint = "install the package that MLflow's documentation names for this store"
+        raise BadInput(f"{what}: {error}", hint=hint) from error
     except (ValueError, TypeError, OverflowError, NoJson) as error:
         raise BadInput(f"{what}: {type(error).__name__}: {error}") from error
 

@@ -107,6 +107,16 @@ def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     return str(request.param)
 
 
+def test_a_store_whose_package_is_not_installed_fails_alone_and_says_so(sqlite_file: Path) -> None:
+    uri = f"sqlite:///{sqlite_file}"
+    client = MlflowClient(uri)
+    run = client.create_run(client.create_experiment("far", artifact_location="gs://bucket/x")).info.run_id
+    client.log_param(run, "lr", "0.1")
+    found = read_run(uri, run)
+    assert found.told == [("loss", "artifacts-not-listed", "artifacts")]
+    assert "params/lr" in found.fields
+
+
 @pytest.mark.server
 @pytest.mark.usefixtures("environment")
 def test_files_behind_the_server_of_a_database_are_told_for_each_object(sqlite_file: Path) -> None:
