@@ -171,8 +171,7 @@ def _reconcile(folder: MigrationFolder, request: Request, listing: Listing) -> t
         raise PlanMismatch(
             f"{folder.plan_file} was made for another request", hint=f"remove {folder.path} to plan anew"
         )
-    news = extension(state, listed, request, now_ms=_now_ms(), refused=listing.refused)
-    shards = [shard for line in news for shard in line.shards]
+    shards = extension(state, listed, request, refused=listing.refused)
     return state, [Extended(_now_ms(), shards, listing.refused)]
 
 

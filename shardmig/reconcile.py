@@ -10,12 +10,12 @@ import msgspec
 from shardmig.errors import PlanMismatch
 from shardmig.journal import RunKey, State, run_key
 from shardmig.planner import Request, cut
-from shardmig.records import Entity, Extended, ProjectId, RunRef
+from shardmig.records import Entity, ProjectId, RunRef, Shard
 
 
 def extension(
-    state: State, listed: Iterable[RunRef], request: Request, *, now_ms: int, refused: Container[ProjectId] = ()
-) -> list[Extended]:
+    state: State, listed: Iterable[RunRef], request: Request, *, refused: Container[ProjectId] = ()
+) -> list[Shard]:
     """Shards for what the source lists beyond the plan. Raises PlanMismatch for planned runs that changed after
     they were brought (unless `update`), and for those that vanished before. `refused`, read after `listed`: projects
     that could not be listed, whose runs are not known to have vanished."""
@@ -48,4 +48,4 @@ def extension(
         runs = tuple(changed.get(run.entity, run) for run in shard.runs)
         if runs != shard.runs:
             shards.append(msgspec.structs.replace(shard, runs=runs))
-    return [Extended(now_ms, shards)] if shards else []
+    return shards

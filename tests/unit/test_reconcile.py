@@ -12,6 +12,7 @@ from shardmig.records import (
     AdapterSpec,
     ArchivePaths,
     AttemptEnded,
+    Extended,
     ProjectId,
     RunId,
     RunOutcome,
@@ -40,13 +41,12 @@ def planned(*runs: RunRef, brought: tuple[RunRef, ...] = ()) -> State:
 
 
 def extend(state: State, listed: list[RunRef], asked: Request) -> State:
-    for line in extension(state, listed, asked, now_ms=0):
-        state.apply(line)
+    state.apply(Extended(0, extension(state, listed, asked)))
     return state
 
 
 def test_a_listing_that_did_not_change_adds_nothing() -> None:
-    assert extension(planned(run(1), run(2)), [run(2), run(1)], request(), now_ms=0) == []
+    assert extension(planned(run(1), run(2)), [run(2), run(1)], request()) == []
 
 
 def test_new_runs_get_shards_of_their_own() -> None:
@@ -57,11 +57,11 @@ def test_new_runs_get_shards_of_their_own() -> None:
 
 def test_a_run_that_vanished_before_it_was_brought_is_a_mismatch() -> None:
     with pytest.raises(PlanMismatch, match="no longer in the source, such as ws/a/R-1"):
-        extension(planned(run(1)), [], request(), now_ms=0)
+        extension(planned(run(1)), [], request())
 
 
 def test_a_run_that_vanished_after_it_was_brought_is_none() -> None:
-    assert extension(planned(run(1), brought=(run(1),)), [], request(), now_ms=0) == []
+    assert extension(planned(run(1), brought=(run(1),)), [], request()) == []
 
 
 def test_a_run_that_changed_before_it_was_brought_is_brought_as_it_is_now() -> None:
@@ -72,7 +72,7 @@ def test_a_run_that_changed_before_it_was_brought_is_brought_as_it_is_now() -> N
 def test_a_run_that_changed_after_it_was_brought_is_a_mismatch_unless_update_is_asked_for() -> None:
     old, new = run(1, "old"), run(1, "new")
     with pytest.raises(PlanMismatch, match="changed in the source after they were brought, such as ws/a/R-1"):
-        extension(planned(old, brought=(old,)), [new], request(), now_ms=0)
+        extension(planned(old, brought=(old,)), [new], request())
     state = extend(planned(old, brought=(old,)), [new], request(update=True))
     assert [state.settled("export", member) for member in state.runs()] == [False]
 
@@ -80,7 +80,7 @@ def test_a_run_that_changed_after_it_was_brought_is_a_mismatch_unless_update_is_
 def test_limit_holds_for_the_listing_of_every_execution() -> None:
     asked = request(selection=Selection(limit=1))
     state = State(planner.freeze(asked, [run(1), run(2)], created_ms=0))
-    assert extension(state, [run(1), run(2)], asked, now_ms=0) == []
+    assert extension(state, [run(1), run(2)], asked) == []
 
 
 def test_the_run_refs_of_a_plan_survive_the_disk() -> None:
