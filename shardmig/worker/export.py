@@ -61,14 +61,19 @@ def export_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome]
 
 def _receipt(run: RunRef, archive: ArchiveReader) -> Receipt | None:
     """The receipt of this version of the run, if it is published and its parts are there. Raises NewerFormat."""
+    receipt = _any_receipt(run, archive)
+    return receipt if receipt is not None and receipt.run.fingerprint == run.fingerprint else None
+
+
+def _any_receipt(run: RunRef, archive: ArchiveReader) -> Receipt | None:
+    """The receipt of any version of the run. None also where it is damaged: what comes is better. Raises NewerFormat."""
     try:
-        receipt = archive.receipt(run)
+        return archive.receipt(run)
     except NewerFormat:
         raise
     except BadInput as error:
         logs.get_logger().warning(Event.RUN_DAMAGED, run=run.id, message=error.message)
         return None
-    return receipt if receipt is not None and receipt.run.fingerprint == run.fingerprint else None
 
 
 def _settled_before(run: RunRef, receipt: Receipt, selection: Selection) -> RunOutcome | None:
@@ -179,6 +184,8 @@ class _Exporter:
                     run=piece.run.label,
                     hint="give the export command again, which lists the source anew",
                 )
+            if isinstance(piece.chunk, Header):
+                self._refuse_other_source(piece.run, piece.chunk.source)
             spool = spools[piece.run.id]
             spool.append(piece)
             self._progress.add(count(piece.chunk))
@@ -208,13 +215,11 @@ class _Exporter:
     def _publish(self, run: RunRef, spool: RunSpool) -> None:
         spool.close()
         header = spooled_header(spool.path)
-        source = header.source if header else self._task.source.name
-        self._refuse_other_source(run, source)
         receipt = compact(
             spool.path,
             self._task.archive,
             asked=self._task.selection,
-            source=source,
+            source=header.source if header else self._task.source.name,
             source_version=header.source_version if header else "",
             started_ms=self._started_ms,
             part_bytes=self._task.part_bytes,
@@ -226,12 +231,7 @@ class _Exporter:
 
     def _refuse_other_source(self, run: RunRef, source: str) -> None:
         """Raises TargetConflict where the archive has this run from elsewhere: each may have what the other has not."""
-        try:
-            held = self._archive.receipt(run)
-        except NewerFormat:
-            raise
-        except BadInput:  # damaged: what comes is better
-            return
+        held = _any_receipt(run, self._archive)
         if held is not None and held.source != source:
             raise TargetConflict(
                 f"the archive holds this run as {held.source} had it, and it comes from {source} now",
