@@ -43,7 +43,11 @@ def all_rows(side: Side, table: Table) -> Iterator[list[Row]]:
         yield rows
 
 
-def content_of(side: Side, table: Table, changed: AsCopied = lambda _, page: page) -> Content:
+def _as_they_are(_: Table, page: list[Row]) -> list[Row]:
+    return page
+
+
+def content_of(side: Side, table: Table, changed: AsCopied = _as_they_are) -> Content:
     """What a table holds, each page of its rows changed so."""
     content = Content()
     for page in all_rows(side, table):
@@ -107,8 +111,10 @@ def check_roots(source: Side, roots: Sequence[tuple[str, str]]) -> None:
     """Raises UsageError for a root below which no file of the source lies."""
     left = list(roots)
     for table in filter(Rewriting({}, roots).touches, tables.copied()):
-        for page in all_rows(source, table) if left else ():
+        for page in all_rows(source, table):
             left = [root for root in left if Rewriting({}, [root]).rows(table, page) == page]
+            if not left:
+                return
     if left:
         with source.database.reading() as connection:
             one = connection.scalar(select(EXPERIMENTS.c.artifact_location).limit(1))
@@ -135,7 +141,7 @@ def _experiment_names(database: Database) -> dict[int, str]:
         return {row.experiment_id: row.name for row in found}
 
 
-def _keys(side: Side, table: Table, key: tuple[str, ...], changed: AsCopied = lambda _, page: page) -> set[Row]:
+def _keys(side: Side, table: Table, key: tuple[str, ...], changed: AsCopied = _as_they_are) -> set[Row]:
     """The values of these columns, of rows that have them all."""
     at = [tables.columns(table).index(name) for name in key]
     keys = {tuple(row[one] for one in at) for page in all_rows(side, table) for row in changed(table, page)}
