@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.places import on_this_machine
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.mlflow.s3 import InS3
 from shardmig.adapters.mlflow.store import StoredRun
@@ -38,9 +39,9 @@ def artifacts_of(run: StoredRun, http: HttpClient | None) -> RunArtifacts:
 
 def artifacts_at(uri: str, http: HttpClient | None) -> RunArtifacts:
     """The files below a URI, of a run or of anything else."""
+    if folder := on_this_machine(uri):
+        return _OnDisk(folder)
     parts = urlsplit(uri)
-    if parts.scheme in ("", "file"):
-        return _OnDisk(Path(unquote(parts.path) if parts.scheme else uri))
     if http is not None and parts.scheme == _BEHIND_SERVER and not parts.netloc:
         return _BehindServer(http, PROXY + unquote(parts.path).strip("/"))
     return InS3(uri) if parts.scheme == "s3" else _InRepository(uri)

@@ -59,10 +59,10 @@ class ClientStore:
                 raise
             return found
 
-    def experiment_name(self, experiment_id: str) -> str:
+    def experiment(self, experiment_id: str) -> Experiment:
         """As RunStore."""
         with mlflow_errors(f"experiment {experiment_id}"):
-            return str(self._store.get_experiment(experiment_id).name)
+            return _experiment(self._store.get_experiment(experiment_id))
 
     def experiments(self) -> Iterator[Experiment]:
         """As RunStore."""

@@ -42,8 +42,8 @@ class History:
         numbers = _ordered(np.array(values, np.float64).view(np.int64))
         page = [np.array(steps, np.int64), np.array(times_ms, np.int64), numbers]
         if not self._may_repeat:
-            order = np.lexsort(page[::-1])
-            self._repeats += _repeats([column[order] for column in page])
+            page = _in_order(page)
+            self._repeats += _repeats(page)
         self._pages.append(page)
         self._held += len(steps)
         if self._held > ROWS_HELD:
@@ -72,9 +72,7 @@ class History:
     def _sorted(self) -> Iterator[list[Column]]:
         if not self._scratch:
             if self._pages:
-                columns = [np.concatenate(parts) for parts in zip(*self._pages, strict=True)]
-                order = np.lexsort(columns[::-1])
-                yield [column[order] for column in columns]
+                yield _in_order([np.concatenate(parts) for parts in zip(*self._pages, strict=True)])
             return
         self._spill()
         sort_blocks(self._scratch, 0, self._spilled)
@@ -88,6 +86,11 @@ class History:
                 column.write(self._spilled, part)
             self._spilled += len(page[0])
         self._pages, self._held = [], 0
+
+
+def _in_order(columns: list[Column]) -> list[Column]:
+    order = np.lexsort(columns[::-1])
+    return [column[order] for column in columns]
 
 
 def _cut(batches: Iterable[list[Column]], rows: int) -> Iterator[list[Column]]:

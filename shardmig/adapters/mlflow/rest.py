@@ -74,10 +74,10 @@ class RestStore:
                     self._experiments[name] = self._active_experiment(name)
         return self._experiments[name]
 
-    def experiment_name(self, experiment_id: str) -> str:
+    def experiment(self, experiment_id: str) -> Experiment:
         """As RunStore."""
         answer = self._call("GET", "experiments/get", ExperimentAnswer, {"experiment_id": experiment_id})
-        return answer.experiment.name
+        return answer.experiment.stored()
 
     def experiments(self) -> Iterator[Experiment]:
         """As RunStore."""

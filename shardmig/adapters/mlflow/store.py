@@ -85,6 +85,21 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     latest: list[LatestPoint] = []
     points: int | None = None
 
+    @classmethod
+    def unread(cls, run_id: str, experiment_id: str) -> StoredRun:
+        """A run of a listing that cannot be read: it is listed all the same, and fails alone once it is read."""
+        return cls(
+            id=TargetRunId(run_id),
+            experiment_id=experiment_id,
+            name="",
+            user="",
+            status="",
+            start_ms=None,
+            end_ms=None,
+            artifact_uri="",
+            tags={},
+        )
+
 
 class Histories(Protocol):
     """Where points are read from."""
@@ -127,8 +142,8 @@ class RunStore(ReadStore, Protocol):
         Raises TargetConflict when a deleted experiment holds the name."""
         ...
 
-    def experiment_name(self, experiment_id: str) -> str:
-        """The name of an experiment. Raises NotFound."""
+    def experiment(self, experiment_id: str) -> Experiment:
+        """One experiment. Raises NotFound."""
         ...
 
     def find_runs(self, key: MigrationKey) -> list[StoredRun]:

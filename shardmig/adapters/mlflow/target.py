@@ -252,7 +252,7 @@ class MlflowTarget:
         if scope_of(run.key) in OBJECT_SCOPES:
             return {}
         stored = self._store.get_run(run.id)
-        held = facts.held_facts(stored, self._store.experiment_name(stored.experiment_id))
+        held = facts.held_facts(stored, self._store.experiment(stored.experiment_id).name)
         is_model = stored.tags.get(provenance.SCOPE) == neptune_registry.MODELS
         if is_model and (name := self._neptune_registry.registered(stored)):
             held[neptune_registry.FACT] = name
@@ -339,7 +339,7 @@ class MlflowTarget:
         seen = (id_, frozenset(tags.items()))
         if not tags or seen in self._tagged_experiments:
             return
-        held = retrying(lambda: next((one.tags for one in self._store.experiments() if one.id == id_), {}))
+        held = retrying(lambda: self._store.experiment(id_)).tags
         missing = {key: text for key, text in tags.items() if key not in held}
         retrying(lambda: self._store.tag_experiment(id_, missing))
         self._tagged_experiments.add(seen)

@@ -65,9 +65,9 @@ class DatabaseStore:
             self._experiments[name] = self._ordinary.experiment_id(name)
         return self._experiments[name]
 
-    def experiment_name(self, experiment_id: str) -> str:
+    def experiment(self, experiment_id: str) -> Experiment:
         """See RunStore."""
-        return self._ordinary.experiment_name(experiment_id)
+        return self._ordinary.experiment(experiment_id)
 
     def experiments(self) -> Iterator[Experiment]:
         """See RunStore."""

@@ -166,17 +166,7 @@ class ExportedStore:
         try:
             return self._run(number, run_id)
         except BadInput:
-            return StoredRun(
-                id=TargetRunId(run_id),
-                experiment_id=number,
-                name="",
-                user="",
-                status="",
-                start_ms=None,
-                end_ms=None,
-                artifact_uri="",
-                tags={},
-            )
+            return StoredRun.unread(run_id, number)
 
     def _run(self, number: str, run_id: str) -> StoredRun:
         path = self._file(number, run_id)

@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 
 from shardmig.adapters.mlflow.artifacts import RunArtifacts
 from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.places import on_this_machine
 from shardmig.adapters.mlflow.source.limits import Artifact
 from shardmig.adapters.mlflow.source.wanted import Wanted
 from shardmig.records import Scope
@@ -67,9 +67,8 @@ class FolderStores(Stores):
         self._view.cleanup()
 
     def _here(self, uri: str) -> str:
-        parts = urlsplit(uri)
-        path = Path(unquote(parts.path) if parts.scheme else uri)
-        if parts.scheme not in ("", "file") or path.exists():
+        path = on_this_machine(uri)
+        if path is None or path.exists():
             return uri
         ends = (Path(*path.parts[start:]) for start in range(1, len(path.parts)))
         return str(next((self._root / end for end in ends if (self._root / end).exists()), path))

@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from shardmig.adapters.mlflow.objects.base import (
     REGISTRY,
@@ -38,6 +38,7 @@ from shardmig.adapters.mlflow.objects.base import (
 from shardmig.adapters.mlflow.objects.references import NOT_HERE, References
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
 from shardmig.adapters.mlflow.objects.versions import VERSIONS, Version, logged_model_of
+from shardmig.adapters.mlflow.places import on_this_machine
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.errors import BadInput, Permanent, TargetConflict
 from shardmig.records import Field, FileRef, Finding, MigrationKey, Points, RunId, Scope
@@ -362,5 +363,4 @@ def _copied_from(name: str, versions: list[Any]) -> RunId | None:
 
 def _plain(uri: str) -> str:
     """A path of a disk is the same with and without `file://`."""
-    parts = urlsplit(uri)
-    return unquote(parts.path) if parts.scheme == "file" else uri
+    return str(on_this_machine(uri) or uri)

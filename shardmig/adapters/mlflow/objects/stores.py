@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from itertools import islice
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from shardmig.adapters.mlflow.artifacts import RunArtifacts, artifacts_at
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.objects.remote import remote_store
+from shardmig.adapters.mlflow.places import on_this_machine
 from shardmig.adapters.mlflow.source.databricks import PERMISSIONS, Databricks, permission_fields
 from shardmig.adapters.mlflow.source.limits import Artifact
 from shardmig.adapters.mlflow.source.tree import files_below, names_in
@@ -95,7 +95,7 @@ class Stores:
 
     def is_far(self, uri: str) -> bool:
         """Does it take a request to look there?"""
-        return urlsplit(uri).scheme not in ("", "file")
+        return on_this_machine(uri) is None
 
     def permissions(self, scope: Scope, id_: str) -> Iterator[Field]:
         """Who may do what with an experiment, by its id, or a registered model, by its name; nothing unless it was asked for."""

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
+from shardmig.adapters.mlflow.places import on_this_machine
 from shardmig.archive.layout import disk_errors
 from shardmig.errors import TargetConflict, UsageError
 
@@ -30,13 +30,13 @@ def copy_tree(old: str, new: str) -> tuple[int, int]:
 
 
 def _folder(uri: str) -> Path:
-    parts = urlsplit(uri)
-    if parts.scheme not in ("", "file"):
+    folder = on_this_machine(uri)
+    if folder is None:
         raise UsageError(
             f"{uri} is not on this machine: --copy-artifacts copies folders",
             hint="copy it with the tools of its store and give only --artifact-root",
         )
-    return Path(unquote(parts.path) if parts.scheme else uri)
+    return folder
 
 
 def _names(root: Path) -> Iterator[Path]:

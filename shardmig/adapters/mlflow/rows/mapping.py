@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import Table
 
+from shardmig.adapters.mlflow.places import on_this_machine
 from shardmig.adapters.mlflow.rows import tables
 from shardmig.adapters.mlflow.rows.sides import Row
 
@@ -113,9 +113,5 @@ def _spellings(old: str, new: str) -> list[tuple[str, str]]:
     if old.startswith("/"):
         pairs.append((Path(old).as_uri(), Path(new).as_uri() if new.startswith("/") else new))
     elif old.startswith("file:///"):
-        pairs.append((_path(old), _path(new) if new.startswith("file:///") else new))
+        pairs.append((str(on_this_machine(old)), str(on_this_machine(new) or new)))
     return pairs
-
-
-def _path(uri: str) -> str:
-    return unquote(urlsplit(uri).path)

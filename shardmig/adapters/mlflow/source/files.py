@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import yaml  # type: ignore[import-untyped]
@@ -24,6 +23,7 @@ from pyarrow import csv
 from shardmig import logs
 from shardmig.adapters.mlflow.facts import RUN_NAME
 from shardmig.adapters.mlflow.histories import History
+from shardmig.adapters.mlflow.places import on_this_machine
 from shardmig.adapters.mlflow.source.tree import files_in
 from shardmig.adapters.mlflow.store import Dataset, Experiment, LatestPoint, StoredRun
 from shardmig.adapters.sidecar.fitting import Metrics
@@ -115,13 +115,13 @@ class FileStore:
         try:
             return [self._listed(folder) for folder in _folders(experiment) if _is_run(folder)]
         except Denied:
-            return [_unread(experiment.name, experiment.name)]
+            return [StoredRun.unread(experiment.name, experiment.name)]
 
     def _listed(self, folder: Path) -> StoredRun:
         try:
             return self._run(folder)
         except Permanent:
-            return _unread(folder.name, folder.parent.name)
+            return StoredRun.unread(folder.name, folder.parent.name)
 
     def _run(self, folder: Path) -> StoredRun:
         """Raises Permanent."""
@@ -231,20 +231,6 @@ def _meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def _unread(name: str, experiment: str) -> StoredRun:
-    return StoredRun(
-        id=TargetRunId(name),
-        experiment_id=experiment,
-        name="",
-        user="",
-        status="",
-        start_ms=None,
-        end_ms=None,
-        artifact_uri="",
-        tags={},
-    )
-
-
 def _time(meta: Mapping[str, Any], name: str) -> int | None:
     found = meta.get(name)
     return None if found is None else int(found)
@@ -321,10 +307,9 @@ def _artifacts(folder: Path, meta: Mapping[str, Any]) -> str:
     leaves it empty where the artifacts go elsewhere."""
     beside = folder / "artifacts"
     told = str(meta.get("artifact_uri") or beside)
-    parts = urlsplit(told)
-    if parts.scheme not in ("", "file"):
+    there = on_this_machine(told)
+    if there is None:
         return told
-    there = Path(unquote(parts.path) if parts.scheme else told)
     is_old_place = there.parts[-3:] == beside.parts[-3:]
     return told if not _holds_anything(beside) and (not is_old_place or there.is_dir()) else str(beside)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from shardmig.adapters.mlflow.options import TrackingOptions, holds_password, with_password
+from shardmig.adapters.mlflow.places import on_this_machine
 from shardmig.adapters.mlflow.source.wanted import Wanted, split_options, wanted_names
 from shardmig.errors import UsageError
 
@@ -30,10 +31,7 @@ class SourceOptions(TrackingOptions, frozen=True, kw_only=True):
     @property
     def folder(self) -> Path | None:
         """The folder of a file store; None: a server or a database."""
-        parts = urlsplit(self.tracking_uri)
-        if parts.scheme == "file":
-            return Path(unquote(parts.path))
-        return Path(self.tracking_uri) if self.tracking_uri and "://" not in self.tracking_uri else None
+        return on_this_machine(self.tracking_uri) if self.tracking_uri else None
 
 
 class Parsed(NamedTuple):

@@ -112,15 +112,17 @@ class MlflowSource:
                     logs.get_logger().info(logs.Event.PROJECT_SKIPPED, project=project, reason=reason)
                 runs = [run for run in found if not _was_brought(run)]
                 self._known |= {run.id: _Identity(project, RunId(run.id)) for run in runs}
-                wanted = [run for run in runs if matcher.wants_run(self._run_ref(run, experiment))]
-                yield from (self._run_ref(run, experiment) for run in self._counted(wanted))
+                refs = {run.id: self._run_ref(run, experiment) for run in runs}
+                wanted = [run for run in runs if matcher.wants_run(refs[run.id])]
+                refs |= {run.id: self._run_ref(run, experiment) for run in self._counted(wanted)}
+                yield from (refs[run.id] for run in wanted)
         yield from filter(matcher.wants_run, self._brought.get(project, []))
 
     def _counted(self, runs: list[StoredRun]) -> Iterator[StoredRun]:
-        """With the number of their points, where a database tells it without reading them."""
+        """Those whose points a database counts without reading them, with their number."""
         engine = self._objects.engine if self._objects is not None and runs else None
         counted = points_of_runs(engine, [run.id for run in runs])
-        yield from (msgspec.structs.replace(run, points=counted.get(run.id, run.points)) for run in runs)
+        yield from (msgspec.structs.replace(run, points=counted[run.id]) for run in runs if run.id in counted)
 
     def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
         """Run after run; none can be resumed inside."""

@@ -17,6 +17,7 @@ import msgspec
 
 from shardmig.adapters.mlflow.artifacts import PROXY, refuse_behind_server
 from shardmig.adapters.mlflow.http import HttpClient
+from shardmig.adapters.mlflow.places import on_this_machine
 from shardmig.adapters.mlflow.refusals import artifact_errors
 from shardmig.adapters.mlflow.rest import API
 from shardmig.adapters.mlflow.source.limits import Artifact, size_on_disk
@@ -65,9 +66,8 @@ def artifacts_listed(run: StoredRun, http: HttpClient | None) -> Iterator[Artifa
 
 def files_below(uri: str, http: HttpClient | None) -> Iterator[Artifact]:
     """All files below a URI that is no run's, as `artifacts_listed`."""
-    parts = urlsplit(uri)
-    if parts.scheme in ("", "file"):
-        yield from _on_disk(Path(unquote(parts.path) if parts.scheme else uri))
+    if folder := on_this_machine(uri):
+        yield from _on_disk(folder)
     else:
         yield from _all(_far_from(uri, http))
 
