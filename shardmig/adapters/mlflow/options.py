@@ -20,6 +20,8 @@ _CASELESS_DATABASES: Final = ("mysql", "mssql")
 _PASSWORDS: Final = ("password", "passwd", "pwd", "sslpassword")
 """What drivers of databases call one in the query of a URI."""
 _ODBC_PASSWORD: Final = re.compile(r"\b(pwd|password)\s*=", re.IGNORECASE)
+_DATABASE_PASSWORD: Final = re.compile(r"[\w+]+://[^:/]*:([^@]*)@")
+_HTTP: Final = ("http://", "https://")
 _DATABASES: Final = ("sqlite", "postgresql", "postgres", "mysql", "mssql")
 
 
@@ -115,16 +117,23 @@ def holds_password(uri: str) -> bool:
 
 def without_passwords(uri: str) -> str:
     """As a plan holds a URI of the environment, whose passwords stay there."""
-    try:
-        password = urlsplit(uri).password
-    except ValueError:
-        return uri
+    password = _password_of(uri)
     plain = uri.replace(f":{password}@", "@", 1) if password else uri
     head, mark, query = plain.partition("?")
     if "://" not in head or not any(map(_is_secret, query.split("&"))):
         return plain
     rest = "&".join(part for part in query.split("&") if not _is_secret(part))
     return f"{head}{mark}{rest}" if rest else head
+
+
+def _password_of(uri: str) -> str | None:
+    """Before the host, as whoever opens the URI reads it: SQLAlchemy takes `/`, `#` and `?` into a database's password."""
+    if not uri.startswith(_HTTP) and (found := _DATABASE_PASSWORD.match(uri)):
+        return found[1]
+    try:
+        return urlsplit(uri).password
+    except ValueError:
+        return None
 
 
 def _is_secret(part: str) -> bool:

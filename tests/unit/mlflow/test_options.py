@@ -52,6 +52,8 @@ def test_what_cannot_be_meant_is_refused_by_name(texts: dict[str, str], message:
     "uri",
     [
         "postgresql://user:secret@host/db",
+        "postgresql://user:secret/1#2?3@host/db",
+        "postgresql://user:[secret@host/db",
         "postgresql://host/db?user=me&password=secret",
         "mysql+pymysql://host/db?PassWd=secret&charset=utf8",
         "postgresql://host/db?sslpassword=secret",
@@ -111,6 +113,7 @@ def test_the_password_of_a_uri_in_the_environment_is_used_though_the_plan_lacks_
             "postgresql://db/mlflow?user=me&sslmode=require",
         ),
         ("mysql+pymysql://db/mlflow?passwd=s3cret", "mysql+pymysql://db/mlflow"),
+        ("postgresql://me:s3cret/?#@db/mlflow", "postgresql://me@db/mlflow"),
     ],
 )
 def test_a_source_takes_the_password_from_the_environment_which_the_plan_lacks(
