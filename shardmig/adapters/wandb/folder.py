@@ -27,28 +27,25 @@ from shardmig.records import MigrationKey, TargetRunId
 
 WHOLE: Final = "offline-run-"
 PARTIAL: Final = "partial-run-"
-_WRITING: Final = ".writing-"
+WRITING: Final = ".writing-"
 
 
 class FolderRun:
-    """A run folder as StoredRun."""
+    """A run folder as StoredRun. `log`: its log; None: the one that lies there."""
 
-    def __init__(self, folder: Path, run_id: TargetRunId) -> None:
+    def __init__(self, folder: Path, run_id: TargetRunId, log: Path | None = None) -> None:
         self.id = run_id
         self.folder = folder
-        self.log = RunLog(log_of(folder))
+        self.log = RunLog(log or log_of(folder))
 
     @cached_property
     def _run(self) -> Any:
-        run = self.log.run()
-        if run is None:
-            raise BadInput(f"{self.log.path} holds no run", run=self.id)
-        return run
+        return self._read()
 
-    @property
+    @cached_property
     def block(self) -> Block | None:
-        """As StoredRun."""
-        text = next((item.value_json for item in self._run.config.update if item.key == BLOCK), None)
+        """As StoredRun. The rest of the run is let go of: who lists a folder holds all of its runs."""
+        text = next((item.value_json for item in self._read().config.update if item.key == BLOCK), None)
         return None if text is None else block_of(parsed(text))
 
     def config(self) -> dict[str, Any]:
@@ -73,6 +70,12 @@ class FolderRun:
             job_type=self._run.job_type,
             tags=sorted(self._run.tags),
         )
+
+    def _read(self) -> Any:
+        run = self.log.run()
+        if run is None:
+            raise BadInput(f"{self.log.path} holds no run", run=self.id)
+        return run
 
     def get(self, path: str, file: Path) -> None:
         """As StoredRun."""
@@ -123,14 +126,20 @@ class FolderStore:
         return TargetRunId(run_id)
 
     def set_parent(self, run: StoredRun, parent: TargetRunId) -> None:
-        """As RunStore: the log is written again with another block."""
+        """As RunStore: the log is written again with another block. Raises BadInput for a damaged one: written again, nothing
+        would tell that something is missing."""
         assert isinstance(run, FolderRun)
-        path = run.log.path
-        with disk_errors(f"the log of {run.id}"), path.with_suffix(".new").open("wb") as file:
-            LogWriter(file).add_all(_with_parent(run.log, parent))
-            file.flush()
-            os.fsync(file.fileno())
-        path.with_suffix(".new").rename(path)
+        path, new = run.log.path, run.log.path.with_suffix(".new")
+        try:
+            with disk_errors(f"the log of {run.id}"):
+                with new.open("wb") as file:
+                    LogWriter(file).add_all(_with_parent(run.log, parent))
+                    file.flush()
+                    os.fsync(file.fileno())
+                new.rename(path)
+                sync_folder(path.parent)
+        finally:
+            new.unlink(missing_ok=True)
 
     def discard(self, run_id: TargetRunId) -> None:
         """As RunStore."""
@@ -145,7 +154,7 @@ class FolderStore:
 
     def staging(self, run_id: str) -> Path:
         """As RunStore. What a killed worker left there goes."""
-        folder = self._root / f"{_WRITING}{run_id}"
+        folder = self._root / f"{WRITING}{run_id}"
         with disk_errors("the folder for run folders"):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -186,3 +195,5 @@ def _with_parent(log: RunLog, parent: TargetRunId) -> Iterator[bytes]:
                 if block is not None:
                     item.value_json = msgspec.json.encode(msgspec.structs.replace(block, parent=parent)).decode()
         yield record.SerializeToString()
+    if log.is_damaged:
+        raise BadInput(f"{log.path} is damaged", hint="remove its folder and load it again")

@@ -78,7 +78,20 @@ ARTIFACTS: Final = """query ShardmigArtifacts(
     project(name: $project, entityName: $entity) {
         run(name: $run) {
             artifacts: outputArtifacts(first: $perPage, after: $cursor) {
-                edges { node { versionIndex artifactType { name } artifactSequence { name } } }
+                edges { node { versionIndex description metadata tags { name } aliases { alias } artifactType { name } artifactSequence { name } } }
+                pageInfo { hasNextPage endCursor }
+            }
+        }
+    }
+}"""
+
+USED: Final = """query ShardmigUsed(
+    $entity: String!, $project: String!, $run: String!, $cursor: String, $perPage: Int!
+) {
+    project(name: $project, entityName: $entity) {
+        run(name: $run) {
+            artifacts: inputArtifacts(first: $perPage, after: $cursor) {
+                edges { node { versionIndex artifactSequence { name project { name entity { name } } } } }
                 pageInfo { hasNextPage endCursor }
             }
         }

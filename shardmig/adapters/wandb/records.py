@@ -11,6 +11,9 @@ import msgspec
 PRODUCER: Final = "0.31.0"
 MIN_CONSUMER: Final = "0.70.0"
 """As wandb 0.31 writes it (measured)."""
+_LONGEST_S: Final = 2**31 - 1
+_LATEST_MS: Final = 253_402_300_799_999
+"""A log has a run's duration in 32 bits, and no times after the year 9999. The exact ones are in the config."""
 
 
 class RunHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +55,7 @@ def head_records(head: RunHead) -> Iterator[bytes]:
         host=head.host,
         tags=head.tags,
     )
-    run.start_time.FromMilliseconds(head.start_ms)
+    run.start_time.FromMilliseconds(min(head.start_ms, _LATEST_MS))
     for key, text in head.config.items():
         run.config.update.add(key=key, value_json=text.decode())
     yield pb.Record(num=2, run=run).SerializeToString()
@@ -75,4 +78,5 @@ def files_record(paths: Iterable[str]) -> bytes:
 def exit_record(code: int, runtime_s: int) -> bytes:
     """The end of the run: 0 = finished, anything else = failed."""
     pb = messages()
-    return bytes(pb.Record(exit=pb.RunExitRecord(exit_code=code, runtime=runtime_s)).SerializeToString())
+    ended = pb.RunExitRecord(exit_code=code, runtime=min(runtime_s, _LONGEST_S))
+    return bytes(pb.Record(exit=ended).SerializeToString())

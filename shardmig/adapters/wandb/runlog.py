@@ -43,6 +43,11 @@ class RunLog:
             yield record
         self.damaged, self.is_cut, self.unknown = reader.damaged, reader.is_cut, unknown
 
+    @property
+    def is_damaged(self) -> bool:
+        """Was anything left out at the last complete reading?"""
+        return bool(self.damaged or self.is_cut or self.unknown)
+
     def run(self) -> Any:
         """The first run record; None: there is none."""
         return next((record.run for record in self.records() if record.WhichOneof("record_type") == "run"), None)

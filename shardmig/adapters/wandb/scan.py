@@ -18,9 +18,9 @@ from shardmig.records import NO_TIME
 ENOUGH_POINTS: Final = 200_000
 _NUMBER: Final = frozenset("-0123456789NI")
 _EXACT_DIGITS: Final = 15
+_MOST_DIGITS: Final = 300
+"""Longer whole numbers are beyond all doubles, and beyond what Python makes an int of."""
 _SAME_MS: Final = 1e-3
-_ODD: Final = frozenset({'"NaN"', '"Infinity"', '"-Infinity"'})
-"""A server gives numbers that JSON does not have as texts (as W&B's API does, documented)."""
 
 
 class Row(NamedTuple):
@@ -58,7 +58,7 @@ def scanned(rows: Iterable[Row], numbers: dict[str, int], other: Other, inexact:
                 exact_ms = float(text) * 1000
                 time_ms = round(exact_ms)
                 fine_times += abs(exact_ms - time_ms) > _SAME_MS
-            elif text[0] in _NUMBER or text in _ODD:
+            elif text[0] in _NUMBER:
                 keys.append(numbers.setdefault(key, len(numbers)))
                 texts.append(text)
             elif text[0] == "{":
@@ -75,9 +75,10 @@ def scanned(rows: Iterable[Row], numbers: dict[str, int], other: Other, inexact:
         steps.append(row.step)
         times.append(time_ms)
         sizes.append(len(keys) - before)
-        if len(keys) >= ENOUGH_POINTS:
-            yield _points(steps, times, sizes, keys, texts)
-            _tell_inexact(keys, texts, numbers, inexact)
+        if len(keys) >= ENOUGH_POINTS or len(steps) >= ENOUGH_POINTS:
+            if keys:
+                yield _points(steps, times, sizes, keys, texts)
+                _tell_inexact(keys, texts, numbers, inexact)
             steps, times, sizes, keys, texts = [], [], [], [], []
     if keys:
         yield _points(steps, times, sizes, keys, texts)
@@ -89,7 +90,7 @@ def scanned(rows: Iterable[Row], numbers: dict[str, int], other: Other, inexact:
 def leaves(key: str, text: str) -> Iterator[tuple[str, str]]:
     """A nested value as its leaves; one that W&B knows (it has a `_type`) as it is."""
     value = json.loads(text)
-    if not isinstance(value, dict) or "_type" in value:
+    if not isinstance(value, dict) or not value or "_type" in value:
         yield key, text
         return
     for name, below in value.items():
@@ -97,7 +98,7 @@ def leaves(key: str, text: str) -> Iterator[tuple[str, str]]:
 
 
 def _points(steps: list[int], times: list[int], sizes: list[int], keys: list[int], texts: list[str]) -> Points:
-    values = pc.cast(pc.utf8_trim(pa.array(texts, pa.string()), '"'), pa.float64()).to_numpy(zero_copy_only=False)
+    values = pc.cast(pa.array(texts, pa.string()), pa.float64()).to_numpy(zero_copy_only=False)
     return Points(
         np.repeat(np.array(steps, dtype=np.int64), sizes),
         np.array(keys, dtype=np.int64),
@@ -109,8 +110,12 @@ def _points(steps: list[int], times: list[int], sizes: list[int], keys: list[int
 def _tell_inexact(keys: list[int], texts: list[str], numbers: dict[str, int], inexact: Inexact) -> None:
     long = pc.greater(pc.binary_length(pa.array(texts, pa.string())), _EXACT_DIGITS).to_numpy(zero_copy_only=False)
     suspects = [place for place in np.flatnonzero(long).tolist() if texts[place].lstrip("-").isdigit()]
-    found = Counter(keys[place] for place in suspects if int(float(texts[place])) != int(texts[place]))
+    found = Counter(keys[place] for place in suspects if not _is_double(texts[place]))
     if found:
         names = {number: key for key, number in numbers.items()}
         for number, count in found.items():
             inexact(names[number], count)
+
+
+def _is_double(digits: str) -> bool:
+    return len(digits) <= _MOST_DIGITS and int(float(digits)) == int(digits)

@@ -7,8 +7,6 @@ the run is created first, sent once into an empty run, counted, and marked compl
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -24,7 +22,7 @@ from shardmig.adapters.wandb.facts import Block
 from shardmig.adapters.wandb.naming import BLOCK
 from shardmig.adapters.wandb.options import WandbOptions
 from shardmig.adapters.wandb.queries import DELETE, FIND, GENERATIONS, UPSERT
-from shardmig.adapters.wandb.server_run import ServerRun, run_of
+from shardmig.adapters.wandb.server_run import ServerRun, md5_of, run_of
 from shardmig.adapters.wandb.stored import Staged, StoredRun
 from shardmig.adapters.wandb.syncing import shared_sync
 from shardmig.errors import NotFound, Permanent, TargetConflict, Unavailable
@@ -169,7 +167,7 @@ def _missing(run: ServerRun, staged: Staged) -> str:
         if not path.is_file() or name in _OWN_FILES:
             continue
         held = run.listed.get(name)
-        if held is None or held.size_bytes != path.stat().st_size or (held.md5 and held.md5 != _md5_of(path)):
+        if held is None or held.size_bytes != path.stat().st_size or (held.md5 and held.md5 != md5_of(path)):
             return f"wandb sync sent {name}, and it is not there as it was sent"
     return ""
 
@@ -177,11 +175,3 @@ def _missing(run: ServerRun, staged: Staged) -> str:
 def generation(key: MigrationKey, number: int) -> str:
     """The run id for a key, after so many deletions."""
     return f"{key}-{number}" if number else key
-
-
-def _md5_of(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return base64.b64encode(digest.digest()).decode()

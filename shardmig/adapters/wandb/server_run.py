@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +22,7 @@ from shardmig.adapters.wandb.naming import BLOCK
 from shardmig.adapters.wandb.queries import FILES, RUN
 from shardmig.adapters.wandb.scan import Row
 from shardmig.adapters.wrappers import retrying
-from shardmig.errors import NotFound, Unavailable
+from shardmig.errors import AdapterError, NotFound, Unavailable
 from shardmig.records import TargetRunId
 
 _FILES_IN_PAGE: Final = 500
@@ -29,6 +33,9 @@ _MOST_STEPS: Final = 2**31 - 1
 
 
 _LAST_STEP: Final = 2**63 - 2**32
+_MD5_LENGTH: Final = 24
+_ODD: Final = frozenset({'"NaN"', '"Infinity"', '"-Infinity"'})
+_HAS_ODD: Final = re.compile('"(NaN|-?Infinity)"')
 
 
 class ServerFile(msgspec.Struct, frozen=True):
@@ -38,6 +45,12 @@ class ServerFile(msgspec.Struct, frozen=True):
     url: str
     size_bytes: int
     md5: str
+
+    def is_copied_to(self, file: Path) -> bool:
+        """Has a local file its content, as far as the server tells? (A size of 0 may stand for one that is not known.)"""
+        if self.size_bytes and file.stat().st_size != self.size_bytes:
+            return False
+        return len(self.md5) != _MD5_LENGTH or md5_of(file) == self.md5
 
 
 class ServerRun:
@@ -96,6 +109,12 @@ class ServerRun:
         if not self.row_count:
             return
         scan = _Scan(self._connection, self.entity, self.project, self.name)
+        try:
+            yield from self._scanned(scan)
+        finally:
+            scan.close()
+
+    def _scanned(self, scan: _Scan) -> Iterator[Row]:
         seen, start, width, wanted = 0, 0, _FIRST_PAGE, _FIRST_PAGE
         while seen < self.row_count:
             width = _MOST_STEPS if self.row_count - seen <= wanted else width
@@ -131,11 +150,27 @@ class ServerRun:
             cursor = run["files"]["pageInfo"]["endCursor"]
 
     def get(self, path: str, file: Path) -> None:
-        """As StoredRun."""
+        """As StoredRun. Raises Unavailable where the server gives something else than it lists."""
+        retrying(lambda: self._get_once(path, file))
+
+    def _get_once(self, path: str, file: Path) -> None:
         known = self.listed.get(path)
         if known is None:
             raise NotFound(f"run {self.id} has no file {path}")
         self._connection.fetch(known.url, known.size_bytes, file)
+        if not known.is_copied_to(file):
+            del self.listed  # it may have been written to since
+            file.unlink()
+            raise Unavailable(f"W&B gives {path} of {self.id} otherwise than it lists it")
+
+
+def md5_of(file: Path) -> str:
+    """As W&B tells it: base64."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    return base64.b64encode(digest.digest()).decode()
 
 
 def _rows_in_page(rows: list[Row]) -> int:
@@ -167,9 +202,18 @@ class _Scan:
         """The rows of the steps from start to before stop."""
         answer = retrying(lambda: self._asked(start, stop))
         return [
-            _row([(item.key, item.value_json) for item in row.history_items])
+            _row([(item.key, _plain(item.value_json)) for item in row.history_items])
             for row in answer.read_run_history_response.run_history.history_rows
         ]
+
+    def close(self) -> None:
+        """Let wandb-core forget what it holds for the scan, which it would hold as long as it executes."""
+        api = self._api
+        end = api.ScanRunHistoryCleanup(request_id=self._number)
+        with suppress(AdapterError):
+            self._connection.send(
+                api.ApiRequest(read_run_history_request=api.ReadRunHistoryRequest(scan_run_history_cleanup=end))
+            )
 
     def next_step(self, start: int) -> int | None:
         """A step at or shortly before the next row: by halving, where rows lie billions of steps apart. None: there is no
@@ -214,3 +258,19 @@ class _Scan:
 def _row(items: list[tuple[str, str]]) -> Row:
     step = next((text for key, text in items if key == STEP), "0")
     return Row(int(step) if step.lstrip("-").isdigit() else int(float(step)), items)
+
+
+def _plain(text: str) -> str:
+    """A JSON text as a log has it: a server gives numbers that JSON does not have as texts (as W&B's API does, documented)."""
+    if text.startswith("{") and _HAS_ODD.search(text):
+        return json.dumps(with_numbers(json.loads(text)))
+    return text[1:-1] if text in _ODD else text
+
+
+def with_numbers(value: Any) -> Any:
+    """A JSON value whose texts that stand for such numbers are numbers."""
+    if isinstance(value, dict):
+        return {name: with_numbers(below) for name, below in value.items()}
+    if isinstance(value, list):
+        return [with_numbers(one) for one in value]
+    return float(value) if isinstance(value, str) and f'"{value}"' in _ODD else value

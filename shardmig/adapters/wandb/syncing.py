@@ -24,6 +24,8 @@ _PATIENCE_S: Final = 10.0
 _SERVICE: Final = "WANDB_SERVICE"
 """Where the vendor's code notes the `wandb-core` of this process, for its children to use. A sync has one of its own, which
 ends with it (measured: within 0.1 s): another's would send on, into the run that the next attempt writes."""
+_OF_RUNS: Final = {"WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM"}
+"""Meant for runs that people begin from this shell: a sync takes them for itself, and sends no rows (measured)."""
 _shared: dict[frozenset[tuple[str, str]], Sync] = {}
 
 
@@ -78,7 +80,7 @@ class Sync:
     def _begin(self) -> subprocess.Popen[bytes]:
         self._home = TemporaryDirectory(prefix="shardmig-", ignore_cleanup_errors=True)
         places = {f"WANDB_{name}_DIR": self._home.name for name in ("CACHE", "CONFIG", "DATA")}
-        inherited = {name: value for name, value in os.environ.items() if name != _SERVICE}
+        inherited = {name: value for name, value in os.environ.items() if name not in {_SERVICE, *_OF_RUNS}}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "shardmig.adapters.wandb.syncing"],

@@ -67,12 +67,26 @@ class Recording:
         items = [self._pb.SummaryItem(key=key, value_json=json.dumps(value)) for key, value in tree.items()]
         self.records.append(self._pb.Record(summary=self._pb.SummaryRecord(update=items)))
 
-    def artifact(self, name: str, members: dict[str, Path]) -> None:
-        """An artifact whose files lie on this computer."""
-        record = self._pb.ArtifactRecord(name=name, type="model")
+    def run_again(self, **facts: Any) -> None:
+        """The run told again, as when its name, notes or tags are set."""
+        self.records.append(self._pb.Record(run=self._pb.RunRecord(run_id=self.id, project=self.run.project, **facts)))
+
+    def artifact(self, name: str, members: dict[str, Path], *, listed_in: Path | None = None, **facts: Any) -> None:
+        """An artifact whose files lie on this computer. `listed_in`: a file with their list, as very large ones have."""
+        record = self._pb.ArtifactRecord(name=name, type="model", **facts)
+        if listed_in is not None:
+            record.manifest.manifest_file_path = str(listed_in)
         for member, path in members.items():
             record.manifest.contents.add(path=member, local_path=str(path))
         self.records.append(self._pb.Record(artifact=record))
+
+    def use(self, name: str) -> None:
+        """An artifact that the run read."""
+        self.records.append(self._pb.Record(use_artifact=self._pb.UseArtifactRecord(id="1", type="dataset", name=name)))
+
+    def reference(self, url: str) -> None:
+        """A member of the last artifact that lies elsewhere."""
+        self.records[-1].artifact.manifest.contents.add(path=url.rpartition("/")[2], ref=url)
 
     def exit(self, code: int = 0, runtime_s: int = 60) -> None:
         """The end."""

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from shardmig.adapters.base import ReadSide, Want
-from shardmig.adapters.conformance import SourceSuite, field_digests
+from shardmig.adapters.base import ReadSide, Want, migration_key
+from shardmig.adapters.conformance import SourceSuite, field_digests, plain_run
+from shardmig.adapters.wandb import open_target
 from shardmig.adapters.wandb.connection import Connection
 from shardmig.adapters.wandb.options import parse_options
 from shardmig.adapters.wandb.source import open_source
 from shardmig.adapters.wandb.syncing import shared_sync
-from shardmig.archive.files import DigestSink
-from shardmig.records import Chunk, ProjectId, Selection
+from shardmig.archive.files import ArchiveFiles, DigestSink
+from shardmig.errors import NotFound
+from shardmig.records import (
+    ArchivePaths,
+    Chunk,
+    Fields,
+    Finding,
+    Header,
+    LoadOptions,
+    ProjectId,
+    RunRef,
+    Selection,
+)
 from tests.contract.wandb.foreign_runs import Recording
 from tests.servers.wandb.server import WandbServer
 from tests.servers.wandb.store import Run
@@ -61,6 +74,102 @@ def test_artifacts_and_system_metrics_come_from_the_server_too(wandb: WandbServe
     assert rows["files/notes.txt", "file"] == 1
     without = field_digests(_read("team/one", {"system-metrics": "no"}))
     assert ("system/cpu", "float_series") not in without
+
+
+def test_a_file_of_which_the_server_gave_less_than_it_lists_is_fetched_again(wandb: WandbServer) -> None:
+    _fill(wandb)
+    whole = field_digests(_read("team/one", {}))
+    wandb.short_files = 3
+    assert field_digests(_read("team/one", {})) == whole
+    assert wandb.short_files == 0
+
+
+def test_what_the_server_no_longer_has_of_system_metrics_and_artifacts_is_told(wandb: WandbServer) -> None:
+    _fill(wandb)
+    wandb.graph.most_events = 1
+    wandb.graph.deleted_artifacts.add("model")
+    chunks = _read("team/one", {})
+    gaps = {(one.code, one.field, one.count) for one in _findings(chunks) if one.kind == "gap"}
+    assert gaps == {("file-not-here", "artifacts/model:v0", 1), ("series-sampled", "system", 2)}
+
+
+def test_what_was_said_of_an_artifact_comes_from_the_server_too(wandb: WandbServer) -> None:
+    _fill(wandb)
+    wandb.store.runs["team", "one", "r1"].used = [f"set{number:02}" for number in range(60)]
+    (fields,) = [chunk.fields for chunk in _read("team/one", {}) if isinstance(chunk, Fields)]
+    told = {field.path: field.value for field in fields}
+    assert json.loads(str(told["artifacts/model:v0"])) == {
+        "type": "model",
+        "description": "about model",
+        "metadata": {"accuracy": 0.5},
+        "aliases": ["best"],
+    }
+    assert told["sys/wandb/used_artifacts"] == [f"team/data/set{number:02}:v3" for number in range(60)]
+
+
+def test_numbers_that_the_server_gives_as_texts_are_numbers_at_any_depth(wandb: WandbServer) -> None:
+    _fill(wandb)
+    run = wandb.store.runs["team", "one", "r1"]
+    run.lines["wandb-history.jsonl"] = {0: '{"_step": 0, "_timestamp": 1, "deep": {"loss": "NaN", "word": "no"}}'}
+    run.summary = {"loss": "-Infinity", "deep": {"loss": "NaN"}}
+    chunks = _read("team/one", {})
+    digests = field_digests(chunks)
+    assert ("metrics/deep.loss", "float_series") in digests
+    assert ("metrics/deep.word", "string_series") in digests
+    assert {key for key in digests if key[0].startswith("summary/")} == {
+        ("summary/loss", "float"),
+        ("summary/deep/loss", "float"),
+    }
+
+
+def test_an_entity_that_is_not_there_is_no_empty_one(wandb: WandbServer) -> None:
+    _fill(wandb)
+    with pytest.raises(NotFound, match="nobody"):
+        list(open_source({"entity": "nobody"}).list_projects(Selection()))
+
+
+def test_a_project_that_is_not_given_fails_alone_and_nobody_takes_the_others_for_all(wandb: WandbServer) -> None:
+    _fill(wandb)
+    brought = plain_run()
+    header = brought[0]
+    assert isinstance(header, Header)
+    nowhere = ArchiveFiles(ArchivePaths("/nonexistent", "/nonexistent"), header.run.project)
+    target = open_target({}, LoadOptions(step_multiplier=1))
+    target.write_run(migration_key(header.run), "d", iter(brought), nowhere, None)
+    wandb.graph.hidden_projects.add("two")
+    source = open_source({})
+    assert set(source.list_projects(Selection())) == {"team/one", "team/plain", "team/two", "ws/plain"}
+    assert len(list(source.list_runs(ProjectId("team/one"), Selection()))) == 2
+    with pytest.raises(NotFound, match="two"):
+        list(source.list_runs(ProjectId("team/two"), Selection()))
+    listed = source.list_runs(ProjectId("ws/plain"), Selection())
+    assert next(listed).id == "RUN-1"
+    with pytest.raises(NotFound, match="two"):
+        next(listed)
+
+
+def test_a_run_whose_notes_or_config_people_changed_is_another_version(wandb: WandbServer) -> None:
+    _fill(wandb)
+    versions = [_first_run().fingerprint]
+    run = wandb.store.runs["team", "one", "r1"]
+    for change in ({"notes": "well done"}, {"config": {"lr": {"value": 0.2}}}, {"summary": {"loss": 0.4}}):
+        for name, value in change.items():
+            setattr(run, name, value)
+        versions.append(_first_run().fingerprint)
+    assert len(set(versions)) == 4
+    run.tags = ["b", "a"]
+    run.config = {"b": {"value": 1}, "a": {"value": 2}}
+    before = _first_run().fingerprint
+    run.tags, run.config = ["a", "b"], {"a": {"value": 2}, "b": {"value": 1}}
+    assert _first_run().fingerprint == before
+
+
+def _first_run() -> RunRef:
+    return next(open_source({}).list_runs(ProjectId("team/one"), Selection()))
+
+
+def _findings(chunks: list[Chunk]) -> list[Finding]:
+    return list(getattr(chunks[-1], "findings", []))
 
 
 def _read(project: str, options: dict[str, str]) -> list[Chunk]:

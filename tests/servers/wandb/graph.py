@@ -24,6 +24,19 @@ class Graph:
         self.unknown: list[str] = []
         self.rows_seen_late = 0
         """How many more times a run with rows is told without them, as a service does that is behind."""
+        self.most_events = 10**9
+        """How many lines of system metrics are given: a service gives a sample."""
+        self.deleted_artifacts: set[str] = set()
+        """Artifacts that are listed with their runs and have no members any more."""
+        self.hidden_projects: set[str] = set()
+        """Projects that are listed, and whose runs are not given."""
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.rows_seen_late = 0
+        self.most_events = 10**9
+        self.deleted_artifacts.clear()
+        self.hidden_projects.clear()
 
     def answer(self, query: str, given: Answer) -> Answer:
         """The `data` of an operation. Raises Refused."""
@@ -42,6 +55,7 @@ class Graph:
             "ShardmigFind": self._models,
             "ShardmigProjects": self._models,
             "ShardmigArtifacts": self._artifacts,
+            "ShardmigUsed": self._used,
             "ShardmigArtifactFiles": self._artifact_files,
         }
         with self._store.lock:
@@ -115,11 +129,14 @@ class Graph:
             node["run"] = None if run is None else self._run(run) | self._files(run, given)
             if run is not None and ("history(" in query or "events(" in query):
                 node["run"] |= self._lines(run, given)
-        return {"project": node if project in self._store.projects(entity) else None}
+        is_given = project in self._store.projects(entity) and project not in self.hidden_projects
+        return {"project": node if is_given else None}
 
     def _models(self, given: Answer) -> Answer:
         """Projects, each with the runs that were asked for by name."""
         nodes = []
+        if given["entity"] != self._store.entity and not self._store.projects(given["entity"]):
+            return {"models": None}
         for project in self._store.projects(given["entity"]):
             node: Answer = {"name": project}
             for number in range(8):
@@ -135,6 +152,10 @@ class Graph:
         nodes: list[Answer] = [
             {
                 "versionIndex": 0,
+                "description": f"about {name}",
+                "metadata": '{"accuracy": 0.5}',
+                "tags": [],
+                "aliases": [{"alias": "best"}],
                 "artifactType": {"name": "model"},
                 "artifactSequence": {"name": name},
             }
@@ -145,7 +166,27 @@ class Graph:
         page, more = _page(edges, given.get("cursor"), given["perPage"])
         return {"project": {"run": {"artifacts": {"edges": page, "pageInfo": more}}}}
 
+    def _used(self, given: Answer) -> Answer:
+        run = self._store.find(given["entity"], given["project"], given["run"])
+        edges = [
+            {
+                "node": {
+                    "versionIndex": 3,
+                    "artifactSequence": {
+                        "name": name,
+                        "project": {"name": "data", "entity": {"name": given["entity"]}},
+                    },
+                },
+                "cursor": name,
+            }
+            for name in (run.used if run else ())
+        ]
+        page, more = _page(edges, given.get("cursor"), given["perPage"])
+        return {"project": {"run": {"artifacts": {"edges": page, "pageInfo": more}}}}
+
     def _artifact_files(self, given: Answer) -> Answer:
+        if given["collection"] in self.deleted_artifacts:
+            return {"project": {"artifactCollection": {"artifactMembership": None}}}
         runs = [run for key, run in self._store.runs.items() if key[:2] == (given["entity"], given["project"])]
         run = next(run for run in runs if given["collection"] in run.artifacts)
         members = run.artifacts[given["collection"]]
@@ -168,7 +209,8 @@ class Graph:
         events = run.lines.get("wandb-events.jsonl", {})
         lowest, highest = given.get("minStep", 0), given.get("maxStep", 0)
         rows = [json.dumps(row) for row in run.history if lowest <= row["_step"] < highest]
-        return {"events": [events[number] for number in sorted(events)], "history": rows[: given.get("samples", 1)]}
+        told = [events[number] for number in sorted(events)]
+        return {"events": told[: self.most_events], "history": rows[: given.get("samples", 1)]}
 
     def _runs(self, entity: str, project: str, given: Answer) -> Answer:
         runs = [run for key, run in self._store.runs.items() if key[:2] == (entity, project)]

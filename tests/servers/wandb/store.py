@@ -40,6 +40,8 @@ class Run:
     files: dict[str, bytes] = field(default_factory=dict)
     artifacts: dict[str, dict[str, str]] = field(default_factory=dict)
     """By name, each member with the file that holds it."""
+    used: list[str] = field(default_factory=list)
+    """The names of the artifacts that it read."""
 
     @property
     def id(self) -> str:

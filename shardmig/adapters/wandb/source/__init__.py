@@ -1,7 +1,8 @@
 """W&B as source: transaction logs in folders, or a server.
 
-Read from top to bottom: options → reader (the read side) → folders or servers (the catalogues) → recorded (a run in
-folders) → reading (one run as chunks). The map between W&B's runs and fields is in `native`.
+Read from top to bottom: options → reader (the read side) → folders or servers (the catalogues) → logs (which of them are
+one run), recorded (a run in folders) and staged (its artifacts) → reading (one run as chunks). The map between W&B's runs
+and fields is in `native`.
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from shardmig.adapters.wandb.facts import Block
 from shardmig.adapters.wandb.folder import FolderRun
 from shardmig.adapters.wandb.source.foreign import ForeignRun
-from shardmig.adapters.wandb.source.recorded import RecordedRun, recorded_runs, run_id_of
+from shardmig.adapters.wandb.source.logs import Log, brought, logs_by_run, run_id_of
+from shardmig.adapters.wandb.source.recorded import RecordedRun
 from shardmig.adapters.wandb.stored import StoredRun
 from shardmig.errors import NotFound
 from shardmig.records import MigrationKey, ProjectId, RunId, RunRef, Scope
@@ -42,13 +42,17 @@ class Folders:
 
     @cached_property
     def _runs(self) -> dict[tuple[ProjectId, Scope, RunId], tuple[RunRef, FolderRun | RecordedRun]]:
-        found = list(recorded_runs(self._paths))
-        brought = {run.block.key: run.block for run, _ in found if isinstance(run, FolderRun) and run.block}
-        refs = [
-            (_brought_ref(run, brought) if isinstance(run, FolderRun) else _foreign_ref(run, head), run)
-            for run, head in found
+        found = [(brought(logs), logs) for logs in logs_by_run(self._paths)]
+        blocks = {run.block.key: run.block for run, _ in found if run is not None and run.block is not None}
+        refs: list[tuple[RunRef, FolderRun | RecordedRun]] = [
+            (_foreign_ref(logs), RecordedRun([log.path for log in logs]))
+            if run is None
+            else (_brought_ref(run, blocks), run)
+            for run, logs in found
         ]
-        ordered = sorted(refs, key=lambda one: (one[0].project, one[0].scope, one[0].created_ms or 0, one[0].id))
+        ordered = sorted(
+            refs, key=lambda one: (one[0].project, one[0].scope, one[0].created_ms or 0, one[0].id, _is_whole(one[1]))
+        )
         return {(ref.project, ref.scope, ref.id): (ref, run) for ref, run in ordered}
 
 
@@ -71,6 +75,10 @@ def project_id(entity: str, project: str) -> ProjectId:
     return ProjectId(f"{entity}/{project}" if entity else project or "uncategorized")
 
 
+def _is_whole(run: FolderRun | RecordedRun) -> bool:
+    return isinstance(run, FolderRun) and run.block is not None and run.block.is_complete
+
+
 def _brought_ref(run: FolderRun, brought: dict[MigrationKey, Block]) -> RunRef:
     block = run.block
     assert block is not None
@@ -78,13 +86,17 @@ def _brought_ref(run: FolderRun, brought: dict[MigrationKey, Block]) -> RunRef:
     return brought_ref(block, parent, locator=str(run.folder), fingerprint=block.digest)
 
 
-def _foreign_ref(run: RecordedRun, head: Any) -> RunRef:
+def _foreign_ref(logs: list[Log]) -> RunRef:
+    """A log only grows, and a run that is resumed gets another one: the sizes tell whether the run is what it was."""
+    path, head = logs[0].path, logs[0].head
+    fingerprint = " ".join(str(log.path.stat().st_size) for log in logs)
     if head is None:
-        return RunRef(project=project_id("", ""), id=RunId(run_id_of(run.path)), locator=str(run.path))
+        return RunRef(project=project_id("", ""), id=RunId(run_id_of(path)), locator=str(path), fingerprint=fingerprint)
     return RunRef(
         project=project_id(head.entity, head.project),
         id=RunId(head.run_id),
         created_ms=head.start_time.ToMilliseconds() if head.HasField("start_time") else None,
         parent=RunId(head.branch_point.run) if head.branch_point.run else None,
         locator=head.run_id,
+        fingerprint=fingerprint,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -33,15 +34,34 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     fork_step: float | None = None
     commit: str = ""
     remote: str = ""
+    used: list[str] = []
+    """Artifacts that it read."""
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact that the run made: its members' names and how to fetch each (a local path, or an address)."""
+    """An artifact that the run made: its members' names and how to fetch each (a local path, or an address; a server is asked
+    for them while they are gone through). `lacks`: why some of them are not known; "" = all are."""
 
     name: str
     type: str
-    members: list[tuple[str, str]]
+    members: Iterable[tuple[str, str]]
     description: str = ""
+    metadata: str = ""
+    aliases: list[str] = []
+    tags: list[str] = []
+    references: dict[str, str] = {}
+    lacks: str = ""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What W&B says of it beside its files. `metadata` as it was logged; `references`: members that lie elsewhere."""
+        try:
+            metadata = json.loads(self.metadata or "{}")
+        except ValueError:
+            metadata = self.metadata
+        names = {"aliases": sorted(self.aliases), "tags": sorted(self.tags)}
+        told = {"description": self.description, "metadata": metadata, **names, "references": self.references}
+        return {"type": self.type} | {name: value for name, value in told.items() if value}
 
 
 class Aside(Protocol):

@@ -1,22 +1,25 @@
 """How a run of W&B's own is written as fields.
 
 W&B                            field
-config                         config/<key>, nested keys joined with slashes; a list or null as JSON text
-summary                        summary/<key>, likewise; media are in the history
+config                         config/<key>, nested keys joined with slashes; a list, null or object of W&B's own as JSON text
+summary                        summary/<key>, likewise
 history: a number              metrics/<key>, float_series; nested keys are joined with dots, as W&B shows them
 history: true, false           metrics/<key>, float_series of 1 and 0
 history: text, list            metrics/<key>, string_series; a list as JSON text
 history: wandb.Histogram       metrics/<key>, histogram_series
-history: media, tables         metrics/<key>, file_series; several of one step below metrics/<key>/<n>
+history: media, tables         metrics/<key>, file_series; several of one step below metrics/<key>/<n>; what W&B says of them
+                               beside the file (captions, boxes, masks) as JSON text, string_series
 system metrics                 system/<key>, float_series; the step counts the measurements
 console                        console/stdout and stderr, string_series, a line a step
 run file                       files/<path>, file; not those that the history names
-artifact                       artifacts/<name>, file_set
+artifact                       artifacts/<name>, file_set; its type, description, metadata, aliases, tags and references as JSON
+                               text, string
 run id, display name, group    sys/id, sys/custom_run_id, sys/name
 notes, tags, host, user        sys/description, sys/tags, sys/hostname, sys/owner
 start, runtime, state          sys/creation_time, sys/running_time, sys/failed, sys/state and sys/wandb/state
 entity, project, job type,
-sweep, client's own config     sys/wandb/entity, project, job_type, sweep, config
+sweep, client's own config,
+artifacts that it read         sys/wandb/entity, project, job_type, sweep, config, used_artifacts
 commit, remote                 source_code/commit/commit_id, source_code/remote/origin
 fork                           sys/forking/parent, sys/forking/step
 """
@@ -25,11 +28,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from shardmig.adapters.names import digest_of
-from shardmig.adapters.wandb.source.foreign import ForeignRun, RunInfo
+from shardmig.adapters.wandb.source.foreign import Artifact, ForeignRun, RunInfo
 from shardmig.records import Field, FieldType, Finding
 
 CONFIG: Final = "config/"
@@ -42,6 +46,13 @@ ARTIFACTS: Final = "artifacts/"
 OWN: Final = "sys/wandb/"
 _INT64: Final = range(-(2**63), 2**63)
 _FAILED: Final = frozenset({"failed", "crashed", "killed"})
+_OWN_SUMMARY: Final = frozenset({"_wandb", "_step", "_timestamp", "_runtime"})
+_OF_FILE: Final = frozenset(
+    {"_type", "path", "filenames", "sha256", "size", "format", "width", "height", "count", "ncols", "nrows"}
+    | {"artifact_path", "_latest_artifact_path"}
+)
+"""What W&B says of a file that the file itself says too, or that leads to it."""
+_LONE: Final = re.compile("[\ud800-\udfff]")
 
 
 class Fielder:
@@ -51,22 +62,21 @@ class Fielder:
         self.findings: list[Finding] = []
         self._taken: set[str] = set()
 
-    def fields(self, run: ForeignRun) -> Iterator[Field]:
+    def fields(self, run: ForeignRun, artifacts: Iterable[Artifact]) -> Iterator[Field]:
         """The scalar fields of a run, in no order."""
         config = run.config()
         yield from info_fields(run.info())
         if (own := config.pop("_wandb", None)) is not None:
             yield Field(OWN + "config", "string", json.dumps(own))
         yield from self._values(CONFIG, config)
-        summary = {key: value for key, value in run.summary().items() if not key.startswith("_")}
+        summary = {key: value for key, value in run.summary().items() if key not in _OWN_SUMMARY}
         yield from self._values(SUMMARY, summary)
+        yield from (Field(ARTIFACTS + one.name, "string", json.dumps(one.facts)) for one in artifacts)
 
     def _values(self, folder: str, tree: Mapping[str, Any]) -> Iterator[Field]:
         for key, value in tree.items():
-            path = folder + key
-            if isinstance(value, dict) and "_type" in value:
-                continue
-            if isinstance(value, dict) and value:
+            path = folder + self._text(folder, key)
+            if isinstance(value, dict) and value and "_type" not in value:
                 yield from self._values(f"{path}/", value)
                 continue
             if path in self._taken:  # `a/b`, and `b` below `a`
@@ -81,9 +91,14 @@ class Fielder:
             return Field(path, "string", str(value))
         kinds: dict[type, FieldType] = {bool: "bool", int: "int", float: "float", str: "string"}
         if (kind := kinds.get(type(value))) is not None:
-            return Field(path, kind, value)
+            return Field(path, kind, self._text(path, value) if kind == "string" else value)
         self.findings.append(Finding("note", "value-as-json", path))
         return Field(path, "string", json.dumps(value))
+
+    def _text(self, path: str, text: str) -> str:
+        if (clean := clean_text(text)) != text:
+            self.findings.append(Finding("approximation", "lone-surrogate", clean_text(path)))
+        return clean
 
 
 def info_fields(info: RunInfo) -> Iterator[Field]:
@@ -109,6 +124,8 @@ def info_fields(info: RunInfo) -> Iterator[Field]:
     yield Field("sys/failed", "bool", info.state in _FAILED)
     if info.tags:
         yield Field("sys/tags", "string_set", sorted(set(info.tags)))
+    if info.used:
+        yield Field(OWN + "used_artifacts", "string_set", sorted(set(info.used)))
     if info.created_ms is not None:
         yield Field("sys/creation_time", "datetime", info.created_ms)
     if info.runtime_s is not None and math.isfinite(info.runtime_s):
@@ -117,9 +134,19 @@ def info_fields(info: RunInfo) -> Iterator[Field]:
         yield Field("sys/forking/step", "float", info.fork_step)
 
 
+def clean_text(text: str) -> str:
+    """A text that has a UTF-8 form: JSON may hold half of a UTF-16 pair, and Python's names of files do."""
+    return _LONE.sub("\ufffd", text)
+
+
 def media_of(value: Mapping[str, Any]) -> list[str]:
     """The run files that a value of the history names."""
     names = [value["path"]] if isinstance(value.get("path"), str) else []
     if isinstance(several := value.get("filenames"), list):
         names += [name for name in several if isinstance(name, str)]
     return names
+
+
+def says_more(value: Mapping[str, Any]) -> bool:
+    """Does a value of the history say of its files what they do not say themselves?"""
+    return any(told not in (None, "", [], {}) for name, told in value.items() if name not in _OF_FILE)

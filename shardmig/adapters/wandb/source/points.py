@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from shardmig.adapters.wandb.columns import Points
 from shardmig.adapters.wandb.source.spools import Entry
 from shardmig.records import Float64s, FloatPoints, HistogramPoints, Histograms, Int64s, Steps, StringPoints, Texts
+
+_MOST_CHARACTERS: Final = 16 * 2**20
 
 
 def float_points(path: str, points: Points) -> FloatPoints:
@@ -49,9 +50,16 @@ def is_histogram(value: Mapping[str, Any]) -> bool:
 
 
 def batches(entries: Iterable[Entry], most: int) -> Iterator[list[Entry]]:
-    """The entries, so many at a time."""
-    left = iter(entries)
-    while some := list(islice(left, most)):
+    """The entries, at most so many at a time and not much more than 16 MiB of them."""
+    some: list[Entry] = []
+    size = 0
+    for entry in entries:
+        some.append(entry)
+        size += len(entry.text)
+        if len(some) == most or size > _MOST_CHARACTERS:
+            yield some
+            some, size = [], 0
+    if some:
         yield some
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +16,18 @@ from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.wandb.columns import Points
 from shardmig.adapters.wandb.history import TIME
 from shardmig.adapters.wandb.scan import scanned
-from shardmig.adapters.wandb.source.foreign import ForeignRun
-from shardmig.adapters.wandb.source.native import ARTIFACTS, CONSOLE, FILES, METRICS, SYSTEM, Fielder, media_of
+from shardmig.adapters.wandb.source.foreign import Artifact, ForeignRun
+from shardmig.adapters.wandb.source.native import (
+    ARTIFACTS,
+    CONSOLE,
+    FILES,
+    METRICS,
+    SYSTEM,
+    Fielder,
+    clean_text,
+    media_of,
+    says_more,
+)
 from shardmig.adapters.wandb.source.options import SourceOptions
 from shardmig.adapters.wandb.source.points import (
     batches,
@@ -47,7 +57,9 @@ FIELDS_IN_CHUNK: Final = 5_000
 FILES_IN_CHUNK: Final = 50
 TEXTS_IN_CHUNK: Final = 5_000
 _ENOUGH_SINGLES: Final = 100_000
-_KINDS: Final[dict[str, FindingKind]] = {"bool-as-number": "approximation", "int-to-float": "approximation"}
+_KINDS: Final[dict[str, FindingKind]] = dict.fromkeys(
+    ("bool-as-number", "int-to-float", "lone-surrogate"), "approximation"
+)
 _STAT: Final = "\0"
 """Before the keys of measurements, so that no key of the history is one of them."""
 
@@ -70,20 +82,22 @@ class Reading:
         self._singles: list[tuple[int, int, int, float]] = []
         self._tally: Counter[tuple[str, str]] = Counter()
         self._files_of_history: set[str] = set()
-        self._temporary = count()
+        self._temporary = itertools.count()
         self._findings: list[Finding] = []
 
     def chunks(self, sink: FileSink) -> Iterator[Chunk]:
         """Everything wanted but Header and End."""
         fielder = Fielder()
-        fields = [field for field in fielder.fields(self._foreign) if self._matcher.wants_field(field.path, field.type)]
+        artifacts = list(self._foreign.artifacts())
+        every = fielder.fields(self._foreign, artifacts)
+        fields = [field for field in every if self._matcher.wants_field(field.path, field.type)]
         fields.sort(key=lambda field: (field.path, field.type))
         for start in range(0, len(fields), FIELDS_IN_CHUNK):
             yield Fields(fields[start : start + FIELDS_IN_CHUNK])
         self._findings += fielder.findings
         if set(self._want.selection.classes) - {"parameters"}:
             self._read_history()
-            yield from self._files(sink)
+            yield from self._files(sink, artifacts)
             yield from self._series()
 
     def findings(self) -> list[Finding]:
@@ -97,8 +111,12 @@ class Reading:
     def stat(self, time_ms: int, key: str, text: str) -> None:
         """As Aside."""
         if self._options.system_metrics == "yes":
-            number = self._numbers.setdefault(_STAT + key, len(self._numbers))
-            self._add_single(self._measured[key], number, time_ms, float(json.loads(text)))
+            value = json.loads(text)
+            if isinstance(value, int | float):
+                number = self._numbers.setdefault(_STAT + key, len(self._numbers))
+                self._add_single(self._measured[key], number, time_ms, float(value))
+            else:
+                self._as_json(SYSTEM + key, Entry(self._measured[key], time_ms, text))
             self._measured[key] += 1
 
     def line(self, stream: str, time_ms: int, text: str) -> None:
@@ -139,6 +157,9 @@ class Reading:
             value_text = json.loads(text) if text[0] == '"' else text
             if text[0] != '"':
                 self._tally["value-as-json", path] += 1
+            elif (clean := clean_text(value_text)) != value_text:
+                self._tally["lone-surrogate", path] += 1
+                value_text = clean
             self._entries.add((path, "string_series"), Entry(step, time_ms, value_text))
         else:
             self._take_object(path, Entry(step, time_ms, text))
@@ -152,9 +173,14 @@ class Reading:
             for number, name in enumerate(names):
                 place = path if len(names) == 1 else f"{path}/{number}"
                 self._entries.add((place, "file_series"), Entry(entry.step, entry.time_ms, name))
+            if says_more(value):
+                self._as_json(path, entry)
         else:
-            self._tally["value-as-json", path] += 1
-            self._entries.add((path, "string_series"), entry)
+            self._as_json(path, entry)
+
+    def _as_json(self, path: str, entry: Entry) -> None:
+        self._tally["value-as-json", path] += 1
+        self._entries.add((path, "string_series"), entry)
 
     def _take_inexact(self, key: str, number: int) -> None:
         if key == TIME:
@@ -162,9 +188,9 @@ class Reading:
         else:
             self._tally["int-to-float", METRICS + key] += number
 
-    def _files(self, sink: FileSink) -> Iterator[Files]:
+    def _files(self, sink: FileSink, artifacts: Iterable[Artifact]) -> Iterator[Files]:
         refs: list[FileRef] = []
-        for ref in self._each_file(sink):
+        for ref in itertools.chain(self._each_file(sink), self._artifacts(sink, artifacts)):
             refs.append(ref)
             if len(refs) == FILES_IN_CHUNK:
                 yield Files(refs)
@@ -173,15 +199,22 @@ class Reading:
             yield Files(refs)
 
     def _each_file(self, sink: FileSink) -> Iterator[FileRef]:
-        for path in self._foreign.files() if "files" in self._want.selection.classes else ():
-            field = FILES + path
-            if path not in self._files_of_history and self._matcher.wants_field(field, "file"):
-                yield from self._file(sink, field, "file", path, None)
+        if "files" not in self._want.selection.classes:
+            return
+        superseded: set[str] = set()
         for key in self._entries.keys():  # noqa: SIM118 (no mapping)
-            if key[1] == "file_series" and self._matcher.wants_field(*key):
-                for entry in last_of_each_step(self._entries.entries(key)):
+            if key[1] == "file_series":
+                kept = last_of_each_step(self._entries.entries(key))
+                superseded.update(entry.text for entry in self._entries.entries(key))
+                superseded.difference_update(entry.text for entry in kept)
+                for entry in kept if self._matcher.wants_field(*key) else ():
                     yield from self._file(sink, *key, entry.text, entry)
-        yield from self._artifacts(sink)
+        for path in self._foreign.files():
+            field = FILES + path
+            if path in self._files_of_history and path not in superseded:
+                continue
+            if self._matcher.wants_field(field, "file"):
+                yield from self._file(sink, field, "file", path, None)
 
     def _file(
         self, sink: FileSink, field: str, field_type: FieldType, path: str, entry: Entry | None
@@ -200,17 +233,21 @@ class Reading:
         finally:
             local.unlink(missing_ok=True)
 
-    def _artifacts(self, sink: FileSink) -> Iterator[FileRef]:
-        if "files" not in self._want.selection.classes:
-            return
-        for artifact in self._foreign.artifacts():
+    def _artifacts(self, sink: FileSink, artifacts: Iterable[Artifact]) -> Iterator[FileRef]:
+        for artifact in artifacts if "files" in self._want.selection.classes else ():
             field = ARTIFACTS + artifact.name
             if not self._matcher.wants_field(field, "file_set"):
                 continue
+            if artifact.lacks:
+                self._findings.append(Finding("gap", "file-not-here", field, detail=artifact.lacks))
             try:
                 yield sink.put_tree(self._run, field, "file_set", self._members(field, artifact.members))
             except HostilePath as error:
                 self._findings.append(Finding("loss", "hostile-path", field, detail=error.message))
+            except NotFound as error:
+                self._findings.append(Finding("gap", "file-not-here", field, detail=error.message))
+            except Permanent as error:
+                self._findings.append(Finding("loss", "file-refused", field, detail=error.message))
 
     def _members(self, field: str, members: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Path]]:
         for name, address in members:

@@ -9,26 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from shardmig.adapters.wandb.folder import FolderRun, file_in
+from shardmig.adapters.wandb.folder import file_in
 from shardmig.adapters.wandb.runlog import RunLog, Tree, row_of, update
 from shardmig.adapters.wandb.scan import Row
 from shardmig.adapters.wandb.source.foreign import Artifact, Aside, RunInfo
+from shardmig.adapters.wandb.source.staged import StagedArtifacts
 from shardmig.archive.layout import disk_errors
 from shardmig.errors import BadInput, NotFound
-from shardmig.records import Finding, TargetRunId
+from shardmig.records import Finding
 
 _STREAMS: Final = {0: "stderr", 1: "stdout"}
-
-
-def logs_below(paths: list[Path]) -> Iterator[Path]:
-    """Every `.wandb` file of these files and folders, each once, in order of names."""
-    seen: set[Path] = set()
-    for path in paths:
-        found = [path] if path.is_file() else sorted(path.rglob("*.wandb"))
-        for log in found:
-            if log.is_file() and (real := log.resolve()) not in seen:
-                seen.add(real)
-                yield log
+_TOLD_AGAIN: Final = ("display_name", "notes", "run_group", "job_type", "sweep_id")
 
 
 class RecordedRun:
@@ -36,24 +27,18 @@ class RecordedRun:
 
     def __init__(self, logs: list[Path]) -> None:
         self._logs = [RunLog(path) for path in logs]
-        self._ends: _Ends = _Ends()
 
     @property
     def path(self) -> Path:
         """Its first log."""
         return self._logs[0].path
 
-    @cached_property
-    def _first(self) -> Any:
-        run = self._logs[0].run()
-        if run is None:
-            raise BadInput(f"{self.path} names no run: its writer was stopped before it had begun")
-        return run
-
     def info(self) -> RunInfo:
         """As ForeignRun."""
-        run, ends = self._first, self._seen
-        code = ends.exit_code
+        ends = self._seen
+        run, code = ends.run, ends.exit_code
+        if run is None:
+            raise BadInput(f"{self.path} names no run: its writer was stopped before it had begun")
         return RunInfo(
             id=run.run_id,
             entity=run.entity,
@@ -72,6 +57,7 @@ class RecordedRun:
             fork_step=run.branch_point.value if run.branch_point.run else None,
             commit=run.git.commit,
             remote=run.git.remote_url,
+            used=sorted(ends.used),
         )
 
     def config(self) -> dict[str, Any]:
@@ -102,7 +88,7 @@ class RecordedRun:
         """As ForeignRun."""
         found: set[str] = set()
         for root in self._roots:
-            for folder, _, names in os.walk(root):
+            for folder, _, names in os.walk(root, onerror=_refused):
                 found.update(Path(folder, name).relative_to(root).as_posix() for name in names)
         return sorted(found)
 
@@ -116,8 +102,8 @@ class RecordedRun:
         raise NotFound(f"run file {path} does not exist")
 
     def artifacts(self) -> Iterator[Artifact]:
-        """As ForeignRun: of several versions in one log the last one."""
-        yield from self._seen.artifacts.values()
+        """As ForeignRun."""
+        return self._seen.artifacts.all()
 
     def member(self, address: str, file: Path) -> None:
         """As ForeignRun: `address` is a path of this computer, made when the run was."""
@@ -159,12 +145,15 @@ class _Ends:
         self.summary: Tree = {}
         self.exit_code: int | None = None
         self.runtime_s = 0
-        self.artifacts: dict[str, Artifact] = {}
+        self.artifacts = StagedArtifacts()
+        self.used: set[str] = set()
+        self.run: Any = None
 
     def see(self, record: Any) -> None:
         """Take what counts out of a record."""
         kind = record.WhichOneof("record_type")
         if kind == "run":
+            self._see_run(record.run)
             update(self.config, record.run.config)
             update(self.summary, record.run.summary)
             self.exit_code = None  # a run that goes on has not ended
@@ -175,41 +164,26 @@ class _Ends:
         elif kind == "exit":
             self.exit_code, self.runtime_s = record.exit.exit_code, record.exit.runtime
         elif kind == "artifact":
-            self._see_artifact(record.artifact)
+            self.artifacts.see(record.artifact)
+        elif kind == "use_artifact":
+            self.used.add(record.use_artifact.name or record.use_artifact.id)
 
-    def _see_artifact(self, artifact: Any) -> None:
-        members = [(entry.path, entry.local_path) for entry in artifact.manifest.contents]
-        self.artifacts[artifact.name] = Artifact(
-            name=artifact.name, type=artifact.type, members=sorted(members), description=artifact.description
-        )
-
-
-def recorded_runs(paths: list[Path]) -> Iterator[tuple[RecordedRun | FolderRun, Any]]:
-    """Every run below these paths with its first run record, in order of (entity, project, id). One that shardmig wrote
-    is given as what it wrote. A log that names no run is one with None: reading it fails, and says so."""
-    found: dict[tuple[str, str, str], list[tuple[int, Path, Any]]] = {}
-    for path in logs_below(paths):
-        run = _head_of(path)
-        key = ("", "", run_id_of(path)) if run is None else (run.entity, run.project, run.run_id)
-        started = 0 if run is None else run.start_time.ToMilliseconds()
-        found.setdefault(key, []).append((started, path, run))
-    for key in sorted(found):
-        logs = sorted(found[key], key=lambda one: one[:2])
-        folder = FolderRun(logs[-1][1].parent, TargetRunId(key[2]))
-        is_ours = len(logs) == 1 and logs[0][2] is not None and folder.block is not None
-        yield folder if is_ours else RecordedRun([path for _, path, _ in logs]), logs[0][2]
+    def _see_run(self, run: Any) -> None:
+        """The client tells the run again when its name, notes or tags are set, and when it is resumed. What it does not
+        name then stays as it was."""
+        if self.run is None:
+            self.run = run
+            return
+        for name in _TOLD_AGAIN:
+            if text := getattr(run, name):
+                setattr(self.run, name, text)
+        if run.tags:
+            del self.run.tags[:]
+            self.run.tags.extend(run.tags)
 
 
-def run_id_of(path: Path) -> str:
-    """The run id in the name of a log."""
-    return path.stem.removeprefix("run-")
-
-
-def _head_of(path: Path) -> Any:
-    try:
-        return RunLog(path).run()
-    except BadInput:
-        return None
+def _refused(error: OSError) -> None:
+    raise BadInput(f"the run files below {error.filename} cannot be listed: {error.strerror}") from error
 
 
 def _copy(place: Path, file: Path) -> None:

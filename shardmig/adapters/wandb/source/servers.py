@@ -9,15 +9,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from shardmig.adapters.names import digest_of
 from shardmig.adapters.wandb.connection import Connection
 from shardmig.adapters.wandb.facts import Block
-from shardmig.adapters.wandb.queries import ARTIFACT_FILES, ARTIFACTS, EVENTS, PROJECTS, RUNS
+from shardmig.adapters.wandb.queries import ARTIFACT_FILES, ARTIFACTS, EVENTS, PROJECTS, RUNS, USED
+from shardmig.adapters.wandb.runlog import parsed
 from shardmig.adapters.wandb.scan import Row
-from shardmig.adapters.wandb.server_run import ServerRun, run_of
+from shardmig.adapters.wandb.server_run import ServerRun, run_of, with_numbers
 from shardmig.adapters.wandb.source.folders import brought_ref, project_id
 from shardmig.adapters.wandb.source.foreign import Artifact, Aside, ForeignRun, RunInfo
 from shardmig.adapters.wandb.source.options import SourceOptions
 from shardmig.adapters.wandb.stored import StoredRun
+from shardmig.adapters.wrappers import retrying
+from shardmig.errors import NotFound, Permanent, Unavailable
 from shardmig.records import Finding, ProjectId, RunId, RunRef, TargetRunId
 
 _RUNS_IN_PAGE: Final = 100
@@ -34,6 +38,8 @@ class Servers:
     def __init__(self, options: SourceOptions) -> None:
         self._connection = Connection(options)
         self._wanted_entity = options.entity
+        self._refused: list[Permanent] = []
+        """Of projects that could not be searched for brought runs. Each says so too when it is listed itself."""
 
     def projects(self) -> Iterator[ProjectId]:
         """As Catalogue: projects of W&B, and those that brought runs came from."""
@@ -41,11 +47,15 @@ class Servers:
         return iter(sorted(own | {ref.project for ref in self._brought}))
 
     def runs(self, project: ProjectId) -> Iterator[RunRef]:
-        """As Catalogue: the earliest first."""
+        """As Catalogue: the earliest first. Raises what hinders to say that these are all."""
+        is_own = False
         for name in self._project_names:
             if project_id(self._entity, name) == project:
+                is_own = True
                 yield from (self._ref(run) for run in self._listed(name) if run.block is None)
         yield from (ref for ref in self._brought if ref.project == project)
+        if self._refused and not is_own:
+            raise self._refused[0]
 
     def open(self, run: RunRef) -> StoredRun | ForeignRun:
         """As Catalogue."""
@@ -69,15 +79,21 @@ class Servers:
         found: dict[str, Block] = {}
         refs: list[tuple[Block, str]] = []
         for project in self._project_names:
-            for run in self._listed(project):
-                if run.block is not None:
-                    found[run.id] = run.block
-                    refs.append((run.block, run.id))
+            try:
+                for run in self._listed(project):
+                    if run.block is not None:
+                        found[run.id] = run.block
+                        refs.append((run.block, run.id))
+            except Permanent as error:
+                self._refused.append(error)
         made = [
-            brought_ref(block, found.get(block.parent or ""), locator=locator, fingerprint=block.digest)
+            (
+                block.is_complete,
+                brought_ref(block, found.get(block.parent or ""), locator=locator, fingerprint=block.digest),
+            )
             for block, locator in refs
         ]
-        by_identity = {(ref.project, ref.scope, ref.id): ref for ref in made}
+        by_identity = {(ref.project, ref.scope, ref.id): ref for _, ref in sorted(made, key=lambda one: one[0])}
         return [by_identity[key] for key in sorted(by_identity)]
 
     def _listed(self, project: str) -> Iterator[ServerRun]:
@@ -91,7 +107,7 @@ class Servers:
             id=RunId(run.name),
             created_ms=_time_ms(run.node.get("createdAt")),
             locator=run.id,
-            fingerprint=f"{run.row_count} {run.node.get('state')} {run.node.get('fileCount')}",
+            fingerprint=_version_of(run.node),
             weight=run.row_count,
         )
 
@@ -102,6 +118,7 @@ class ForeignServerRun:
     def __init__(self, connection: Connection, run: ServerRun) -> None:
         self._connection = connection
         self._run = run
+        self._events_left_out = 0
 
     def info(self) -> RunInfo:
         """As ForeignRun."""
@@ -122,6 +139,7 @@ class ForeignServerRun:
             created_ms=_time_ms(node.get("createdAt")),
             runtime_s=float(runtime) if isinstance(runtime, int | float) else None,
             commit=node.get("commit") or "",
+            used=list(self._used()),
         )
 
     def config(self) -> dict[str, Any]:
@@ -135,7 +153,7 @@ class ForeignServerRun:
     @cached_property
     def summary_raw(self) -> dict[str, Any]:
         """The summary with wandb's own keys."""
-        tree: dict[str, Any] = json.loads(self._run.node.get("summaryMetrics") or "{}")
+        tree: dict[str, Any] = with_numbers(json.loads(self._run.node.get("summaryMetrics") or "{}"))
         return tree
 
     def rows(self, aside: Aside) -> Iterator[Row]:
@@ -147,8 +165,10 @@ class ForeignServerRun:
         run = self._run
         asked = {"entity": run.entity, "project": run.project, "name": run.name, "samples": count}
         answer = self._connection.ask(EVENTS, asked)
-        for line in ((answer.get("project") or {}).get("run") or {}).get("events") or []:
-            event = json.loads(line) if isinstance(line, str) else line
+        events = ((answer.get("project") or {}).get("run") or {}).get("events") or []
+        self._events_left_out = max(0, count - len(events))
+        for line in events:
+            event = with_numbers(json.loads(line) if isinstance(line, str) else line)
             time_ms = round(float(event.get("_timestamp", 0)) * 1000)
             for key, value in event.items():
                 if key.startswith(_SYSTEM) and isinstance(value, int | float):
@@ -169,35 +189,85 @@ class ForeignServerRun:
         for node in _paged(self._connection, ARTIFACTS, asked, ("project", "run", "artifacts")):
             name, alias = node["artifactSequence"]["name"], f"v{node['versionIndex']}"
             which = {"entity": run.entity, "project": run.project, "collection": name, "alias": alias}
-            listed = _paged(self._connection, ARTIFACT_FILES, {**which, "perPage": _FILES_IN_PAGE}, _ARTIFACT_FILES)
-            members = [(file["name"], json.dumps([file["directUrl"], int(file["sizeBytes"] or 0)])) for file in listed]
-            yield Artifact(name=f"{name}:{alias}", type=node["artifactType"]["name"], members=sorted(members))
+            yield Artifact(
+                name=f"{name}:{alias}",
+                type=node["artifactType"]["name"],
+                members=_Members(self._connection, which),
+                description=node.get("description") or "",
+                metadata=node.get("metadata") or "",
+                aliases=[one["alias"] for one in node.get("aliases") or []],
+                tags=[one["name"] for one in node.get("tags") or []],
+            )
+
+    def _used(self) -> Iterator[str]:
+        run = self._run
+        asked = {"entity": run.entity, "project": run.project, "run": run.name, "perPage": _ARTIFACTS_IN_PAGE}
+        for node in _paged(self._connection, USED, asked, ("project", "run", "artifacts")):
+            name, project = node["artifactSequence"]["name"], node["artifactSequence"].get("project") or {}
+            owner = (project.get("entity") or {}).get("name") or run.entity
+            yield f"{owner}/{project.get('name') or run.project}/{name}:v{node['versionIndex']}"
 
     def member(self, address: str, file: Path) -> None:
         """As ForeignRun."""
         url, size_bytes = json.loads(address)
+        retrying(lambda: self._fetched(url, size_bytes, file))
+
+    def _fetched(self, url: str, size_bytes: int, file: Path) -> None:
         self._connection.fetch(url, size_bytes, file)
+        if size_bytes and file.stat().st_size != size_bytes:
+            file.unlink()
+            raise Unavailable(f"W&B gives a file of an artifact otherwise than it lists it, with {size_bytes} bytes")
 
     def findings(self) -> list[Finding]:
         """As ForeignRun."""
-        return []
+        if not self._events_left_out:
+            return []
+        told = f"W&B gives a sample of {self._run.id}'s system metrics"
+        return [Finding("gap", "series-sampled", "system", self._events_left_out, detail=told)]
+
+
+class _Members:
+    """The members of an artifact, asked for while they are gone through: their addresses hold for a short time only. Raises
+    NotFound where W&B has them no more."""
+
+    def __init__(self, connection: Connection, which: Mapping[str, Any]) -> None:
+        self._connection = connection
+        self._asked = {**which, "perPage": _FILES_IN_PAGE}
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        for file in _paged(self._connection, ARTIFACT_FILES, self._asked, _ARTIFACT_FILES):
+            yield file["name"], json.dumps([file["directUrl"], int(file["sizeBytes"] or 0)])
 
 
 def _paged(
     connection: Connection, query: str, asked: Mapping[str, Any], path: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
-    """The nodes of a connection, page by page. `path`: where it lies in the answer."""
+    """The nodes of a connection, page by page. `path`: where it lies in the answer. Raises NotFound where it is not there:
+    a list that is not given is not an empty one."""
     cursor = None
     while True:
         found: Any = connection.ask(query, {**asked, "cursor": cursor})
         for name in path:
             found = (found or {}).get(name)
-        if not found:
-            return
+        if found is None:
+            about = ", ".join(
+                str(asked[name]) for name in ("entity", "project", "collection", "alias") if name in asked
+            )
+            raise NotFound(f"W&B gives no {path[-1]} of {about}", hint="it is not there, or not for this API key")
         yield from (edge["node"] for edge in found["edges"])
         if not found["pageInfo"]["hasNextPage"]:
             return
         cursor = found["pageInfo"]["endCursor"]
+
+
+def _version_of(node: Mapping[str, Any]) -> str:
+    """What changes when a run does: rows, files, and all that people may change in a run that has ended. The order in which a
+    server gives keys and tags is no change."""
+    counts = [node.get(name) for name in ("historyLineCount", "eventsLineCount", "state", "fileCount")]
+    trees = [parsed(node.get(name) or "{}") for name in ("config", "summaryMetrics")]
+    texts = [node.get(name) for name in ("displayName", "group", "jobType", "notes")]
+    told = json.dumps([trees, texts, sorted(node.get("tags") or [])], sort_keys=True)
+    return " ".join(map(str, [*counts, digest_of(told)]))
 
 
 def _time_ms(text: str | None) -> int | None:
