@@ -313,7 +313,7 @@ class MlflowTarget:
         registered: list[Finding] = []
         if isinstance(run_facts, NativeFacts):
             self._fill_natively(run, run_facts, content.held)
-        elif header.run.scope == neptune_registry.MODELS and content.is_whole and merge is None:
+        elif header.run.scope in neptune_registry.SCOPES and content.is_whole and merge is None:
             registered = self._neptune_registry.register(run, migration_key(header.run), run_facts)
         is_whole = content.is_whole and not (merge and merge.conflicts)
         tags = {provenance.DIGEST: digest, provenance.STATE: provenance.COMPLETE} if is_whole else {}

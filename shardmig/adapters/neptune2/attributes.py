@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -15,6 +16,7 @@ FILES, FLOATS, TEXTS = 1, 2, 3
 """Stages of reading a run, after its fields."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NOTHING: Final = msgspec.Raw(b"{}")
 
 
 class Locator(msgspec.Struct, frozen=True):
@@ -50,8 +52,8 @@ class _Values(msgspec.Struct):
 class FileFacts(msgspec.Struct):
     """Of a file: the extension is the only name that the server keeps."""
 
-    ext: str = ""
-    size: int = -1
+    ext: str | None = None
+    size: int | None = None
 
 
 class SeriesFacts(msgspec.Struct, rename="camel"):
@@ -60,10 +62,21 @@ class SeriesFacts(msgspec.Struct, rename="camel"):
     last_step: float | None = None
 
 
+class SeriesEnd(msgspec.Struct, rename="camel"):
+    """Of a series of numbers or texts, which is read without it: what is no step tells nothing."""
+
+    last_step: Any = None
+
+    def is_behind(self, step: float) -> bool:
+        """Does the server tell a step behind this one?"""
+        told = self.last_step
+        return isinstance(told, int | float) and told > step and not math.isclose(told, step)
+
+
 class ArtifactFacts(msgspec.Struct):
     """Of an artifact."""
 
-    hash: str = ""
+    hash: str | None = None
 
 
 class _Commit(msgspec.Struct, frozen=True, rename="camel"):
@@ -104,6 +117,7 @@ def contents_of(reply: Reply, matcher: Matcher) -> Contents:
     """Sort out the attributes of a run. What cannot be understood is a loss of that field, never of the run."""
     findings: list[Finding] = []
     fields: dict[tuple[str, FieldType], Field] = {}
+    facts: list[Field] = []
     reads: list[Read] = []
     modified_ms: int | None = None
     for path, kind, properties in sorted(map(_attribute, reply.attributes), key=lambda one: one[:2]):
@@ -120,8 +134,15 @@ def contents_of(reply: Reply, matcher: Matcher) -> Contents:
             if matcher.wants_field(one.path, one.type):
                 if isinstance(one, Read):
                     reads.append(one)
+                elif one.path != path:
+                    facts.append(one)
                 else:
-                    fields.setdefault((one.path, one.type), one)
+                    fields[one.path, one.type] = one
+    for fact in facts:
+        held = fields.setdefault((fact.path, fact.type), fact)
+        if held.value != fact.value:
+            detail = f"of {fact.path.rpartition('/')[0]}: {fact.value}; a field of the run has its name"
+            findings.append(Finding("loss", "bad-value", fact.path, detail=detail))
     reads.sort(key=lambda one: one[:3])
     return Contents([fields[key] for key in sorted(fields)], reads, modified_ms, findings)
 
@@ -134,7 +155,8 @@ def milliseconds(moment: datetime) -> int:
 
 def _attribute(attribute: dict[str, msgspec.Raw]) -> tuple[str, str, msgspec.Raw]:
     path, kind = (msgspec.json.decode(attribute[name], type=str) for name in ("name", "type"))
-    return path, kind, attribute.get(f"{kind}Properties", msgspec.Raw(b"{}"))
+    properties = attribute.get(f"{kind}Properties", _NOTHING)
+    return path, kind, _NOTHING if bytes(properties) == b"null" else properties
 
 
 def _if_wanted(matcher: Matcher, finding: Finding) -> list[Finding]:
@@ -231,7 +253,7 @@ def _string_set(path: str, properties: msgspec.Raw) -> Iterator[Field | Read]:
 
 
 class _NoFacts(msgspec.Struct):
-    """Of series and file sets, nothing is needed before they are read."""
+    """Of file sets, nothing is needed before they are read."""
 
 
 _MOMENTS: Final = frozenset({"commit_date", "checkpoint_created"})
@@ -250,6 +272,6 @@ _UNDERSTAND: Final[dict[str, Callable[[str, msgspec.Raw], Iterator[Field | Read]
     "fileSet": _later(FILES, "file_set", _NoFacts),
     "imageSeries": _later(FILES, "file_series", SeriesFacts),
     "artifact": _later(FILES, "artifact", ArtifactFacts),
-    "floatSeries": _later(FLOATS, "float_series", _NoFacts),
-    "stringSeries": _later(TEXTS, "string_series", _NoFacts),
+    "floatSeries": _later(FLOATS, "float_series", SeriesEnd),
+    "stringSeries": _later(TEXTS, "string_series", SeriesEnd),
 }

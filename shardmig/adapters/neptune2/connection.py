@@ -21,9 +21,9 @@ import msgspec
 from shardmig.adapters.budget import budget_of
 from shardmig.adapters.neptune2.options import Neptune2Options
 from shardmig.adapters.neptune2.refusals import client_errors, response_error
-from shardmig.adapters.neptune_server import credentials_of
+from shardmig.adapters.neptune_server import ServerError, credentials_of
 from shardmig.adapters.wrappers import RetryPolicy, retrying
-from shardmig.errors import Unavailable, Unsupported
+from shardmig.errors import Unsupported
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -59,17 +59,19 @@ class Connection:
     ) -> T:
         """The decoded answer of an operation. Raises AdapterError; Unsupported if the answer is not what it should be."""
 
-        def fetch() -> bytes:
+        def fetch() -> T:
             with self._response(self._find(operation), operation, query, body) as response:
-                return response.content
+                content = response.content
+            try:
+                return msgspec.json.decode(content, type=reply)
+            except msgspec.ValidationError as error:
+                raise Unsupported(f"{operation}: an answer that this shardmig does not understand: {error}") from error
+            except (
+                msgspec.DecodeError
+            ) as error:  # of something on the way, or of a server that cannot say what it holds
+                raise ServerError(f"{operation}: the answer is no JSON: {error}") from error
 
-        content = self.patiently(fetch, patience)
-        try:
-            return msgspec.json.decode(content, type=reply)
-        except msgspec.ValidationError as error:
-            raise Unsupported(f"{operation}: an answer that this shardmig does not understand: {error}") from error
-        except msgspec.DecodeError as error:
-            raise Unavailable(f"{operation}: the answer is no JSON: {error}") from error
+        return self.patiently(fetch, patience)
 
     def patiently(self, call: Callable[[], T], patience: RetryPolicy | None = None) -> T:
         """The result of an idempotent call, tried again after Transient errors."""

@@ -7,6 +7,7 @@ import io
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import PurePosixPath
@@ -17,7 +18,9 @@ import msgspec
 from shardmig.adapters.base import FileSink
 from shardmig.adapters.neptune2.attributes import ArtifactFacts, FileFacts, Locator, Read
 from shardmig.adapters.neptune2.connection import Connection
-from shardmig.errors import NotFound, TimedOut, Unavailable
+from shardmig.adapters.neptune_server import ServerError
+from shardmig.adapters.wrappers import RetryPolicy
+from shardmig.errors import BadInput, NotFound, TimedOut
 from shardmig.records import FileRef, RunRef
 
 _ZIP_DEADLINE_S: Final = 1800.0
@@ -41,7 +44,7 @@ class _ArtifactFile(msgspec.Struct, rename="camel"):
     file_hash: str | None = None
     type: str | None = None
     size: int | None = None
-    metadata: list[dict[str, str | None]] = []
+    metadata: list[dict[str, str | None]] | None = []
 
 
 class _ArtifactFiles(msgspec.Struct):
@@ -69,14 +72,14 @@ class RunFiles(NamedTuple):
             return self.connection.patiently(lambda: self._file_set(read.path))
         if isinstance(read.known, ArtifactFacts):
             return self._artifact(read.path, read.known.hash)
-        known = cast("FileFacts", read.known)
-        return self.connection.patiently(lambda: self._file(read.path, known))
+        known, sizes = cast("FileFacts", read.known), set[int]()
+        return self.connection.patiently(lambda: self._file(read.path, known, sizes))
 
     def ask_for_run(self) -> None:
         """Is the server well, and does it know the run? Raises AdapterError otherwise."""
         self.connection.ask("getExperiment", msgspec.Raw, experimentId=self.at.entity)
 
-    def store_image(self, path: str, index: int, step: Decimal) -> FileRef:
+    def store_image(self, path: str, index: int, step: Decimal, patience: RetryPolicy | None = None) -> FileRef:
         """One image of a series. The server tells neither its step nor its time."""
 
         def fetch() -> FileRef:
@@ -85,16 +88,25 @@ class RunFiles(NamedTuple):
                 name = f"{index}.{body.content_type.rpartition('/')[2] or 'png'}"
                 return self.sink.put(self.run, path, "file_series", cast("BinaryIO", body), name=name, step=step)
 
-        return self.connection.patiently(fetch)
+        return self.connection.patiently(fetch, patience)
 
-    def _file(self, path: str, known: FileFacts) -> FileRef:
+    def _file(self, path: str, known: FileFacts, sizes: set[int]) -> FileRef:
+        """A proxy may end an answer early as if it were whole, or answer itself. `sizes`: what came instead of the size
+        that the server tells; the same one again will come always."""
         name = path.rpartition("/")[2]
         if known.ext and not name.endswith(f".{known.ext}"):
             name = f"{name}.{known.ext}"
         with self.connection.download("downloadAttribute", experimentId=self.at.entity, attribute=path) as body:
-            return self.sink.put(self.run, path, "file", cast("BinaryIO", body), name=name)
+            stored = self.sink.put(self.run, path, "file", cast("BinaryIO", body), name=name)
+        if known.size and stored.size_bytes < known.size:
+            told = f"{path!r} has {known.size} bytes, of which the server gives {stored.size_bytes}"
+            if stored.size_bytes in sizes:
+                raise BadInput(told, field=path)
+            sizes.add(stored.size_bytes)
+            raise ServerError(told, field=path)
+        return stored
 
-    def _artifact(self, path: str, hash_: str) -> FileRef:
+    def _artifact(self, path: str, hash_: str | None) -> FileRef:
         if not hash_:
             raise NotFound("the artifact has no hash", field=path)
         query: dict[str, Any] = {"projectIdentifier": self.at.project, "hash": hash_}
@@ -110,8 +122,8 @@ class RunFiles(NamedTuple):
             try:
                 with zipfile.ZipFile(packed) as archive:
                     return self.sink.put_tree(self.run, path, "file_set", _members(archive))
-            except (zipfile.BadZipFile, EOFError) as error:
-                raise Unavailable(f"the zip of {path!r} is damaged: {error}", field=path) from error
+            except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
+                raise ServerError(f"the zip of {path!r} is damaged: {error}", field=path) from error
 
     def _zip_url(self, path: str) -> str:
         """Where the zip lies, once the server has made it."""

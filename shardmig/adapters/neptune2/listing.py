@@ -35,11 +35,13 @@ class _Value(msgspec.Struct, frozen=True):
 
 class _Column(msgspec.Struct, rename="camel"):
     name: str
-    string_properties: _Value = _Value()
-    datetime_properties: _Value = _Value()
-    bool_properties: _Value = _Value()
-    float_properties: _Value = _Value()
-    int_properties: _Value = _Value()
+    string_properties: _Value | None = None
+    datetime_properties: _Value | None = None
+    bool_properties: _Value | None = None
+    float_properties: _Value | None = None
+
+
+_ABSENT: Final = _Column("")
 
 
 class _Entry(msgspec.Struct, rename="camel"):
@@ -118,16 +120,22 @@ def _run_ref(entry: _Entry, project: ProjectId, scope: Scope, project_id: str) -
     columns = {column.name: column for column in entry.attributes}
     created = _moment(columns.get("sys/creation_time"))
     modified = _moment(columns.get("sys/modification_time"))
-    id_ = columns["sys/id"].string_properties.value if "sys/id" in columns else None
+    id_, size, trashed = (
+        properties.value if properties is not None else None
+        for properties in (
+            columns.get("sys/id", _ABSENT).string_properties,
+            columns.get("sys/size", _ABSENT).float_properties,
+            columns.get("sys/trashed", _ABSENT).bool_properties,
+        )
+    )
     if not isinstance(id_, str) or not id_:
         raise Unsupported(f"{project}: the server lists an entity without sys/id", hint=entry.experiment_id)
-    size = columns["sys/size"].float_properties.value if "sys/size" in columns else None
     return RunRef(
         project=project,
         id=RunId(id_),
         scope=scope,
         created_ms=created,
-        archived="sys/trashed" in columns and columns["sys/trashed"].bool_properties.value is True,
+        archived=trashed is True,
         locator=msgspec.json.encode(Locator(entry.experiment_id, project_id)).decode(),
         fingerprint="" if modified is None else str(modified),
         weight=int(size) // 16 if isinstance(size, int | float) else 0,
@@ -135,5 +143,6 @@ def _run_ref(entry: _Entry, project: ProjectId, scope: Scope, project_id: str) -
 
 
 def _moment(column: _Column | None) -> int | None:
-    text = column.datetime_properties.value if column is not None else None
+    known = column.datetime_properties if column is not None else None
+    text = known.value if known is not None else None
     return milliseconds(datetime.fromisoformat(text)) if isinstance(text, str) else None

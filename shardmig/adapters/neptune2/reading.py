@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from decimal import Decimal
@@ -144,11 +145,14 @@ class RunReading:
         start = self._start_of(read)
         last_step = _last_step(count, known.last_step)
         steps = [*map(Decimal, range(start, count - 1)), last_step] if start < count else []
-        calls = (partial(self._files.store_image, read.path, *one) for one in enumerate(steps, start))
+        calls = (partial(self._settled, read, partial(self._image, read, *one)) for one in enumerate(steps, start))
         for number, ref in enumerate(in_order(pool, calls, ahead), start + 1):
-            self._stored.append(ref)
-            if ref.size_bytes == 0:
-                self._find("gap", "image-without-content", read, detail=ref.name)
+            if isinstance(ref, Permanent):
+                self._find("loss", "file-refused", read, detail=f"image {number - 1}: {ref.message}")
+            else:
+                self._stored.append(ref)
+                if ref.size_bytes == 0:
+                    self._find("gap", "image-without-content", read, detail=ref.name)
             self._reach(read, number)
             if len(self._stored) >= _FILES_PER_CHUNK:
                 yield from self._flush_files()
@@ -157,13 +161,16 @@ class RunReading:
         if last_step != count - 1:
             self._find("approximation", "image-step-is-index", read, count, f"the last of {count} has step {last_step}")
 
+    def _image(self, read: Read, index: int, step: Decimal) -> FileRef:
+        return self._files.store_image(read.path, index, step, self._patience)
+
     def _points(self, read: Read, first: Page, pool: Executor, ahead: int) -> Iterator[Piece]:
         if read.stage != self._building:
             yield from self._chunks(self._builder.flush())
             self._builder = ChunkBuilder(is_float=read.stage == FLOATS, most=self._most)
             self._building = read.stage
         yield from self._flush_files()
-        done = self._start_of(read)
+        done, last = self._start_of(read), math.inf
         for page in itertools.chain([first], self._series(read).rest(pool, first, done, ahead)):
             if page.rounded:
                 self._find("approximation", "step-rounded", read, page.rounded)
@@ -171,11 +178,15 @@ class RunReading:
                 self._reach(read, done + filled.rows)
                 yield from self._chunks(filled.chunks)
             done += len(page)
+            last = float(page.steps[-1]) if len(page) else last
             self._reach(read, done)
         if first.total == 0:
             self._find("note", "empty-series", read)
         if done < first.total:
             self._find("loss", "series-cut", read, first.total - done, f"the server counts {first.total}")
+        elif read.known.is_behind(last):
+            detail = f"the last point has step {last:g}, the server tells {read.known.last_step}"
+            self._find("loss", "series-cut", read, detail=detail)
 
     def _flush_files(self) -> Iterator[Piece]:
         if self._stored:
@@ -200,7 +211,16 @@ class RunReading:
         self._reach(read, _ALL)
 
     def _find(self, kind: Any, code: str, read: Read, count: int = 1, detail: str = "") -> None:
-        self._findings = [*self._findings, Finding(kind, code, read.path, count, detail)]
+        """The same of one field again is counted: a series may have a million images."""
+        found = Finding(kind, code, read.path, count, detail)
+        known = [(one.kind, one.code, one.field) for one in self._findings]
+        same = (kind, code, read.path)
+        if same in known:
+            place = known.index(same)
+            found = msgspec.structs.replace(self._findings[place], count=self._findings[place].count + count)
+            self._findings = [*self._findings[:place], found, *self._findings[place + 1 :]]
+        else:
+            self._findings = [*self._findings, found]
 
 
 def _changed(run: RunRef, contents: Contents) -> list[Finding]:

@@ -59,7 +59,7 @@ class Neptune2Source:
                 found = self._entities(project, scope, include_trashed=selection.include_archived)
                 yield from filter(matcher.wants_run, found)
         except Denied as error:
-            if project in selection.projects:
+            if project in self._options.named_projects(selection):
                 raise
             logs.get_logger().warning(Event.PROJECT_SKIPPED, project=project, message=error.message)
 

@@ -38,6 +38,23 @@ class Client:
         call = protocol.endpoint(endpoint).sync_detailed
         return self.patiently(lambda: self._answered(what, lambda client: call(client=client, **arguments)), patience)
 
+    def ask(
+        self,
+        what: str,
+        endpoint: str,
+        read: Callable[[bytes], T],
+        *,
+        patience: RetryPolicy | None = None,
+        **arguments: Any,
+    ) -> T:
+        """What `read` makes of the bytes of an answer. An answer that it raises ServerError for is asked for again."""
+        call = protocol.endpoint(endpoint).sync_detailed
+
+        def answer() -> T:
+            return read(self._answered(what, lambda client: call(client=client, **arguments)).content)
+
+        return self.patiently(answer, patience)
+
     def get(self, what: str, path: str, query: Mapping[str, Any]) -> bytes:
         """The body of a GET that the generated client has no function for."""
         return bytes(

@@ -76,8 +76,8 @@ def _page(client: Client, project: ProjectId, query: str, offset: int) -> list[d
     if query:
         asked["query"] = {"query": query}
     request = body("SearchLeaderboardEntriesParamsDTO", asked)
-    response = client.post(f"runs of {project}", _SEARCH, project_identifier=project, type=["run"], body=request)
-    answer = parsed("leaderboard_entries.ProtoLeaderboardEntriesSearchResultDTO", response.content)
+    read = partial(parsed, "leaderboard_entries.ProtoLeaderboardEntriesSearchResultDTO")
+    answer = client.ask(f"runs of {project}", _SEARCH, read, project_identifier=project, type=["run"], body=request)
     return [{attribute.name: _value(attribute) for attribute in entry.attributes} for entry in answer.entries]
 
 

@@ -1,7 +1,7 @@
 """Pages of series: what is asked of the server, what comes back, what is left to ask.
 
 A page is asked for many series at once. What is left of a batch is its series with a mark each, from which the next
-page goes on: the last step of float series, the server's token for the others, "" for the beginning.
+page goes on: the last step of float series, that and the server's token for the others, "" for the beginning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shardmig.adapters.neptune3.survey import FileFacts, SeriesFacts, is_answere
 from shardmig.adapters.neptune3.wire import FloatColumns, float_series
 from shardmig.adapters.neptune_server import BRIEF, ServerError
 from shardmig.adapters.wrappers import RetryPolicy
-from shardmig.errors import BadInput, NotFound, StepConflict
+from shardmig.errors import BadInput, Denied, NotFound, StepConflict
 from shardmig.records import FieldType, Finding, FloatPoints, HistogramPoints, Histograms, RunRef, StringPoints, Texts
 
 C = TypeVar("C")
@@ -94,10 +94,10 @@ class SeriesReader(Generic[C]):
         batch are read."""
         try:
             return self._ask(left, self._patience)
-        except (BadInput, NotFound, StepConflict, ServerError) as error:
+        except (BadInput, Denied, NotFound, StepConflict, ServerError) as error:
+            if isinstance(error, Denied | ServerError) and not self._is_server_well():
+                raise
             if isinstance(error, ServerError):
-                if not self._is_server_well():
-                    raise
                 self._patience = BRIEF  # it fails at some series of this run: nothing to wait for
             if len(left) == 1:
                 return Page([], {}, [Finding("loss", "field-refused", next(iter(left)), 1, error.message)])
@@ -140,12 +140,12 @@ class SeriesQuestions:
             some = paths[start : start + _SERIES_PER_REQUEST]
             requests = [self._request(number, path, includePreview=False) for number, path in enumerate(some)]
             asked = {"requests": requests, "perSeriesPointsLimit": 1, "order": "ascending", "stepRange": _ALL_STEPS}
-            response = self._client.post(
+            answer = self._client.ask(
                 f"counts of {self._run.label}",
                 "retrieval.get_multiple_float_series_values_proto",
+                partial(parsed, "series_values.ProtoFloatSeriesValuesResponseDTO"),
                 body=body("FloatTimeSeriesValuesRequest", asked),
             )
-            answer = parsed("series_values.ProtoFloatSeriesValuesResponseDTO", response.content)
             found |= {some[int(one.requestId)]: one.series.total_item_count for one in answer.series}
         return found
 
@@ -166,14 +166,13 @@ class SeriesQuestions:
             for number, (path, mark) in enumerate(left.items())
         ]
         asked = {"requests": requests, "perSeriesPointsLimit": limit, "order": "ascending", "stepRange": _ALL_STEPS}
-        response = self._client.post(
+        answered = self._client.ask(
             f"points of {self._run.label}",
             "retrieval.get_multiple_float_series_values_proto",
+            _decoded,
             patience=patience,
             body=body("FloatTimeSeriesValuesRequest", asked),
         )
-        with _decoding:
-            answered = float_series(response.content)
         found: list[tuple[str, FloatColumns]] = []
         marks: dict[str, str] = {}
         findings: list[Finding] = []
@@ -209,18 +208,17 @@ class SeriesQuestions:
         self, left: Mapping[str, str], series: Mapping[str, SeriesFacts], value: str, patience: RetryPolicy | None
     ) -> tuple[list[tuple[str, list[Any]]], dict[str, str], list[Finding]]:
         requests = [
-            self._request(number, path) | ({"searchAfter": {"finished": False, "token": mark}} if mark else {})
-            for number, (path, mark) in enumerate(left.items())
+            self._request(number, path) | _search_after(mark) for number, (path, mark) in enumerate(left.items())
         ]
         asked = {"requests": requests, "order": "ascending", "stepRange": _ALL_STEPS}
-        response = self._client.post(
+        answer = self._client.ask(
             f"series of {self._run.label}",
             "retrieval.get_series_values_proto",
+            partial(parsed, "series_values.ProtoSeriesValuesResponseDTO"),
             patience=patience,
             body=body("SeriesValuesRequest", asked),
             use_deprecated_string_fields=False,
         )
-        answer = parsed("series_values.ProtoSeriesValuesResponseDTO", response.content)
         answered = {one.requestId: one for one in answer.series}
         # The server goes on about series that do not exist: without progress there is nothing more to ask.
         is_moving = any(one.HasField("searchAfter") for one in answer.series)
@@ -233,12 +231,12 @@ class SeriesQuestions:
                 findings.append(Finding("loss", "unknown-value", path, len(points) - len(readable)))
             if readable:
                 found.append((path, readable))
-            last = points[-1].step if points else None
+            last = points[-1].step if points else _Mark.read(mark).last
             must = series[path].must_end_at
             if one is not None and one.HasField("searchAfter") and one.searchAfter.finished:
-                is_cut = must is not None and last is not None and last < must
+                is_cut = must is not None and (last is None or last < must)
             elif one is not None and is_moving:
-                marks[path] = one.searchAfter.token if one.HasField("searchAfter") else mark
+                marks[path] = _Mark(last, one.searchAfter.token).text() if one.HasField("searchAfter") else mark
                 continue
             else:
                 is_cut = bool(mark or points) or must is not None
@@ -254,6 +252,32 @@ class SeriesQuestions:
             "lineageEntityType": "RUN",
         }
         return {"requestId": str(number), "series": series | more}
+
+
+def _decoded(content: bytes) -> dict[str, FloatColumns]:
+    with _decoding:
+        return float_series(content)
+
+
+class _Mark(NamedTuple):
+    """From where a series that is no float series goes on: behind its last step (None = no point came yet)."""
+
+    last: float | None
+    token: str
+
+    def text(self) -> str:
+        """For a cursor."""
+        return f"{'' if self.last is None else repr(self.last)}\n{self.token}"
+
+    @classmethod
+    def read(cls, text: str) -> _Mark:
+        """The mark of a text; without a step, as cursors once were, it is the token alone."""
+        last, is_marked, token = text.partition("\n")
+        return cls(float(last) if last else None, token) if is_marked else cls(None, text)
+
+
+def _search_after(mark: str) -> dict[str, Any]:
+    return {"searchAfter": {"finished": False, "token": _Mark.read(mark).token}} if mark else {}
 
 
 def _require_progress(path: str, points: FloatColumns, mark: str) -> None:

@@ -14,7 +14,8 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, Final
 
-from shardmig.errors import MissingExtra, Unavailable
+from shardmig.adapters.neptune_server import ServerError
+from shardmig.errors import MissingExtra
 
 _NAME: Final = "shardmig_neptune_query_api"
 _INSTALL: Final = "pip install 'shardmig[neptune]'"
@@ -41,15 +42,15 @@ def body(name: str, content: dict[str, Any]) -> Any:
 
 
 def parsed(name: str, content: bytes) -> Any:
-    """A protobuf message of the read side, such as `series_values.ProtoSeriesValuesResponseDTO`. Raises Unavailable
-    for bytes that are none: something on the way answered in the server's place."""
+    """A protobuf message of the read side, such as `series_values.ProtoSeriesValuesResponseDTO`. Raises ServerError for
+    bytes that are none: something on the way answered in the server's place, or the server cannot say what it holds."""
     from google.protobuf.message import DecodeError
 
     module, _, kind = name.partition(".")
     try:
         return getattr(layer(f"proto.neptune_pb.api.v1.model.{module}_pb2"), kind).FromString(content)
     except DecodeError as error:
-        raise Unavailable(f"an answer cannot be read: {error}") from error
+        raise ServerError(f"an answer cannot be read: {error}") from error
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from shardmig.adapters.neptune3.client import Client
@@ -143,7 +144,7 @@ def read_survey(client: Client, run: RunRef, matcher: Matcher, *, lineage: bool,
 def is_answered_for(client: Client, run: RunRef) -> bool:
     """Is the server well, and does it know the run?"""
     try:
-        return next(_attributes(client, run, ["sys/id"], []), None) is not None
+        return next(_attributes_of_any_type(client, run, ["sys/id"]), None) is not None
     except Transient:
         return False
 
@@ -177,13 +178,13 @@ def _attributes(client: Client, run: RunRef, names: list[str], kinds: list[str])
             asked["attributeNamesFilter"] = names
         if kinds:
             asked["attributeFilter"] = [{"attributeType": kind} for kind in kinds]
-        response = client.post(
+        answer = client.ask(
             f"fields of {run.label}",
             "retrieval.query_attributes_within_project_proto",
+            partial(parsed, "attributes.ProtoQueryAttributesResultDTO"),
             project_identifier=run.project,
             body=body("QueryAttributesBodyDTO", asked),
         )
-        answer = parsed("attributes.ProtoQueryAttributesResultDTO", response.content)
         for entry in answer.entries:
             yield from entry.attributes
         if not answer.nextPage.nextPageToken:

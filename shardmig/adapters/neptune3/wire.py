@@ -45,7 +45,7 @@ class _Unknown(Exception):
 
 
 def float_series(content: bytes) -> dict[str, FloatColumns]:
-    """Request id to points. Raises Unavailable for bytes that are no such answer."""
+    """Request id to points. Raises ServerError for bytes that are no such answer."""
     try:
         return _fast(content)
     except (_Unknown, IndexError, UnicodeDecodeError):

@@ -6,7 +6,8 @@ neptune-scale. Read-only: nothing below the given paths is created, changed, loc
 Read from top to bottom: options → discover (what lies where, listing) → source (the read side) →
   1.x clients    log2 (records; lines2, versions2) → survey2 (first pass: final state) → points2 (second pass: series)
   neptune-scale  database3 (rows) → survey3 → points3
-  both           recording (what a pass must offer), columns (points into chunks), local_files (files named by path).
+  both           copies (what lies there twice), recording (what a pass must offer), columns (points into chunks),
+                 local_files (files named by path).
 """
 
 from __future__ import annotations

@@ -68,11 +68,16 @@ def opened(path: Path, scratch: Path) -> Iterator[sqlite3.Connection]:
 
 def identify(connection: sqlite3.Connection) -> Identity | None:
     """None: not a database of neptune-scale, or one that was killed before it held anything. A first record that is
-    damaged tells nothing; reading the run finds it again."""
-    if not {"metadata", "run_operations"} <= _tables(connection):
+    damaged tells nothing; reading the run finds it again. Raises sqlite3.Error if it has operations of nobody knows
+    which run."""
+    tables = _tables(connection)
+    if "run_operations" not in tables:
         return None
-    row = connection.execute("SELECT version, project, run_id FROM metadata ORDER BY id LIMIT 1").fetchone()
+    query = "SELECT version, project, run_id FROM metadata ORDER BY id LIMIT 1"
+    row = connection.execute(query).fetchone() if "metadata" in tables else None
     if row is None:
+        if connection.execute("SELECT 1 FROM run_operations LIMIT 1").fetchone():
+            raise sqlite3.DatabaseError("it does not say of which run it is")
         return None
     head = list(rows(connection, 0, 0, limit=_HEAD_ROWS))
     created = next((message for _, _, _, kind, message in head if kind == CREATE), None)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from shardmig.adapters.neptune_local.log2 import data_files
+from shardmig.adapters.neptune_local.log2 import data_files, is_data_file
 from shardmig.records import Scope
 
 SQLITE_SUFFIX: Final = ".sqlite3"
@@ -46,18 +47,20 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(NamedTuple):
-    """Container folders by (type, uuid), and all files that may be databases."""
+    """Container folders by (type, uuid), all files that may be databases, and folders that cannot be looked into."""
 
     containers: dict[tuple[str, str], list[Path]]
     databases: list[Path]
+    unreadable: list[Path]
 
 
 def search(paths: tuple[Path, ...]) -> Found:
     """Walk the paths in stable order. Links are not followed, except the paths themselves."""
     containers: dict[tuple[str, str], list[Path]] = {}
     databases: dict[Path, None] = {}
+    unreadable: list[Path] = []
     for root in paths:
-        for path in _walk(root):
+        for path in _walk(root, unreadable):
             if path.suffix == SQLITE_SUFFIX or path.is_file():
                 databases.setdefault(path.resolve())
             else:
@@ -68,7 +71,7 @@ def search(paths: tuple[Path, ...]) -> Found:
                     folders.append(folder)
     for folders in containers.values():
         folders.sort()
-    return Found(dict(sorted(containers.items())), sorted(databases))
+    return Found(dict(sorted(containers.items())), sorted(databases), sorted(set(unreadable)))
 
 
 def read_metadata(folder: Path) -> Metadata:
@@ -91,17 +94,16 @@ def read_metadata(folder: Path) -> Metadata:
 
 
 def first_time_ms(folder: Path) -> int | None:
-    """When the log of a folder begins: `at` of its first record, else the smallest time of its points."""
+    """When the log of a folder begins: `at` of its first record, else the smallest time of its points. Of a log that
+    cannot be read, nobody can say: reading the run tells why."""
     smallest: float | None = None
-    for path in data_files(folder):
-        with open(path, "rb") as file:
-            for line in file:
-                at = re.search(rb'"at": ([0-9][0-9.]*)\}\s*$', line) if smallest is None else None
-                if at is not None:
-                    return int(float(at[1]) * 1000)
-                for match in _TIME.finditer(line):
-                    seconds = float(match[1])
-                    smallest = seconds if smallest is None else min(smallest, seconds)
+    for line in chain.from_iterable(map(_lines, data_files(folder))):
+        at = re.search(rb'"at": ([0-9][0-9.]*)\}\s*$', line) if smallest is None else None
+        if at is not None:
+            return int(float(at[1]) * 1000)
+        for match in _TIME.finditer(line):
+            seconds = float(match[1])
+            smallest = seconds if smallest is None else min(smallest, seconds)
     return None if smallest is None else int(smallest * 1000)
 
 
@@ -110,12 +112,12 @@ def files_of(locator: Locator) -> Iterator[Path]:
     it; -shm is an index that readers rebuild, not content."""
     for text in locator.paths:
         path = Path(text)
-        if path.is_dir():
+        if os.path.isdir(path):  # False where it cannot be looked at, too
             folder = path
         elif path.parent.name != ".neptune" and path.name == f"run_operations{SQLITE_SUFFIX}":
             folder = path.parent
         else:
-            yield from (one for one in (path, Path(f"{path}-wal"), Path(f"{path}-journal")) if one.exists())
+            yield from (one for one in (path, Path(f"{path}-wal"), Path(f"{path}-journal")) if os.path.exists(one))
             continue
         for place, folders, names in os.walk(folder):
             folders.sort()
@@ -123,11 +125,15 @@ def files_of(locator: Locator) -> Iterator[Path]:
 
 
 def fingerprint_and_weight(locator: Locator) -> tuple[str, int]:
-    """A digest over names, sizes and times of change of all files; and an estimate of points plus bytes / 16."""
+    """A digest over names, sizes and times of change of all files; and an estimate of points plus bytes / 16. A file
+    that is gone meanwhile (a client that still executes deletes what it has sent) or a link to nothing does not count."""
     digest = blake2b(digest_size=16)
     weight = 0
     for path in files_of(locator):
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
         digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
         is_log = path.name.startswith("data-") or SQLITE_SUFFIX in path.name
         weight += stat.st_size // (100 if is_log else 16)
@@ -147,29 +153,36 @@ def short_ids(container_ids: list[str]) -> dict[str, str]:
     return {one: one[: lengths[one]] for one in ordered}
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Container folders and sqlite files below root, depth first."""
-    if root.is_file():
+def _walk(root: Path, unreadable: list[Path]) -> Iterator[Path]:
+    """Container folders and sqlite files below root, depth first. Below a container folder too: what looks like one may
+    be somebody's folder of logs that has the runs below it."""
+    if os.path.isfile(root):
         yield root
         return
-    entries = sorted(os.scandir(root), key=lambda entry: entry.name)
-    names = {entry.name for entry in entries}
-    if any(name.startswith("data-") and name.endswith(".log") for name in names) or "last_put_version" in names:
-        if data_files(root):
-            yield root
+    try:
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+    except OSError:
+        unreadable.append(root)
         return
+    if any(is_data_file(entry.name) for entry in entries):
+        yield root
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             if entry.name not in _PASSED_OVER:
-                yield from _walk(Path(entry.path))
+                yield from _walk(Path(entry.path), unreadable)
         elif entry.name.endswith(SQLITE_SUFFIX):
             yield Path(entry.path)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with suppress(OSError), open(path, "rb") as file:
+        yield from file
 
 
 def _json_of(path: Path) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(path.read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -177,7 +190,7 @@ def _json_of(path: Path) -> dict[str, Any]:
 def _text_of(path: Path) -> str:
     try:
         return path.read_text("utf-8", "replace").strip()
-    except FileNotFoundError:
+    except OSError:
         return ""
 
 

@@ -43,11 +43,15 @@ class TrackedFile(msgspec.Struct, rename="camel"):
 
 
 class LocalFiles:
-    """Finds files under a path map of (old, new) prefixes."""
+    """Finds files under a path map of (old, new) prefixes. `late`: takes what is noticed while a file is stored, and so
+    only once, however often the run is opened; none given = `findings`."""
 
-    def __init__(self, path_map: Sequence[tuple[str, str]], findings: FindingLog) -> None:
+    def __init__(
+        self, path_map: Sequence[tuple[str, str]], findings: FindingLog, late: FindingLog | None = None
+    ) -> None:
         self._map = path_map
         self.findings = findings
+        self._late = findings if late is None else late
 
     def mapped(self, original: str) -> str:
         """The path under the path map: only whole path components match."""
@@ -60,11 +64,15 @@ class LocalFiles:
 
     def find(self, field: str, original: str, *candidates: Path) -> Path | None:
         """The file, the first candidate that exists before the mapped path. None is reported as a loss."""
+        why = ""
         for path in (*candidates, Path(self.mapped(original))):
-            # A relative path was meant from the folder that the client was executed in, which no log holds.
-            if path.is_absolute() and path.is_file():
-                return path
-        self.findings.add("loss", "missing-file", field=field, detail=f"{original} ({_HINT})")
+            try:
+                # A relative path was meant from the folder that the client was executed in, which no log holds.
+                if path.is_absolute() and path.is_file():
+                    return path
+            except OSError as error:  # somebody else's folder: this file is lost, the run is not
+                why = f"{error.strerror}; "
+        self.findings.add("loss", "missing-file", field=field, detail=f"{original} ({why}{_HINT})")
         return None
 
     def find_inside(self, field: str, folder: Path, name: str) -> Path | None:
@@ -73,7 +81,7 @@ class LocalFiles:
         if not path.resolve().is_relative_to(folder.resolve()) or path.resolve() == folder.resolve():
             self.findings.add("loss", "hostile-path", field=field, detail=name)
             return None
-        if not path.is_file():
+        if not os.path.isfile(path):
             self.findings.add("loss", "missing-file", field=field, detail=str(path))
             return None
         return path
@@ -95,7 +103,7 @@ class LocalFiles:
             root = os.path.dirname(root)
         members: dict[str, Path] = {}
         for path in sorted(matched):
-            for file in _files_below(path):
+            for file in _files_below(path, field, self.findings):
                 members[os.path.relpath(file, root).replace(os.sep, "/")] = Path(file)
         return members
 
@@ -103,31 +111,45 @@ class LocalFiles:
         """What the client would have sent for one tracked location: a line a file. last_modified is in UTC."""
         scheme = urlparse(location).scheme
         if scheme not in ("", "file"):
-            self.findings.add("gap", "artifact-not-local", field=field, detail=location)
+            self._late.add("gap", "artifact-not-local", field=field, detail=location)
             name = destination or location
             return [TrackedFile(name, None, scheme.upper(), None, [{"key": "location", "value": location}])]
         original = location.removeprefix("file://")
         found = Path(self.mapped(original)).expanduser()
-        is_here = found.is_absolute() and found.exists()
+        is_here = found.is_absolute() and os.path.exists(found)
         is_folder = is_here and found.is_dir()
-        files = sorted(path for path in found.rglob("*") if path.is_file()) if is_folder else [found]
+        files = sorted(map(Path, _files_below(str(found), field, self._late))) if is_folder else [found]
         if not is_here:
-            self.findings.add("gap", "missing-artifact-file", field=field, detail=f"{original} ({_HINT})")
+            self._late.add("gap", "missing-artifact-file", field=field, detail=f"{original} ({_HINT})")
         lines = []
         for path in files:
             inner = path.relative_to(found).as_posix() if path != found else ""
             name = inner or path.name
             logged = f"file://{original.rstrip('/')}/{inner}" if inner else f"file://{original}"
             target = f"{destination.rstrip('/')}/{name}" if destination else name
-            lines.append(_tracked_file(_printable(target), path, _printable(logged)))
+            lines.append(self._tracked_file(field, _printable(target), path, _printable(logged)))
         return lines
+
+    def _tracked_file(self, field: str, name: str, path: Path, logged: str) -> TrackedFile:
+        metadata = [{"key": "file_path", "value": logged}]
+        if not path.is_absolute() or not os.path.isfile(path):
+            return TrackedFile(name, None, "Local", None, metadata)
+        try:
+            digest, stat = _sha1(path), path.stat()
+        except OSError as error:
+            self._late.add("gap", "missing-artifact-file", field=field, detail=f"{path}: {error.strerror}")
+            return TrackedFile(name, None, "Local", None, metadata)
+        changed = datetime.fromtimestamp(stat.st_mtime, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        metadata.append({"key": "last_modified", "value": changed})
+        return TrackedFile(name, digest, "Local", stat.st_size, metadata)
 
     def _report_unmatched(self, field: str, pattern: str) -> None:
         fixed = pattern
         while _MAGIC & set(fixed):
             fixed = os.path.dirname(fixed)
         mapped = self.mapped(fixed)
-        if fixed != pattern and os.path.isabs(mapped) and os.path.isdir(mapped):
+        is_listed = os.path.isabs(mapped) and os.path.isdir(mapped) and os.access(mapped, os.R_OK | os.X_OK)
+        if fixed != pattern and is_listed:
             self.findings.add("gap", "no-file-matched", field=field, detail=pattern)
         else:
             self.findings.add("loss", "missing-file", field=field, detail=f"{pattern} ({_HINT})")
@@ -152,26 +174,25 @@ def image_extension(content: bytes) -> str:
     return next((extension for start, extension in _SIGNATURES if content.startswith(start)), "bin")
 
 
-def _files_below(path: str) -> list[str]:
-    if not os.path.isdir(path):
-        return [path]
-    return [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
-
-
 def _printable(name: str) -> str:
     """File names of this disk may hold bytes that are no UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _tracked_file(name: str, path: Path, logged: str) -> TrackedFile:
-    metadata = [{"key": "file_path", "value": logged}]
-    if not path.is_absolute() or not path.is_file():
-        return TrackedFile(name, None, "Local", None, metadata)
+def _files_below(path: str, field: str, findings: FindingLog) -> list[str]:
+    """A file, or all files below a folder, as the client finds them. What of it cannot be listed is a loss."""
+    if not os.path.isdir(path):
+        return [path]
+
+    def tell(error: OSError) -> None:
+        findings.add("loss", "missing-file", field=field, detail=f"{error.filename}: {error.strerror}")
+
+    return [os.path.join(folder, name) for folder, _, names in os.walk(path, onerror=tell) for name in names]
+
+
+def _sha1(path: Path) -> str:
     digest = sha1(usedforsecurity=False)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    stat = path.stat()
-    changed = datetime.fromtimestamp(stat.st_mtime, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    metadata.append({"key": "last_modified", "value": changed})
-    return TrackedFile(name, digest.hexdigest(), "Local", stat.st_size, metadata)
+    return digest.hexdigest()

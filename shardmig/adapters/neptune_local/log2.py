@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from shardmig.adapters.neptune_local.lines2 import decode_block
-from shardmig.adapters.neptune_local.operations2 import Record, Trouble
+from shardmig.adapters.neptune_local.operations2 import Record, Trouble, UploadFile
 from shardmig.adapters.neptune_local.versions2 import Position, Versions
 
 BLOCK_BYTES: Final = 32 * 1024
@@ -30,13 +30,14 @@ class Block(NamedTuple):
 
 
 class FolderLog:
-    """The log of one folder. `skip_to`: leave out records up to this version. `start_s`: orders a log whose records
-    carry no time among others of the same run."""
+    """The log of one folder. `skip_to`: leave out records up to this version. `acked`: up to this one the server has had
+    everything. `start_s`: orders a log whose records carry no time among others of the same run."""
 
-    def __init__(self, folder: Path, *, skip_to: int = 0, start_s: float = 0.0) -> None:
+    def __init__(self, folder: Path, *, skip_to: int = 0, acked: int = 0, start_s: float = 0.0) -> None:
         self.folder = folder
         self.files = data_files(folder)
         self.skip_to = skip_to
+        self.acked = acked
         self.start_s = start_s
         self.versions = Versions(self.files, skip_to)
 
@@ -59,7 +60,20 @@ class FolderLog:
                         records = [one for one in records if one.version == 0 or one.version > self.skip_to]
                     new = self.versions.learn(at, records) if is_first_pass else self.versions.new(at, records)
                     at = Position(number, file.tell())
+                    if self.acked and is_first_pass:
+                        _mark_acked(new, self.acked)
                     yield new, at
+
+
+def _mark_acked(records: Sequence[Record | Trouble], acked: int) -> None:
+    for record in records:
+        if type(record.obj) is UploadFile:
+            record.obj.is_acked = 0 < record.version <= acked
+
+
+def is_data_file(name: str) -> bool:
+    """Is a file of this name part of a log?"""
+    return _DATA_FILE.match(name) is not None
 
 
 def data_files(folder: Path) -> list[Path]:

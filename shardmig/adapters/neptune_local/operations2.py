@@ -89,11 +89,13 @@ class AssignArtifact(_Operation, gc=False):
 
 
 class UploadFile(_Operation, gc=False):
-    """A file by path, or saved below upload_path under `tmp_file_name`."""
+    """A file by path, or saved below upload_path under `tmp_file_name`. `is_acked` is no part of the record: the reader
+    of a log sets it where the server has had the file."""
 
     ext: str | None = None
     file_path: str | None = None
     tmp_file_name: str | None = None
+    is_acked: bool = False
 
 
 class UploadFileContent(_Operation, gc=False):

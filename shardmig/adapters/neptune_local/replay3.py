@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -30,8 +31,10 @@ from shardmig.selection import Matcher
 
 _NOT_TAKEN: Final = -1
 _CHECK_EVERY: Final = 16
-"""Operations between two looks at how much was gathered; each holds at most 1 MiB."""
+"""Operations with points between two looks at how much was gathered; each holds at most 1 MiB. Counted from the beginning
+of a window, so that reading on from there cuts the next one at the same place."""
 _FLOAT_EXACT: Final = 2**53
+_BY_PATH: Final = itemgetter(0)
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -78,6 +81,7 @@ class Replay3:
         start = msgspec.msgpack.decode(state, type=_State) if state else _State([0] * len(self._connections))
         taker = _Taker(self._surveyed, start, sink, findings)
         sequences = list(start.sequences)
+        taken = 0
         parse = messages().UpdateRunSnapshot.FromString
         for time_ms, database, sequence, kind, message in merged_rows(self._connections, list(sequences)):
             sequences[database] = sequence
@@ -89,7 +93,9 @@ class Replay3:
                 continue  # reported by the survey
             if snapshot.append and not snapshot.preview.is_preview:
                 taker.take(snapshot, time_ms, database)
-                if sequence % _CHECK_EVERY == 0 and taker.stretch.is_full(most):
+                taken += 1
+                if taken % _CHECK_EVERY == 0 and taker.stretch.is_full(most):
+                    taken = 0
                     chunks = taker.stretch.take_chunks(most, findings)
                     yield Window(chunks, taker.state(sequences, has_previews=False))
         if not start.has_previews:
@@ -118,19 +124,21 @@ class _Taker:
         )
 
     def take(self, snapshot: Any, row_ms: int, database: int) -> None:
-        """The hot loop. A snapshot without step stands at the next whole step of the run."""
+        """The hot loop. A snapshot without step stands at the next whole step of the run. Its series are met in the order
+        of their names: protobuf's own differs from process to process, and a reading that another process goes on with
+        must cut the same chunks."""
         micro = step_micro(snapshot)
         if micro is None:
             micro = (self._highest // MICRO + 1) * MICRO
         self._highest = max(self._highest, micro)
         if self._fork_micro is not None and micro <= self._fork_micro:
-            for path in snapshot.append:
+            for path in sorted(snapshot.append):
                 self._findings.add("gap", "before-fork-step", field=path)
             return
         time_ms = milliseconds(snapshot.timestamp) if snapshot.HasField("timestamp") else row_ms
         rows = self.stretch.floats
         known = self._float_numbers
-        for path, value in snapshot.append.items():
+        for path, value in sorted(snapshot.append.items(), key=_BY_PATH):
             number = value.float64
             if number or value.HasField("float64"):
                 series = known.get(path)

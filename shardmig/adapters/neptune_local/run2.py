@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from shardmig.adapters.neptune_local.copies import copied_folders
 from shardmig.adapters.neptune_local.discover import Locator, read_metadata
 from shardmig.adapters.neptune_local.findings import FindingLog
 from shardmig.adapters.neptune_local.local_files import LocalFiles
@@ -17,17 +18,28 @@ from shardmig.records import Field, FieldType, RunRef
 from shardmig.selection import Matcher
 
 
-def open_run2(run: RunRef, locator: Locator, options: LocalOptions, matcher: Matcher, keep: Path) -> Replay2:
-    """The run after its first pass. `keep`: a fresh folder of ours that outlives the reading of this run."""
+def open_run2(
+    run: RunRef, locator: Locator, options: LocalOptions, matcher: Matcher, keep: Path, late: FindingLog
+) -> Replay2:
+    """The run after its first pass. `keep`: a fresh folder of ours that outlives the reading of this run. `late`: takes
+    what is noticed while files are stored."""
     findings = FindingLog()
     folders = [Path(path) for path in locator.paths]
+    copies = copied_folders(folders) if len(folders) > 1 else {}
+    for copy, original in copies.items():
+        findings.add("note", "repeated-records", detail=f"{copy} is a copy of {original}")
     metadata = [read_metadata(folder) for folder in folders]
     logs = [
-        FolderLog(folder, skip_to=_skip_to(folder, options, findings), start_s=(known.created_ms or 0) / 1000)
+        FolderLog(
+            folder,
+            skip_to=_skip_to(folder, options, findings),
+            acked=read_counter(folder / "last_ack_version") or 0,
+            start_s=(known.created_ms or 0) / 1000,
+        )
         for folder, known in zip(folders, metadata, strict=True)
+        if folder not in copies
     ]
-    acked = max(read_counter(folder / "last_ack_version") or 0 for folder in folders)
-    survey = Survey2(metadata[0].container_id, folders, LocalFiles(options.path_map, findings), keep, acked)
+    survey = Survey2(metadata[0].container_id, folders, LocalFiles(options.path_map, findings, late), keep)
     for block in merged_blocks(logs, [Position()] * len(logs), is_first_pass=True):
         survey.replay(block.records)
     for log in logs:

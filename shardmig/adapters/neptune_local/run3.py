@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from shardmig.adapters.neptune_local.copies import copied_databases
 from shardmig.adapters.neptune_local.database3 import identify, merged_rows, missing_rows, opened, upload_requests
 from shardmig.adapters.neptune_local.discover import Locator
 from shardmig.adapters.neptune_local.files3 import Uploads3
@@ -15,7 +16,7 @@ from shardmig.adapters.neptune_local.findings import FindingLog
 from shardmig.adapters.neptune_local.options import LocalOptions
 from shardmig.adapters.neptune_local.replay3 import Replay3, fork_micro
 from shardmig.adapters.neptune_local.survey3 import Survey3
-from shardmig.errors import NotFound
+from shardmig.errors import BadInput, NotFound
 from shardmig.records import Field, FieldType, RunRef
 from shardmig.selection import Matcher
 
@@ -30,7 +31,13 @@ def open_run3(
     paths = [Path(path) for path in locator.paths]
     with ExitStack() as stack:
         connections = [stack.enter_context(opened(path, scratch)) for path in paths]
-        survey = _surveyed(connections, FindingLog())
+        copies = copied_databases(paths, connections) if len(paths) > 1 else {}
+        findings = FindingLog()
+        for copy, original in sorted(copies.items()):
+            findings.add("note", "repeated-records", detail=f"{paths[copy]} is a copy of {paths[original]}")
+        paths = [path for number, path in enumerate(paths) if number not in copies]
+        connections = [one for number, one in enumerate(connections) if number not in copies]
+        survey = _surveyed(connections, findings)
         _report_missing(connections, survey)
         uploads = Uploads3(paths, [upload_requests(connection) for connection in connections], options.path_map)
         replay = Replay3(run, connections, survey, uploads, matcher)
@@ -115,7 +122,11 @@ def _inherited(run: RunRef, survey: Survey3, scratch: Path, find: FindDatabases,
 
 
 def require_paths(locator: Locator, run: RunRef) -> None:
-    """Raises NotFound if a folder or database of the run is gone."""
+    """Raises NotFound if a folder or database of the run is gone, BadInput if it cannot be looked at."""
     for path in locator.paths:
-        if not Path(path).exists():
-            raise NotFound(f"{path} is gone", run=run.label)
+        try:
+            Path(path).stat()
+        except FileNotFoundError as error:
+            raise NotFound(f"{path} is gone", run=run.label) from error
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read: {error.strerror}", run=run.label) from error

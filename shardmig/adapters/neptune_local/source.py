@@ -79,8 +79,8 @@ class LocalSource:
         yield from (project for project in sorted(projects) if matcher.wants_project(project))
 
     def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
-        """Runs of 1.x clients by uuid, then those of neptune-scale by run id. A database that cannot be read is a run
-        under the name of its file, so that it fails when it is read and the others do not."""
+        """Runs of 1.x clients by uuid, then those of neptune-scale by run id. A database or folder that cannot be read
+        is a run under its name, so that it fails when it is read and the others do not."""
         matcher = Matcher(selection)
         if self._found.containers and project == self._project_of_folders(selection):
             yield from filter(matcher.wants_run, self._runs_of_folders(project))
@@ -116,7 +116,7 @@ class LocalSource:
     @cached_property
     def _found(self) -> Found:
         found = discover.search(self.options.paths)
-        if not found.containers and not found.databases:
+        if not any(found):
             raise UsageError(
                 f"there is nothing of Neptune's clients below {', '.join(map(str, self.options.paths))}",
                 hint="name the .neptune folder, or one that holds it",
@@ -126,12 +126,12 @@ class LocalSource:
     @cached_property
     def _identified(self) -> tuple[dict[tuple[str, str], list[tuple[Path, Identity]]], list[Path]]:
         databases: dict[tuple[str, str], list[tuple[Path, Identity]]] = {}
-        unreadable: list[Path] = []
+        unreadable = list(self._found.unreadable)
         for path in self._found.databases:
             try:
                 with opened(path, self._scratch) as connection:
                     identity = identify(connection)
-            except sqlite3.Error:
+            except (sqlite3.Error, FileNotFoundError, PermissionError):
                 unreadable.append(path)
                 continue
             if identity is not None:
@@ -147,7 +147,7 @@ class LocalSource:
 
     @property
     def _unreadable(self) -> list[Path]:
-        """Databases of which nothing can be read, not even whose they are."""
+        """Databases of which nothing can be read, not even whose they are, and folders that cannot be looked into."""
         return self._identified[1]
 
     def _project_of_unreadable(self, selection: Selection) -> ProjectId:
@@ -219,11 +219,12 @@ class LocalSource:
             cursor = msgspec.msgpack.decode(given, type=_Cursor)
         locator = msgspec.json.decode(run.locator, type=Locator)
         require_paths(locator, run)
+        late = FindingLog(cursor.findings)
         with ExitStack() as stack:
             recording: Recording
             if locator.generation == "1.x":
                 keep = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self._scratch)))
-                recording = open_run2(run, locator, self.options, matcher, keep)
+                recording = open_run2(run, locator, self.options, matcher, keep, late)
             else:
                 recording, opened_databases = open_run3(
                     run, locator, self.options, matcher, self._scratch, self._find_databases
@@ -231,7 +232,6 @@ class LocalSource:
                 stack.enter_context(opened_databases)
             header = Header(run, "neptune-local", recording.source_version)
             yield Piece(run, header, msgspec.msgpack.encode(cursor))
-            late = FindingLog(cursor.findings)
             for chunk in _chunks(run, recording, matcher, cursor, sink, late):
                 yield Piece(run, chunk, msgspec.msgpack.encode(cursor))
             yield Piece(run, End(recording.findings.findings() + late.findings()))

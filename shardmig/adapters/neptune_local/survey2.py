@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -50,9 +51,9 @@ class _SetChange(NamedTuple):
 
 class Survey2:
     """Replays operations. `folders`: of the run's logs, where saved uploads lie. `keep`: a folder of ours for contents
-    that stand in the log itself. `acked`: up to this version the server has had everything."""
+    that stand in the log itself."""
 
-    def __init__(self, container_id: str, folders: Sequence[Path], files: LocalFiles, keep: Path, acked: int) -> None:
+    def __init__(self, container_id: str, folders: Sequence[Path], files: LocalFiles, keep: Path) -> None:
         self.findings = files.findings
         self.series: set[tuple[str, FieldType]] = set()
         self.clears: Counter[tuple[str, FieldType]] = Counter()
@@ -60,8 +61,6 @@ class Survey2:
         self._uploads = [folder / UPLOAD_FOLDER for folder in folders]
         self._local_files = files
         self._keep = keep
-        self._acked = acked
-        self._version = 0
         self._slots: dict[tuple[str, str], Any] = {}
         self._families: dict[str, set[str]] = {}
         self._floats: set[str] = set()
@@ -78,7 +77,6 @@ class Survey2:
                     floats.add(path)
                     self._log("float_series", operation)
             else:
-                self._version = record.version
                 self._apply[type(operation)](operation)
 
     def fields(self) -> list[Field]:
@@ -165,10 +163,11 @@ class Survey2:
         own_name = name_with_extension(operation.path[-1], operation.ext)
         if operation.file_path:
             name = name_with_extension(base_name(operation.file_path) or own_name, operation.ext)
-            self._put(operation, "file", _Upload(name, file_path=operation.file_path))
+            upload = _Upload(name, file_path=operation.file_path, is_acked=operation.is_acked)
+            self._put(operation, "file", upload)
         else:
-            is_acked = self._version <= self._acked
-            self._put(operation, "file", _Upload(own_name, saved_name=operation.tmp_file_name or "", is_acked=is_acked))
+            saved, is_acked = operation.tmp_file_name or "", operation.is_acked
+            self._put(operation, "file", _Upload(own_name, saved_name=saved, is_acked=is_acked))
 
     def _upload_content(self, operation: ops.UploadFileContent) -> None:
         name = name_with_extension(operation.path[-1], operation.ext)
@@ -257,13 +256,20 @@ class Survey2:
             # Clients before 0.16 named their own copies by absolute path, which breaks when the folder moves.
             is_saved = f"/{UPLOAD_FOLDER}/" in upload.file_path.replace("\\", "/")
             saved = [folder / base_name(upload.file_path) for folder in self._uploads] if is_saved else []
+            places = [*saved, Path(self._local_files.mapped(upload.file_path))]
+            if is_saved and upload.is_acked and not any(os.path.isfile(place) for place in places):
+                self._tell_sent(path)
+                return None
             return self._local_files.find(path, upload.file_path, *saved)
         name = str(upload.saved_name)
-        holder = next((one for one in self._uploads if (one / name).is_file()), None)
+        holder = next((one for one in self._uploads if os.path.isfile(one / name)), None)
         if holder is None and upload.is_acked:
-            self.findings.add("gap", "uploaded-file-gone", field=path, detail="the client removed it once it was sent")
+            self._tell_sent(path)
             return None
         return self._local_files.find_inside(path, holder or self._uploads[0], name)
+
+    def _tell_sent(self, path: str) -> None:
+        self.findings.add("gap", "uploaded-file-gone", field=path, detail="the client removed it once it was sent")
 
     def _members(self, path: str, changes: tuple[_SetChange, ...]) -> dict[str, Path] | None:
         """None: the set never came into being (the client sends nothing for an upload that matches no file)."""

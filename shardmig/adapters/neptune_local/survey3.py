@@ -6,6 +6,7 @@ its step. The server refuses a second type on a path; here both are kept (a fiel
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -62,7 +63,7 @@ class Survey3:
             self.findings.add("loss", "bad-record", detail=f"sequence id {sequence}")
             return
         if snapshot.assign:
-            for path, value in snapshot.assign.items():
+            for path, value in sorted(snapshot.assign.items(), key=itemgetter(0)):  # in the same order in every process
                 self._assign(path, value, database)
         if snapshot.modify_sets:
             for path, change in snapshot.modify_sets.items():

@@ -155,6 +155,54 @@ def test_a_field_that_is_refused_is_a_loss_of_that_field_alone(
     assert {key for key in whole.files if key[0] != path} == set(partial.files)
 
 
+@pytest.mark.parametrize(("times", "losses"), [(1, []), (1000, ["files/large"])])
+def test_a_file_that_is_shorter_than_the_server_tells_is_fetched_again_and_then_a_loss(
+    times: int, losses: list[str], faulty: NeptuneServer, source: ReadSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = first_run(source)
+    whole = read(source, run)
+    monkeypatch.setattr(faulty.api, "cut_short", {"files/large": times})
+    found = read(source, run)
+    assert [one.field for one in found.findings if one.kind == "loss"] == losses
+    assert {key: refs for key, refs in whole.files.items() if key[0] not in losses} == found.files
+
+
+@pytest.mark.parametrize(("times", "losses"), [(1, []), (1000, ["files/tree"])])
+def test_a_damaged_zip_is_fetched_again_and_then_a_loss_of_its_file_set(
+    times: int, losses: list[str], faulty: NeptuneServer, source: ReadSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = first_run(source)
+    whole = read(source, run)
+    monkeypatch.setattr(faulty.api, "cut_short", {"files/tree": times})
+    found = read(source, run)
+    assert [one.field for one in found.findings if one.kind == "loss"] == losses
+    assert {key: refs for key, refs in whole.files.items() if key[0] not in losses} == found.files
+
+
+@pytest.mark.parametrize(("times", "losses"), [(1, []), (1000, ["metrics/one"])])
+def test_a_page_that_cannot_be_read_is_asked_for_again_and_then_a_loss_of_its_series(
+    times: int, losses: list[str], faulty: NeptuneServer, source: ReadSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = first_run(source)
+    whole = read(source, run)
+    monkeypatch.setattr(faulty.api, "cut_short", {"metrics/one": times})
+    found = read(source, run)
+    assert [one.field for one in found.findings if one.kind == "loss"] == losses
+    assert set(whole.floats) - set(losses) == set(found.floats)
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_an_image_that_is_refused_costs_no_other_one(status: int, faulty: NeptuneServer, source: ReadSide) -> None:
+    run = first_run(source)
+    whole = read(source, run)
+    entity = faulty.store.entity(f"{PROJECT}/VIS-1")
+    faulty.faults.failing = {f"images/rare {entity.id} {index}": status for index in (0, 1)}
+    partial = read(source, run)
+    assert partial.files["images/rare", "file_series"] == whole.files["images/rare", "file_series"][2:]
+    [loss] = [one for one in partial.findings if one.kind == "loss"]
+    assert (loss.code, loss.field, loss.count) == ("file-refused", "images/rare", 2)
+
+
 def test_a_field_that_the_server_always_fails_at_is_a_loss(faulty: NeptuneServer, source: ReadSide) -> None:
     run = first_run(source)
     whole = read(source, run)
@@ -184,6 +232,20 @@ def test_a_series_that_is_shorter_than_the_server_counts_is_a_loss(empty_neptune
     source.close()
     assert len(run.floats["m"]) == 50
     assert run.findings == [Finding("loss", "series-cut", "m", 7, "the server counts 57")]
+
+
+@pytest.mark.parametrize("kind", ["floatSeries", "stringSeries"])
+def test_a_series_that_ends_before_its_last_step_is_a_loss(kind: str, empty_neptune2: NeptuneServer) -> None:
+    entity = empty_neptune2.store.add_entity(empty_neptune2.store.add_project(PROJECT, "VIS"), "run")
+    values = [0.5] * 50 if kind == "floatSeries" else ["x"] * 50
+    entity.attributes["m"] = Attribute(kind, Series(list(map(float, range(50))), [0] * 50, values))
+    empty_neptune2.api.counted_too_many, empty_neptune2.api.page = -7, 10
+    source = open_neptune2()
+    run = read(source, first_run(source))
+    source.close()
+    assert len(run.floats.get("m", [])) + len(run.texts.get("m", [])) == 43
+    [loss] = run.findings
+    assert (loss.kind, loss.code, loss.field) == ("loss", "series-cut", "m")
 
 
 def test_a_run_that_is_gone_fails_alone_and_behind_the_runs_before_it(faulty: NeptuneServer, source: ReadSide) -> None:

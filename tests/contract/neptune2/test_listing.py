@@ -129,6 +129,17 @@ def test_a_forbidden_project_is_told_if_it_was_named_and_skipped_if_it_was_found
     source.close()
 
 
+def test_a_forbidden_project_that_the_environment_names_is_told(
+    empty_neptune2: NeptuneServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty_neptune2.store.add_project("ws/secret", "SEC", is_forbidden=True)
+    monkeypatch.setenv("NEPTUNE_PROJECT", "ws/secret")
+    source = open_neptune2()
+    with pytest.raises(Denied):
+        list(source.list_runs(ProjectId("ws/secret"), ALL_PROJECTS))
+    source.close()
+
+
 def test_a_project_that_does_not_exist_is_told(neptune2: NeptuneServer) -> None:
     source = open_neptune2()
     with pytest.raises(NotFound):

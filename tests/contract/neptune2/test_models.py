@@ -115,6 +115,64 @@ def test_a_version_that_is_not_there_leaves_its_number_free(empty_neptune2: Nept
     assert [int(one.version) for one in client.search_model_versions("name = 'VIS-A'")] == [2]
 
 
+def numbers(client: MlflowClient) -> list[int]:
+    """Of the versions that MLflow has of VIS-A."""
+    return sorted(int(one.version) for one in client.search_model_versions("name = 'VIS-A'"))
+
+
+def test_versions_that_come_after_their_model_are_registered(empty_neptune2: NeptuneServer, sqlite_file: Path) -> None:
+    registry(empty_neptune2)
+    [model] = [entity for entity in empty_neptune2.store.entities.values() if entity.sys_id == "VIS-A"]
+    third = empty_neptune2.store.add_entity(model.project, "modelVersion", parent=model.id)
+    third.put("sys/stage", "string", "staging")
+    export_models()
+    client = MlflowClient(f"sqlite:///{sqlite_file}")
+    assert execute(["load", *into(sqlite_file), "-r", "VIS-A-2", "-r", "VIS-A", *QUIET]) == 0
+    client.set_registered_model_alias("VIS-A", "champion", "2")
+    client.set_model_version_tag("VIS-A", "2", "checked", "yes")
+    assert execute(["load", *into(sqlite_file), "-r", "VIS-A-3", *QUIET]) == 0
+    assert numbers(client) == [2, 3]
+    assert execute(["load", *into(sqlite_file), "-r", "VIS-A-1", *QUIET]) == 0
+    assert numbers(client) == [1, 2, 3]
+    assert client.get_model_version("VIS-A", "3").current_stage == "Staging"
+    champion = client.get_model_version_by_alias("VIS-A", "champion")
+    assert (int(champion.version), champion.tags["checked"]) == (2, "yes")
+    assert execute(["verify", *into(sqlite_file), *QUIET]) == 0
+
+
+def test_a_version_whose_number_is_used_up_gets_it_all_the_same(
+    empty_neptune2: NeptuneServer, sqlite_file: Path
+) -> None:
+    registry(empty_neptune2)
+    export_models()
+    client = MlflowClient(f"sqlite:///{sqlite_file}")
+    assert execute(["load", *into(sqlite_file), "-r", "VIS-A-1", "-r", "VIS-A", *QUIET]) == 0
+    client.create_model_version("VIS-A", "somewhere")
+    client.delete_model_version("VIS-A", "2")
+    assert execute(["load", *into(sqlite_file), "-r", "VIS-A-2", *QUIET]) == 0
+    assert numbers(client) == [1, 2]
+    assert client.get_model_version("VIS-A", "2").tags["shardmig.run_id"] == "VIS-A-2"
+
+
+def test_a_version_that_is_not_registered_is_found_by_verify(empty_neptune2: NeptuneServer, sqlite_file: Path) -> None:
+    registry(empty_neptune2)
+    export_models()
+    assert execute(["load", *into(sqlite_file), *QUIET]) == 0
+    MlflowClient(f"sqlite:///{sqlite_file}").delete_model_version("VIS-A", "1")
+    assert execute(["verify", *into(sqlite_file), *QUIET]) == 5
+
+
+def test_versions_that_people_registered_are_never_removed(empty_neptune2: NeptuneServer, sqlite_file: Path) -> None:
+    registry(empty_neptune2)
+    export_models()
+    assert execute(["load", *into(sqlite_file), *QUIET]) == 0
+    client = MlflowClient(f"sqlite:///{sqlite_file}")
+    client.create_model_version("VIS-A", "somewhere")
+    client.delete_run(client.get_registered_model("VIS-A").tags["shardmig.run"])
+    assert execute(["load", *into(sqlite_file), *QUIET]) == 3
+    assert numbers(client) == [1, 2, 3]
+
+
 def test_a_model_of_another_origin_is_not_touched(empty_neptune2: NeptuneServer, sqlite_file: Path) -> None:
     registry(empty_neptune2)
     export_models()

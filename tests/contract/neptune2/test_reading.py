@@ -192,6 +192,30 @@ def test_an_unknown_type_and_a_value_that_is_none_are_told(empty_neptune2: Neptu
     assert run.fields["kept"].value == "x"
 
 
+def test_a_field_that_has_the_name_of_a_fact_is_kept_and_the_fact_is_told(empty_neptune2: NeptuneServer) -> None:
+    project = empty_neptune2.store.add_project(PROJECT, "VIS")
+    entity = empty_neptune2.store.add_entity(project, "run")
+    empty_neptune2.store.artifacts[project.id, "c0ffee"] = []
+    entity.put("data", "artifact", "c0ffee")
+    entity.put("data/hash", "string", "of my own")
+    run = the_run()
+    assert run.fields["data/hash"].value == "of my own"
+    assert [(one.kind, one.field) for one in run.findings] == [("loss", "data/hash")]
+    assert "c0ffee" in run.findings[0].detail
+
+
+def test_nulls_of_the_server_are_what_is_not_there(neptune2: NeptuneServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = the_run()
+    monkeypatch.setattr(neptune2.api, "writes_nulls", True)
+    entity = neptune2.store.entity(f"{PROJECT}/VIS-1")
+    monkeypatch.setitem(entity.attributes, "sys/none", Attribute("string", None))
+    nulls = the_run()
+    assert {path: field for path, field in nulls.fields.items() if path != "sys/none"} == plain.fields
+    assert nulls.files == plain.files
+    added = [one for one in nulls.findings if one not in plain.findings]
+    assert [(one.kind, one.code, one.field) for one in added] == [("gap", "field-without-value", "sys/none")]
+
+
 def with_steps(server: NeptuneServer, *steps: float) -> Read:
     """A run with one series of these steps."""
     project = server.store.add_project(PROJECT, "VIS")

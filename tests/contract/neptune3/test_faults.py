@@ -14,7 +14,7 @@ from shardmig.adapters.registry import open_source as open_registered
 from shardmig.adapters.wrappers import RetryPolicy
 from shardmig.errors import AuthFailed, Denied, NotFound, Transient
 from shardmig.records import AdapterSpec, RunId, Selection
-from tests.contract.neptune3.filling import CREATED_MS, append, create, rich_project
+from tests.contract.neptune3.filling import CREATED_MS, append, assign, create, rich_project, upload
 from tests.contract.neptune3.reading import list_all, read_all, same
 from tests.servers.neptune3.server import Neptune3
 
@@ -118,7 +118,7 @@ def test_a_run_that_was_deleted_is_named_and_the_others_are_read(
     assert len(read_all(source, [runs[0], runs[2]], tmp_path)) == 2
 
 
-@pytest.mark.parametrize("status", [400, 404, 500])
+@pytest.mark.parametrize("status", [400, 403, 404, 500])
 @pytest.mark.parametrize("value", [1.0, "text"])
 def test_a_series_that_the_server_refuses_or_always_fails_at_is_a_loss_of_its_own(
     value: float | str, status: int, server: Neptune3, tmp_path: Path
@@ -146,13 +146,92 @@ def test_a_server_that_fails_at_everything_costs_no_field(server: Neptune3, tmp_
     assert raised.value.run == runs[0].label
 
 
+def test_a_project_that_is_forbidden_meanwhile_costs_no_field(
+    server: Neptune3, source: Neptune3Source, tmp_path: Path
+) -> None:
+    small_runs(server, 1)
+    runs = list_all(source, "ws/p")
+    server.store.denied.add("ws/p")
+    with pytest.raises(Denied) as raised:
+        read_all(source, runs, tmp_path)
+    assert raised.value.run == runs[0].label
+
+
+def test_a_server_that_wants_types_named_is_known_to_be_well(server: Neptune3, tmp_path: Path) -> None:
+    small_runs(server, 1)
+    server.reader.wants_types = True
+    server.reader.broken["m"] = 500
+    source = Neptune3Source(parse_options({}), patience=RetryPolicy(attempts=2, longest_pause_s=0.05))
+    contents = read_all(source, list_all(source, "ws/p"), tmp_path)[RunId("run-0")]
+    source.close()
+    assert [(one.code, one.field) for one in contents.losses()] == [("field-refused", "m")]
+
+
+@pytest.mark.parametrize(("times", "losses"), [(1, []), (1000, [("field-refused", "m4")])])
+@pytest.mark.parametrize("value", [1.0, "text"])
+def test_a_page_that_cannot_be_read_is_asked_for_again_and_then_a_loss_of_its_series(
+    value: float | str, times: int, losses: list[tuple[str, str]], server: Neptune3, tmp_path: Path
+) -> None:
+    create(server, "ws/p", "run")
+    for number in range(9):
+        append(server, "ws/p", "run", f"m{number}", [(0, CREATED_MS, value)])
+    server.reader.garbled["m4"] = times
+    source = Neptune3Source(parse_options({}), patience=RetryPolicy(attempts=3, longest_pause_s=0.05))
+    contents = read_all(source, list_all(source, "ws/p"), tmp_path)[RunId("run")]
+    source.close()
+    assert [(one.code, one.field) for one in contents.losses()] == losses
+    assert len([path for path, kind in contents.fields if kind.endswith("Series")]) == 9 - len(losses)
+
+
+def five_files(server: Neptune3) -> None:
+    """A run of five files."""
+    create(server, "ws/p", "run")
+    files = {f"f{n}": upload(server, "ws/p", f"at/{n}.txt", b"content of %d" % n) for n in range(5)}
+    assign(server, "ws/p", "run", files)
+
+
+@pytest.mark.parametrize("status", [0, 400, 404, 500])
+def test_a_file_without_address_costs_no_other_one(status: int, server: Neptune3, tmp_path: Path) -> None:
+    five_files(server)
+    server.unsigned["at/2.txt"] = status
+    source = Neptune3Source(parse_options({}), patience=RetryPolicy(attempts=2, longest_pause_s=0.05))
+    contents = read_all(source, list_all(source, "ws/p"), tmp_path)[RunId("run")]
+    source.close()
+    assert [(one.kind, one.code, one.field) for one in contents.findings] == [("loss", "file-refused", "f2")]
+    assert {path for path, kind in contents.fields if kind == "fileRef"} == {"f0", "f1", "f3", "f4"}
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_file_at_which_the_store_always_fails_costs_no_other_one(
+    status: int, server: Neptune3, tmp_path: Path
+) -> None:
+    five_files(server)
+    server.broken_objects["at/2.txt"] = status
+    source = Neptune3Source(parse_options({}), patience=RetryPolicy(attempts=2, longest_pause_s=0.05))
+    contents = read_all(source, list_all(source, "ws/p"), tmp_path)[RunId("run")]
+    source.close()
+    assert [(one.code, one.field) for one in contents.losses()] == [("file-refused", "f2")]
+    assert {path for path, kind in contents.fields if kind == "fileRef"} == {"f0", "f1", "f3", "f4"}
+
+
+@pytest.mark.parametrize(("times", "remarks"), [(1, []), (1000, [("note", "file-changed", "f2")])])
+def test_a_file_that_is_shorter_than_it_was_logged_is_fetched_once_more(
+    times: int, remarks: list[tuple[str, str, str]], server: Neptune3, source: Neptune3Source, tmp_path: Path
+) -> None:
+    five_files(server)
+    server.cut_short["at/2.txt"] = times
+    contents = read_all(source, list_all(source, "ws/p"), tmp_path)[RunId("run")]
+    assert [(one.kind, one.code, one.field) for one in contents.findings] == remarks
+
+
+@pytest.mark.parametrize("last", [4, -1])
 @pytest.mark.parametrize("value", [1.0, "text"])
 def test_points_that_the_server_withholds_are_a_loss(
-    value: float | str, server: Neptune3, source: Neptune3Source, tmp_path: Path
+    value: float | str, last: int, server: Neptune3, source: Neptune3Source, tmp_path: Path
 ) -> None:
     create(server, "ws/p", "run")
     append(server, "ws/p", "run", "m", [(step, CREATED_MS, value) for step in range(10)])
-    server.reader.withheld_after["m"] = 4
+    server.reader.withheld_after["m"] = last
     contents = read_all(source, list_all(source, "ws/p"), tmp_path)[RunId("run")]
     assert [(one.code, one.field) for one in contents.losses()] == [("series-cut", "m")]
 

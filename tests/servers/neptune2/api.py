@@ -27,6 +27,7 @@ from tests.servers.neptune2.operations import execute
 
 SEARCH_WINDOW: Final = 10_000
 _PREPARED_AFTER_POLLS: Final = 2
+_KINDS: Final = ("string", "datetime", "bool", "float", "int", "file", "artifact", "stringSet", "floatSeries")
 
 
 class Request:
@@ -64,16 +65,20 @@ class Content:
 
 class Api:
     """Neptune's operations over a store. `page`, `entries`: most rows that the server gives at once, 0 = as asked.
-    `counted_too_many`: points that it counts and does not have."""
+    `counted_too_many`: points that it counts and does not have. `cut_short`: how often a part of a file or of a page of points
+    is given as if it were the whole, by path. `writes_nulls`: what an attribute does not have is null, and not left out."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.page = 0
         self.entries = 0
         self.counted_too_many = 0
+        self.cut_short: dict[str, int] = {}
+        self.writes_nulls = False
         self.base_url = ""
         self._uploads: dict[str, dict[int, bytes]] = {}
         self._downloads: dict[str, tuple[int, Attribute]] = {}
+        self._damaged: set[str] = set()
 
     # backend
 
@@ -136,13 +141,18 @@ class Api:
     def get_experiment_attributes(self, request: Request) -> Any:
         """The whole entity but series and files."""
         entity = self.store.entity(request["experimentId"])
-        return {**entity.dto(), "attributes": attribute_dtos(entity)}
+        return {**entity.dto(), "attributes": self._attributes(attribute_dtos(entity))}
 
     def execute_operations(self, request: Request) -> Any:
         """What the client logged."""
         entity = self.store.entity(request["experimentId"])
         results = [execute(entity, operation, self.store.now_ms()) for operation in request.json]
         return [error for error in results if error is not None]
+
+    def _attributes(self, dtos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if not self.writes_nulls:
+            return dtos
+        return [{f"{kind}Properties": None for kind in _KINDS} | dto for dto in dtos]
 
     # single attributes
 
@@ -161,7 +171,11 @@ class Api:
         part = slice(start, start + (min(limit, self.page) if self.page else limit))
         rows = zip(series.times_ms[part], series.steps[part], series.values[part], strict=True)
         values = [{"timestampMillis": time_ms, "step": step, "value": value} for time_ms, step, value in rows]
-        return {"totalItemCount": len(series.steps) + self.counted_too_many, "values": values}
+        answer = {"totalItemCount": len(series.steps) + self.counted_too_many, "values": values}
+        if self.cut_short.get(request["attribute"]):
+            self.cut_short[request["attribute"]] -= 1
+            return Content(json.dumps(answer).encode()[:-9], "application/json")
+        return answer
 
     def get_float_series_values(self, request: Request) -> Any:
         """A page of floats."""
@@ -192,7 +206,11 @@ class Api:
         attribute = self.store.attribute(request["experimentId"], path, "file")
         name = properties(path, attribute)["name"]
         disposition = f'attachment; filename="{name}"'
-        return Content(attribute.value.content, "application/octet-stream", Content_Disposition=disposition)
+        content = attribute.value.content
+        if self.cut_short.get(path):
+            self.cut_short[path] -= 1
+            content = content[: len(content) // 2]
+        return Content(content, "application/octet-stream", Content_Disposition=disposition)
 
     def ls_file_set_attribute(self, request: Request) -> Any:
         """Names in a file set."""
@@ -205,6 +223,9 @@ class Api:
         attribute = self.store.attribute(request["experimentId"], request["attribute"], "fileSet")
         number = str(uuid.uuid4())
         self._downloads[number] = (0, attribute)
+        if self.cut_short.get(request["attribute"]):
+            self.cut_short[request["attribute"]] -= 1
+            self._damaged.add(number)
         return {"id": number}
 
     def get_download_prepare_request(self, request: Request) -> Any:
@@ -222,13 +243,17 @@ class Api:
         """The zip, with entries for its folders and for its root, as Neptune makes it."""
         _, attribute = self._downloads[request["id"]]
         packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("/", b"")
             for folder in sorted({name.rpartition("/")[0] for name in attribute.value} - {""}):
                 archive.writestr(f"{folder}/", b"")
             for name, content in attribute.value.items():
                 archive.writestr(name, content)
-        return Content(packed.getvalue(), "application/zip", Content_Disposition='attachment; filename="files.zip"')
+        content = packed.getvalue()
+        if request["id"] in self._damaged:  # of the last file, all that follows its name
+            begin = content.rindex(b"PK\x03\x04") + 30 + len(list(attribute.value)[-1])
+            content = content[:begin] + b"\xff" * 4 + content[begin + 4 :]
+        return Content(content, "application/zip", Content_Disposition='attachment; filename="files.zip"')
 
     def _store_file(self, entity: str, path: str, ext: str, content: bytes) -> Any:
         self.store.entity(entity).put(path, "file", StoredFile(content, ext))
@@ -320,7 +345,7 @@ class Api:
             {
                 "experimentId": one.id,
                 "type": one.type,
-                "attributes": attribute_dtos(one, iter(paths) if paths else None),
+                "attributes": self._attributes(attribute_dtos(one, iter(paths) if paths else None)),
             }
             for one in page
         ]

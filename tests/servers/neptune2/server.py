@@ -104,7 +104,7 @@ class _Connection(Exchange):
         if self.server.faults.latency_s:
             time.sleep(self.server.faults.latency_s)
         query = parse_qs(target.query, keep_blank_values=True)
-        words = " ".join([name, *query.get("attribute", []), *query.get("experimentId", [])])
+        words = " ".join([name, *(one for key in ("attribute", "experimentId", "index") for one in query.get(key, []))])
         fault = self.server.faults.strike(words)
         if fault == "drop":
             self.hang_up()

@@ -27,7 +27,11 @@ _LB = "/api/leaderboard/v1"
 
 
 class Neptune3(LocalServer):
-    """The server and the handles by which a test moves it."""
+    """The server and the handles by which a test moves it.
+
+    unsigned: status of a question for the addresses of such files; 0 = they are left out of the answer. broken_objects:
+    status of the object store for such a file. cut_short: how often half of a file is given as if it were the whole.
+    """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(_Exchange, tls)
@@ -43,6 +47,9 @@ class Neptune3(LocalServer):
         self._counting = threading.Lock()
         self.provider = "aws"
         self.signatures_expire = 0
+        self.unsigned: dict[str, int] = {}
+        self.broken_objects: dict[str, int] = {}
+        self.cut_short: dict[str, int] = {}
         self.statuses: dict[str, list[int]] = {}
 
     @property
@@ -187,6 +194,9 @@ class _Exchange(Exchange):
         neptune = self.server
         expired = "&expired=1" if neptune.signatures_expire else ""
         neptune.signatures_expire = max(0, neptune.signatures_expire - 1)
+        for one in body["files"]:
+            if status := neptune.unsigned.get(one["path"]):
+                raise Refused(status, "BROKEN", f"{one['path']} cannot be signed")
         files = [
             {
                 "path": one["path"],
@@ -196,6 +206,7 @@ class _Exchange(Exchange):
                 f"?project={quote(one['project_identifier'], safe='')}{expired}",
             }
             for one in body["files"]
+            if one["path"] not in neptune.unsigned
         ]
         return json.dumps({"files": files}).encode()
 
@@ -208,5 +219,10 @@ class _Exchange(Exchange):
             if method == "PUT":
                 store.objects[query["project"], path] = body
                 return 200, b"", {"ETag": '"1"'}
+            if path in self.server.broken_objects:
+                return self.server.broken_objects[path], b"<Error><Code>InternalError</Code></Error>", {}
             content = store.objects.get((query["project"], path))
+            if content is not None and self.server.cut_short.get(path):
+                self.server.cut_short[path] -= 1
+                content = content[: len(content) // 2]
         return (200, content, {}) if content is not None else (404, b"<Error><Code>NoSuchKey</Code></Error>", {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -199,6 +200,17 @@ def read_run(source: LocalSource, run: RunRef, archive: Path, *, want: Want | No
     for piece in pieces:
         _add(read, piece.chunk, sink)
     return read
+
+
+def beyond_reach(folder: Path) -> None:
+    """Folders in each other below `folder`, so deep that the path to the last ones is longer than systems take."""
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("d" * 200, dir_fd=at)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
 
 
 def tree_state(root: Path) -> dict[str, tuple[int, int, str]]:

@@ -10,8 +10,21 @@ from typing import Any
 
 import pytest
 
-from shardmig.records import Finding
-from tests.unit.neptune_local.local_data import RunRead, read_one, record, write_folder, write_operations
+from shardmig.records import Files, Finding
+from tests.unit.neptune_local.local_data import (
+    UUID,
+    RunRead,
+    beyond_reach,
+    list_all,
+    open_local,
+    points,
+    read_one,
+    read_run,
+    record,
+    resumed,
+    write_folder,
+    write_operations,
+)
 
 
 def replayed(tmp_path: Path, *operations: tuple[str, str, dict[str, Any]], path_map: str = "") -> RunRead:
@@ -61,6 +74,76 @@ def test_a_missing_file_is_a_loss_that_names_it_and_the_option(tmp_path: Path) -
     assert codes(run.findings) == [("loss", "missing-file", "f/x")]
     assert "/gone/x.txt" in run.findings[0].detail
     assert "--path-map" in run.findings[0].detail
+
+
+def test_a_file_that_cannot_be_looked_at_is_lost_alone(tmp_path: Path) -> None:
+    run = replayed(
+        tmp_path,
+        ("AssignInt", "p", {"value": 1}),
+        ("UploadFile", "f/x", {"ext": "txt", "file_path": f"/{'x' * 300}"}),
+        ("UploadFile", "f/saved", {"ext": "txt", "tmp_file_name": "x" * 300}),
+        ("TrackFilesToArtifact", "art", {"entries": [[f"/{'x' * 300}", None]], "project_id": "p"}),
+    )
+    assert run.logged() == {"p": 1}
+    assert sorted(codes(run.findings)) == [
+        ("gap", "missing-artifact-file", "art"),
+        ("loss", "missing-file", "f/saved"),
+        ("loss", "missing-file", "f/x"),
+    ]
+    assert any("too long" in one.detail for one in run.findings)
+
+
+def test_what_of_a_folder_cannot_be_listed_is_a_loss(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.txt", "a")
+    beyond_reach(tmp_path / "data")
+    run = replayed(
+        tmp_path,
+        ("UploadFileSet", "set", {"file_globs": [str(tmp_path / "data")], "reset": "True"}),
+        ("TrackFilesToArtifact", "art", {"entries": [[str(tmp_path / "data"), None]], "project_id": "p"}),
+    )
+    assert run.stored["set: a.txt"] == b"a"
+    assert sorted(codes(run.findings)) == [("loss", "missing-file", "art"), ("loss", "missing-file", "set")]
+
+
+def test_a_tracked_file_that_cannot_be_read_is_a_gap(tmp_path: Path) -> None:
+    unreadable = "/proc/self/mem"  # of one's own memory, the beginning cannot be read, by root neither
+    run = replayed(tmp_path, ("TrackFilesToArtifact", "art", {"entries": [[unreadable, None]], "project_id": "p"}))
+    assert codes(run.findings) == [("gap", "missing-artifact-file", "art")]
+    assert json.loads(run.stored["art: files_list.json"])[0]["fileHash"] is None
+
+
+def test_what_an_artifact_lacks_is_told_by_a_reading_that_goes_on_behind_it(tmp_path: Path) -> None:
+    write_operations(
+        tmp_path,
+        ("TrackFilesToArtifact", "art", {"entries": [["/gone/c", None]], "project_id": "p"}),
+        ("LogFloats", "m", {"values": points((1.0, 0, 1.0))}),
+    )
+    source = open_local(tmp_path)
+    (run,) = list_all(source)
+    whole = read_run(source, run, tmp_path / "archive")
+    (stored,) = [piece for piece in whole.pieces if isinstance(piece.chunk, Files)]
+    assert stored.cursor is not None
+    rest = resumed(source, run, tmp_path / "archive", stored.cursor, 1000)
+    source.close()
+    assert codes(whole.findings) == [("gap", "missing-artifact-file", "art")]
+    assert rest.findings == whole.findings
+
+
+def test_what_the_server_has_had_is_known_for_each_process(tmp_path: Path) -> None:
+    for process, acked in (("sent", 1), ("unsent", 0)):
+        old = "/old/.neptune/upload_path/removed.txt"
+        lines = [
+            record(1, "UploadFile", f"f/{process}", ext="txt", tmp_file_name="removed.txt"),
+            record(2, "UploadFile", f"f/old/{process}", ext="txt", file_path=old),
+        ]
+        write_folder(tmp_path, lines, name=f"async/run__{UUID}__{acked}__abcdefgh", last_ack=2 * acked)
+    run = read_one(tmp_path, tmp_path / "archive")
+    assert sorted(codes(run.findings)) == [
+        ("gap", "uploaded-file-gone", "f/old/sent"),
+        ("gap", "uploaded-file-gone", "f/sent"),
+        ("loss", "missing-file", "f/old/unsent"),
+        ("loss", "missing-file", "f/unsent"),
+    ]
 
 
 def test_a_path_map_finds_files_that_moved(tmp_path: Path) -> None:

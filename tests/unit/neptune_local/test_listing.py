@@ -15,6 +15,7 @@ from shardmig.errors import BadInput, NotFound, UsageError
 from shardmig.records import ProjectId, RunId, Selection
 from tests.unit.neptune_local.local_data import (
     UUID,
+    beyond_reach,
     created,
     list_all,
     open_local,
@@ -89,6 +90,27 @@ def test_folders_of_one_container_are_one_run_in_the_order_of_writing(tmp_path: 
     assert run.logged() == {"p/a": 2, "p/b": 1}
     assert run.series["m"] == [("0", 1000, 1.0), ("1", 2000, 2.0)]
     assert [(one.code, one.count) for one in run.findings] == [("lost-records", 2)]
+
+
+def test_a_copy_of_a_folder_counts_once(tmp_path: Path) -> None:
+    lines = [record(n, "LogFloats", "m", values=points((1.0 * n, None, 1.0 * n)), at=1.0 * n) for n in range(1, 9)]
+    write_folder(tmp_path / "now", lines, metadata=metadata())
+    write_folder(tmp_path / "backup", lines[:5], metadata=metadata())
+    run = read_one(tmp_path, tmp_path / "archive")
+    assert [value for _, _, value in run.series["m"]] == [1.0 * n for n in range(1, 9)]
+    assert [(one.kind, one.code) for one in run.findings] == [("note", "repeated-records")]
+
+
+def test_a_copy_of_a_database_counts_once_and_another_process_as_well(tmp_path: Path) -> None:
+    updates = [(n, snapshot(n * 1_000_000, append={"m": 1.0 * n})) for n in range(9)]
+    for place, logged in (("now", updates), ("backup", updates[:5])):
+        write_database(tmp_path / place / "p_run-1_77" / "run_operations.sqlite3", [(1, created()), *logged])
+    other = [(n, snapshot(n * 1_000_000, append={"n": 1.0 * n})) for n in range(3)]
+    write_database(tmp_path / "now" / "p_run-1_99" / "run_operations.sqlite3", [(2, created()), *other])
+    run = read_one(tmp_path, tmp_path / "archive")
+    assert [value for _, _, value in run.series["m"]] == [1.0 * n for n in range(9)]
+    assert len(run.series["n"]) == 3
+    assert [(one.kind, one.code) for one in run.findings] == [("note", "repeated-records")]
 
 
 def test_folders_without_times_follow_each_other_in_the_order_of_their_creation(tmp_path: Path) -> None:
@@ -195,6 +217,37 @@ def test_a_link_to_a_parent_does_not_lead_in_circles(tmp_path: Path) -> None:
     assert len(read_all(tmp_path, tmp_path / "archive")) == 1
 
 
+@pytest.mark.parametrize(("name", "others"), [("data-prepared.log", 0), ("data-7.log", 1)])
+def test_somebodys_log_hides_no_run_below_its_folder(name: str, others: int, tmp_path: Path) -> None:
+    write_folder(tmp_path, ONE)
+    (tmp_path / name).write_text("read 7 files\n")
+    found = read_all(tmp_path, tmp_path / "archive")
+    assert found[RunId("offline-01234567")].logged() == {"p/a": 1}
+    assert len(found) == 1 + others
+
+
+def test_a_link_to_nothing_and_a_file_that_is_gone_meanwhile_end_no_listing(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, ONE)
+    (folder / "upload_path" / "sent.txt").symlink_to(tmp_path / "gone.txt")
+    database = write_database(tmp_path / "scale" / "run_operations.sqlite3", [(1, snapshot(assign={"p": 1}))])
+    (database.parent / "sent.bin").symlink_to(tmp_path / "gone.bin")
+    assert set(read_all(tmp_path, tmp_path / "archive")) == {"offline-01234567", "run-1"}
+
+
+def test_a_folder_that_cannot_be_looked_into_fails_alone_and_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, ONE)
+    beyond_reach(tmp_path)
+    source = open_local(tmp_path)
+    runs = list_all(source)
+    assert [run.id == "offline-01234567" for run in runs] == [True, False]
+    assert runs[1].id.endswith("(unreadable)")
+    with pytest.raises(BadInput) as raised:
+        read_run(source, runs[1], tmp_path / "archive")
+    assert raised.value.run == runs[1].label
+    assert read_run(source, runs[0], tmp_path / "archive").logged() == {"p/a": 1}
+    source.close()
+
+
 def test_a_damaged_database_fails_alone_and_is_named(tmp_path: Path) -> None:
     write_database(tmp_path / "good" / "run_operations.sqlite3", [(1, snapshot(assign={"p": 1}))])
     (tmp_path / "bad").mkdir()
@@ -218,6 +271,21 @@ def test_a_damaged_database_alone_is_listed_too(tmp_path: Path) -> None:
     source = open_source({"path": str(tmp_path)})
     [project] = source.list_projects(Selection())
     assert [run.id for run in source.list_runs(project, Selection())] == ["lost (unreadable)"]
+    source.close()
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM metadata", "DROP TABLE metadata"])
+def test_operations_of_nobody_knows_which_run_are_not_passed_over(damage: str, tmp_path: Path) -> None:
+    write_database(tmp_path / "good.sqlite3", [(1, snapshot(assign={"p": 1}))])
+    write_database(tmp_path / "bad.sqlite3", [(1, snapshot(assign={"p": 1}))])
+    with closing(sqlite3.connect(tmp_path / "bad.sqlite3")) as database:
+        database.execute(damage)
+        database.commit()
+    source = open_local(tmp_path)
+    runs = {run.id: run for run in list_all(source)}
+    assert set(runs) == {"run-1", "bad (unreadable)"}
+    with pytest.raises(BadInput, match="which run"):
+        read_run(source, runs[RunId("bad (unreadable)")], tmp_path / "archive")
     source.close()
 
 

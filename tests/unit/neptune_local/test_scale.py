@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from shardmig.adapters.base import Want
 from shardmig.adapters.neptune_local.messages3 import messages
+from shardmig.records import FloatPoints
 from tests.unit.neptune_local.local_data import (
     RunRead,
     created,
@@ -74,6 +76,29 @@ def test_steps_and_values_of_metrics_are_exact(tmp_path: Path) -> None:
 def test_a_step_at_the_end_of_64_bits_is_kept(tmp_path: Path) -> None:
     run = replayed(tmp_path, snapshot(0, append={"m": 0.5}), snapshot((2**63 - 1) * MICRO, append={"m": 1.5}))
     assert [step for step, _, _ in run.series["m"]] == ["0", "9223372036854775807"]
+
+
+def test_points_are_handed_out_as_they_are_read_whatever_stands_between_them(tmp_path: Path) -> None:
+    """Every second operation has none: no number of a row tells when to look how much was gathered."""
+    both = [snapshot(step * MICRO, append={"m": 1.0 * step, "n": 2.0 * step}) for step in range(1000)]
+    updates = [one for step, point in enumerate(both) for one in (snapshot(assign={"p": step}), point)]
+    write_database(tmp_path / "db" / "x.sqlite3", [(1, CREATED), *((2, one) for one in updates)])
+    run = read_one(tmp_path / "db", tmp_path / "archive", want=Want(chunk_points=100))
+    chunks = [piece.chunk for piece in run.pieces if isinstance(piece.chunk, FloatPoints)]
+    assert chunks[0].paths == ["m", "n"]
+    assert [value for _, _, value in run.series["n"]] == [2.0 * step for step in range(1000)]
+    assert [value for _, _, value in run.series["m"]] == [1.0 * step for step in range(1000)]
+
+
+def test_series_that_begin_together_are_in_the_order_of_their_names_in_every_process(tmp_path: Path) -> None:
+    """Else a reading that another process goes on with would leave out other chunks than those that are done."""
+    names = [f"m/{letter}" for letter in "hgfedcba"]
+    updates = [snapshot(step * MICRO, append=dict.fromkeys(names, 1.0 * step)) for step in range(10)]
+    write_database(tmp_path / "db" / "x.sqlite3", [(1, CREATED), *((2, one) for one in updates)])
+    run = read_one(tmp_path / "db", tmp_path / "archive", want=Want(chunk_points=20))
+    chunks = [piece.chunk for piece in run.pieces if isinstance(piece.chunk, FloatPoints)]
+    assert [path for chunk in chunks for path in chunk.paths] == sorted(names)
+    assert len(chunks) == 4
 
 
 def test_text_histograms_and_integers_of_series_are_kept(tmp_path: Path) -> None:
