@@ -24,7 +24,7 @@ class Metric(msgspec.Struct, gc=False):
     """One point: `metricValue` is a number, or a text (NaN, Infinity, or what the user logged)."""
 
     metricName: str  # noqa: N815
-    metricValue: float | str | None  # noqa: N815
+    metricValue: Number | str | None  # noqa: N815
     step: Number | None = None
     epoch: Number | None = None
 

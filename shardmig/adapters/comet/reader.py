@@ -92,8 +92,10 @@ def _opened(path: Path) -> Iterator[ZipFile]:
         BadZipFile,
         zlib.error,
         EOFError,
-        RuntimeError,
-    ) as error:  # RuntimeError: encrypted, or packed in a way unknown
+        RuntimeError,  # encrypted, or packed in a way unknown
+        UnicodeDecodeError,  # the name of a file in it
+        OSError,
+    ) as error:
         raise BadInput(f"{path.name} is damaged, or no offline archive: {error}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 
 from shardmig import steps
@@ -79,12 +80,13 @@ class AssetsOfRun:
     def drawing(self, chunks: Iterator[Chunk], naming: Naming, uploads: Uploads, staging: Path) -> Iterator[Chunk]:
         """The same chunks; histograms are drawn as they go by, into files in `staging` that `uploads` brings here."""
         seen: Counter[str] = Counter()
+        numbers = count()
         for chunk in chunks:
             if isinstance(chunk, HistogramPoints):
                 for path, series in chunk.series():
                     for row, content in drawn(series, seen[path]):
                         index = row - seen[path]
-                        file = staging / f"drawn-{len(seen)}-{row}"
+                        file = staging / f"drawn-{next(numbers)}"
                         with disk_errors("a drawn histogram"):
                             file.write_bytes(content)
                         self._drawn[file] = self._drawing(naming.key(path), row, series.steps[index : index + 1])

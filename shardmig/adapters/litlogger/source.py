@@ -27,7 +27,7 @@ from shardmig.adapters.litlogger.reading import Reading, time_of
 from shardmig.adapters.litlogger.run import read_run
 from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.reading import brought
-from shardmig.errors import BadInput, Denied, NotFound, about_run
+from shardmig.errors import BadInput, Permanent, about_run
 from shardmig.records import End, Header, Piece, ProjectId, RunId, RunRef, Scope, Selection
 from shardmig.selection import Matcher
 
@@ -37,6 +37,7 @@ class LightningSource:
 
     def __init__(self, options: SourceOptions) -> None:
         self._options = options
+        self._refused: dict[str, Permanent] = {}
 
     def list_projects(self, selection: Selection) -> Iterator[ProjectId]:
         """Teamspaces by name (and id, where two have one name), and the projects of the runs that were brought here."""
@@ -48,9 +49,12 @@ class LightningSource:
     def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
         """Experiments of the teamspace of that name, the earliest first; then those brought here from a project so named."""
         matcher = Matcher(selection)
+        streams = self._streams
         for teamspace_id, name in self._teamspaces.items():
             if name == project:
-                own = [stream for stream in self._streams[teamspace_id] if not facts.was_brought(stream)]
+                if (refused := self._refused.get(teamspace_id)) is not None:
+                    raise refused
+                own = [stream for stream in streams[teamspace_id] if not facts.was_brought(stream)]
                 names = Counter(stream.name for stream in own)
                 runs = (self._own(project, stream, is_only=names[stream.name] == 1) for stream in own)
                 yield from filter(matcher.wants_run, runs)
@@ -89,12 +93,14 @@ class LightningSource:
 
     @cached_property
     def _streams(self) -> dict[str, list[Stream]]:
-        """The experiments of each teamspace, the earliest first."""
+        """The experiments of each teamspace, the earliest first. One that cannot be listed says so when it is asked for
+        itself, and stops no other."""
         found: dict[str, list[Stream]] = {}
         for teamspace_id, name in self._teamspaces.items():
             try:
                 streams = list(self._cloud.streams(teamspace_id))
-            except (Denied, NotFound) as error:
+            except Permanent as error:
+                self._refused[teamspace_id] = error
                 logs.get_logger().info(logs.Event.PROJECT_SKIPPED, project=name, reason=error.message)
                 streams = []
             found[teamspace_id] = sorted(streams, key=lambda stream: (stream.created_at or "", stream.id))
@@ -139,7 +145,7 @@ class LightningSource:
             project=project,
             id=RunId(held[provenance.RUN_ID]),
             scope=_scope(held.get(provenance.SCOPE, "runs")),
-            created_ms=time_of(held.get("sys/creation_time", "")),
+            created_ms=_creation_ms(held.get("sys/creation_time", "")),
             parent=RunId(parent_id) if parent_id else None,
             parent_project=ProjectId(parent_project) if parent_project else None,
             locator=f"{stream.project_id}/{stream.id}",
@@ -171,11 +177,20 @@ def _identity(stream: Stream) -> tuple[str, str, str]:
 
 
 def _scope(text: str) -> Scope:
+    """Metadata can be changed by hand: that stops no listing, and reading the run tells."""
     try:
         scope: Scope = msgspec.convert(text, Scope)
-    except msgspec.ValidationError as error:
-        raise BadInput(f"{provenance.SCOPE} is {text!r}: {error}") from error
+    except msgspec.ValidationError:
+        return "runs"
     return scope
+
+
+def _creation_ms(text: str) -> int | None:
+    """The field may have been any text."""
+    try:
+        return time_of(text)
+    except BadInput:
+        return None
 
 
 def _fingerprint(stream: Stream) -> str:

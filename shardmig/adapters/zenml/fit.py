@@ -102,7 +102,7 @@ class Flat(NamedTuple):
 def flattened(metadata: Mapping[str, Any]) -> Iterator[Flat]:
     """Metadata of others as scalars: dictionaries joined with slashes, what JSON has beyond scalars as its text."""
     for key, value in metadata.items():
-        if isinstance(value, dict):
+        if value and isinstance(value, dict):
             yield from (flat._replace(key=f"{key}/{flat.key}") for flat in flattened(value))
         else:
             is_exact = _is_scalar(value)

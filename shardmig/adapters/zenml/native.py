@@ -16,7 +16,7 @@ Metadata is JSON: what is neither a scalar nor a sorted list of different texts 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,10 +46,10 @@ class Reading:
         self._matcher = Matcher(want.selection)
         linked = list(store.artifacts_of(version.id))
         names = Counter(artifact.name for artifact in linked)
-        self._artifacts = {
-            one.name if names[one.name] == 1 else f"{one.name}/{one.version}": one
-            for one in sorted(linked, key=lambda one: (one.name, one.version))
-        }
+        self._artifacts: dict[str, Artifact] = {}
+        for one in sorted(linked, key=lambda one: (one.name, one.version)):
+            name = one.name if names[one.name] == 1 else f"{one.name}/{one.version}"
+            self._artifacts[_unlike(name, self._artifacts)] = one
         self.findings: list[Finding] = []
 
     def chunks(self, sink: FileSink) -> Iterator[Chunk]:
@@ -122,8 +122,8 @@ def _fetched(folder: Folder, files: list[str], staging: Path) -> Iterator[tuple[
         local.unlink()
 
 
-def _unlike(path: str, taken: dict[str, Value]) -> str:
-    """Two ways may lead to one path: {"a": {"b": 1}} and {"a/b": 1}."""
+def _unlike(path: str, taken: Container[str]) -> str:
+    """Two ways may lead to one path: {"a": {"b": 1}} and {"a/b": 1}, version b of artifact a and the artifact a/b."""
     made, number = path, 2
     while made in taken:
         made, number = f"{path} ({number})", number + 1

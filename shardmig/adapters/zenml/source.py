@@ -6,10 +6,15 @@ exact. Any other is given by the map of `native`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from functools import cached_property
+from hashlib import blake2b
 from importlib.metadata import version as installed
 from typing import Any
+
+import msgspec
 
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.sidecar.reading import brought
@@ -57,20 +62,32 @@ class ZenmlSource:
         """All runs by project, the earliest first."""
         brought = {str(own[facts.VERSION]): own for entry in self._store.artifacts_named(ENTRY) if (own := _own(entry))}
         runs: dict[ProjectId, list[RunRef]] = {}
-        others: dict[ProjectId, list[Version]] = {}
+        others: dict[ProjectId, list[tuple[Version, str]]] = {}
         for model_id, model in self._store.models():
-            for version in self._store.versions(model_id):
+            versions = list(self._store.versions(model_id))
+            for version in versions:
                 if version.id in brought:
                     run = _brought(brought[version.id], version)
                     runs.setdefault(run.project, []).append(run)
-                else:
-                    others.setdefault(ProjectId(model), []).append(version)
-        for project, versions in others.items():
+            if ids := {version.id for version in versions} - brought.keys():
+                others[ProjectId(model)] = list(self._own_versions(model_id, ids))
+        for project, held in others.items():
             taken = {run.id for run in runs.get(project, [])}
-            runs.setdefault(project, []).extend(_other(project, version, taken) for version in versions)
-        for held in runs.values():
-            held.sort(key=lambda run: (run.created_ms or 0, run.id))
+            runs.setdefault(project, []).extend(_other(project, *one, taken) for one in held)
+        for found in runs.values():
+            found.sort(key=lambda run: (run.created_ms or 0, run.id))
         return runs
+
+    def _own_versions(self, model_id: str, ids: AbstractSet[str]) -> Iterator[tuple[Version, str]]:
+        """Versions of ZenML's own with the fingerprint of what is in them: ZenML tells no time for metadata that are added
+        and artifacts that are linked."""
+        for version in self._store.versions(model_id, whole=True):
+            if version.id in ids:
+                whole = msgspec.structs.replace(version, tags=sorted(version.tags))
+                content = [msgspec.structs.asdict(whole), self._store.artifact_ids_of(version.id)]
+                text = json.dumps(content, sort_keys=True, default=str)
+                mark = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+                yield msgspec.structs.replace(version, description="", tags=[], metadata={}), mark
 
     def _read_run(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
         version = self._store.version(run.locator)
@@ -108,7 +125,9 @@ def _brought(own: dict[str, Any], version: Version) -> RunRef:
     )
 
 
-def _other(project: ProjectId, version: Version, taken: set[RunId]) -> RunRef:
+def _other(project: ProjectId, version: Version, fingerprint: str, taken: set[RunId]) -> RunRef:
     name = RunId(version.name)
     run_id = name if name not in taken else RunId(f"{name} (version {version.number})")
-    return RunRef(project=project, id=run_id, created_ms=version.created_ms, locator=version.id)
+    return RunRef(
+        project=project, id=run_id, created_ms=version.created_ms, locator=version.id, fingerprint=fingerprint
+    )

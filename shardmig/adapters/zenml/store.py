@@ -19,6 +19,7 @@ from zenml.models import (
     ComponentResponse,
     ModelFilter,
     ModelRequest,
+    ModelVersionArtifactFilter,
     ModelVersionArtifactRequest,
     ModelVersionFilter,
     ModelVersionRequest,
@@ -79,14 +80,14 @@ class ZenmlStore:
         for page in self._pages(lambda number: self._store.list_models(self._filtered(ModelFilter, page=number))):
             yield from ((str(model.id), model.name) for model in page.items)
 
-    def versions(self, model_id: str) -> Iterator[Version]:
-        """The versions of a model, oldest first."""
+    def versions(self, model_id: str, *, whole: bool = False) -> Iterator[Version]:
+        """The versions of a model, oldest first; `whole`: with all that is in them."""
         for page in self._pages(
             lambda number: self._store.list_model_versions(
-                self._filtered(ModelVersionFilter, page=number, model=model_id)
+                self._filtered(ModelVersionFilter, page=number, model=model_id), hydrate=whole
             )
         ):
-            yield from map(version_of, page.items)
+            yield from map(whole_version_of if whole else version_of, page.items)
 
     def version(self, version_id: str) -> Version:
         """A model version with all that is in it. Raises NotFound."""
@@ -146,6 +147,14 @@ class ZenmlStore:
     def artifacts_of(self, version_id: str) -> Iterator[Artifact]:
         """The artifact versions linked to a model version with their metadata, oldest first."""
         return self._artifacts(model_version_id=version_id)
+
+    def artifact_ids_of(self, version_id: str) -> list[str]:
+        """The ids of the artifact versions linked to a model version, sorted."""
+        wanted = ModelVersionArtifactFilter(model_version_id=UUID(version_id), size=PAGE)
+        pages = self._pages(
+            lambda number: self._store.list_model_version_artifact_links(wanted.model_copy(update={"page": number}))
+        )
+        return sorted(str(link.artifact_version.id) for page in pages for link in page.items)
 
     def artifacts_below(self, uri: str) -> list[Artifact]:
         """All artifact versions that lie in a folder, or are it."""

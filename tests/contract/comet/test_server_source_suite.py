@@ -15,7 +15,7 @@ from shardmig.adapters.comet.upload import upload
 from shardmig.adapters.conformance import SourceSuite
 from shardmig.adapters.conformance.runs import field_digests, plain_run, rich_run
 from shardmig.archive.files import ArchiveFiles, DigestSink
-from shardmig.errors import AuthFailed, BadInput
+from shardmig.errors import AuthFailed, BadInput, Denied
 from shardmig.records import (
     ArchivePaths,
     Chunk,
@@ -138,6 +138,25 @@ class TestServer(SourceSuite):
         assert isinstance(end, End)
         lost = {finding.field for finding in end.findings if finding.kind == "loss"}
         assert {"metrics/loss", "metrics/odd", "metrics/train_acc"} <= lost
+
+    def test_a_run_or_project_that_cannot_be_looked_at_stops_no_other(self, tmp_path: Path) -> None:
+        """The run is listed, and fails when it is read; of the projects each tells for itself."""
+        for endpoint, listed in (("experiment/log-other", {VENDOR_KEY}), ("rest/v2/experiments", set())):
+            self._server.faults.failing[endpoint] = 403
+            try:
+                source = self.open_source(tmp_path)
+                projects = list(source.list_projects(ALL))
+                assert {"ws/vision", "old/vision"} <= set(projects)
+                runs = {str(run.id) for run in self._listed(source, ProjectId("ws/vision"))}
+            finally:
+                self._server.faults.failing.clear()
+            assert runs == listed
+
+    def _listed(self, source: ReadSide, project: ProjectId) -> list[RunRef]:
+        try:
+            return list(source.list_runs(project, ALL))
+        except Denied:
+            return []
 
     def _fields(self, folder: Path, project: str, key: str) -> dict[str, Field]:
         source = self.open_source(folder)

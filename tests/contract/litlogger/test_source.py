@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from shardmig.adapters.conformance.runs import MULTIPLIER
 from shardmig.adapters.litlogger import open_source, open_target
 from shardmig.adapters.litlogger.source import LightningSource
 from shardmig.archive.files import ArchiveFiles, DigestSink
+from shardmig.errors import Denied
 from shardmig.records import (
     ArchivePaths,
     End,
@@ -26,6 +28,7 @@ from shardmig.records import (
     Header,
     LoadOptions,
     ProjectId,
+    RunId,
     Selection,
 )
 from tests.contract.litlogger.experiments import TEAMSPACE, log_experiments
@@ -111,6 +114,20 @@ def test_teamspaces_are_projects_beside_the_projects_of_what_was_brought(source:
     assert [run.id for run in source.list_runs(ProjectId(TEAMSPACE), Selection())] == ["first", "second"]
 
 
+def test_a_teamspace_that_is_denied_says_so_and_stops_no_other(source: LightningSource, filled: Lightning) -> None:
+    """It would be left out in silence otherwise."""
+    [unused] = [one for one in filled.store.teamspaces.values() if one.name == "unused"]
+    unused.is_denied = True
+    try:
+        listed = set(source.list_projects(Selection()))
+        assert {TEAMSPACE, "unused"} <= listed
+        assert len(list(source.list_runs(ProjectId(TEAMSPACE), Selection()))) == 2
+        with pytest.raises(Denied):
+            list(source.list_runs(ProjectId("unused"), Selection()))
+    finally:
+        unused.is_denied = False
+
+
 def test_an_experiment_of_litlogger_is_read_whole(source: LightningSource, filled: Lightning) -> None:
     first = Read(source, TEAMSPACE, "first")
     held = filled.store.dump()[f"{TEAMSPACE}/first"]
@@ -150,3 +167,21 @@ def test_a_fork_that_was_brought_names_its_parent_again(source: LightningSource)
     forked = Read(source, "ws/plain", "RUN-2")
     assert forked.run.parent == "RUN-1"
     assert forked.fields["sys/forking/parent"].value == "RUN-1"
+
+
+def test_metadata_that_somebody_changed_stops_no_listing(source: LightningSource, filled: Lightning) -> None:
+    """A creation time may have been any text in the run that was brought, too."""
+    [tags] = [one.tags for one in filled.store.streams.values() if ("shardmig.run_id", "RUN-2") in _pairs(one.tags)]
+    before = [dict(tag) for tag in tags]
+    tags.append({"name": "sys/creation_time", "value": "yesterday", "fromCode": True})
+    tags[:] = [tag | ({"value": "of others"} if tag["name"] == "shardmig.scope" else {}) for tag in tags]
+    try:
+        listed = {run.id: run for run in source.list_runs(ProjectId("ws/plain"), Selection())}
+    finally:
+        tags[:] = before
+    assert set(listed) == {"RUN-1", "RUN-2"}
+    assert listed[RunId("RUN-2")].created_ms is None
+
+
+def _pairs(tags: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {(tag["name"], tag["value"]) for tag in tags}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from zenml import log_metadata, save_artifact
+from zenml.client import Client
+from zenml.models import ModelVersionArtifactRequest
 
 from shardmig.adapters.base import ReadSide, Want
 from shardmig.adapters.conformance.runs import field_digests, plain_run, rich_run
@@ -12,7 +16,7 @@ from shardmig.adapters.zenml import open_source
 from shardmig.archive.files import ArchiveFiles, DigestSink
 from shardmig.errors import BadInput, UsageError
 from shardmig.records import ArchivePaths, Chunk, End, Field, Fields, FileRef, Files, ProjectId, RunId, Selection
-from tests.contract.zenml.world import run_of, write
+from tests.contract.zenml.world import fill_by_hand, run_of, write
 from tests.servers.zenml import use_zenml
 
 pytestmark = pytest.mark.xdist_group("zenml")
@@ -68,6 +72,41 @@ def test_a_model_version_of_others_is_a_run_of_its_model(filled_zenml: Path) -> 
     ]
 
 
+def test_a_model_version_of_others_has_another_fingerprint_when_something_was_added(zenml: Path) -> None:
+    """So `export --update` brings it again. ZenML itself notes no time for either."""
+    fill_by_hand("theirs", "first")
+    client = Client()
+    version = client.get_model_version("theirs", "first")
+    seen = [_fingerprint("theirs"), _fingerprint("theirs")]
+    log_metadata({"later": 1}, model_version_id=version.id)  # type: ignore[call-overload]
+    seen.append(_fingerprint("theirs"))
+    _link(version, save_artifact("more", "theirs more"))
+    seen.append(_fingerprint("theirs"))
+    assert seen[0] == seen[1] != ""
+    assert len(set(seen)) == 3
+
+
+def test_artifacts_whose_names_meet_and_empty_metadata_are_all_there(zenml: Path) -> None:
+    """Version 1 of artifact x, and an artifact called x/1."""
+    fill_by_hand("theirs", "first")
+    version = Client().get_model_version("theirs", "first")
+    log_metadata({"empty": {}, "nested": {"none": {}}}, model_version_id=version.id)  # type: ignore[call-overload]
+    contents = {("x", "1"): "a", ("x", "2"): "b", ("x/1", "1"): "c"}
+    for (name, number), text in contents.items():
+        _link(version, save_artifact(text, name, version=number))
+    source = open_source({})
+    chunks = _read(source, ProjectId("theirs"), RunId("first"))
+    source.close()
+    refs = [ref for chunk in chunks if isinstance(chunk, Files) for ref in chunk.files]
+    assert sorted(ref.path for ref in refs if "/x" in ref.path) == [
+        "artifacts/x/1",
+        "artifacts/x/1 (2)",
+        "artifacts/x/2",
+    ]
+    fields = {field.path: field for chunk in chunks if isinstance(chunk, Fields) for field in chunk.fields}
+    assert fields["metadata/empty"].value == fields["metadata/nested/none"].value == "{}"
+
+
 def test_a_run_that_was_never_loaded_to_its_end_is_told(zenml: Path) -> None:
     write(plain_run()[:-1])
     source = open_source({})
@@ -89,6 +128,18 @@ def test_a_store_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> No
 def _read(source: ReadSide, project: ProjectId, run_id: RunId) -> list[Chunk]:
     (run,) = (run for run in source.list_runs(project, Selection()) if run.id == run_id)
     return [piece.chunk for piece in source.read_runs([run], Want(), DigestSink())]
+
+
+def _fingerprint(project: str) -> str:
+    source = open_source({})
+    (run,) = source.list_runs(ProjectId(project), Selection())
+    source.close()
+    return run.fingerprint
+
+
+def _link(version: Any, artifact: Any) -> None:
+    link = ModelVersionArtifactRequest(model_version=version.id, artifact_version=artifact.id)
+    Client().zen_store.create_model_version_artifact_link(link)
 
 
 def _size(files: dict[str, FileRef], path: str) -> int:

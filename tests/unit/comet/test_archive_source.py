@@ -6,6 +6,7 @@ import shutil
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -235,6 +236,41 @@ def test_an_archive_that_cannot_be_opened_is_a_run_that_fails(tmp_path: Path) ->
     source = open_source({"path": str(tmp_path)})
     with pytest.raises(BadInput):
         list(source.read_runs([runs[OLD_KEY]], Want(), DigestSink()))  # type: ignore[index]
+
+
+def test_damaged_archives_of_one_name_and_of_any_damage_stop_no_listing(tmp_path: Path) -> None:
+    """Also one whose table of contents is no UTF-8."""
+    write_archive(tmp_path / "good.zip", KEY, [metric("m", 1.0, 0)])
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "torn.zip").write_bytes(b"PK torn " + name.encode())
+    with ZipFile(tmp_path / "names.zip", "w") as archive:
+        archive.writestr("experimentü.json", b"{}")
+    (tmp_path / "names.zip").write_bytes((tmp_path / "names.zip").read_bytes().replace("ü".encode(), b"\xff\xfe"))
+    runs = runs_in(tmp_path)
+    assert len({run.label for run in runs}) == 4
+    source = open_source({"path": str(tmp_path)})
+    for run in runs:
+        if run.id != KEY:
+            with pytest.raises(BadInput, match="no offline archive"):
+                list(source.read_runs([run], Want(), DigestSink()))
+
+
+def test_integers_that_no_double_holds_are_told(tmp_path: Path) -> None:
+    """As numbers, and as the texts that a server makes of them."""
+    exact, between = 2**60, 2**53 + 1
+    odd = [exact, -exact, 1e300, "Infinity", "NaN", "1e300", str(exact)]
+    messages = [metric("exact", value, step) for step, value in enumerate(odd)]
+    messages += [metric("rounded", value, step) for step, value in enumerate([between, -between, str(between), 1])]
+    run = one(tmp_path, *messages)
+    assert [value for _, _, value in run.points["metrics/rounded"]] == [2.0**53, -(2.0**53), 2.0**53, 1.0]
+    assert run.findings == [Finding("approximation", "int-to-float", "metrics/rounded", 3)]
+
+
+def test_texts_that_only_python_takes_for_numbers_stay_texts(tmp_path: Path) -> None:
+    run = one(tmp_path, metric("m", "1_000", 0), metric("m", 10**400, 1), metric("m", "2.5", 2))
+    assert run.texts["metrics/m"] == ["1_000", str(10**400)]
+    assert [value for _, _, value in run.points["metrics/m"]] == [2.5]
 
 
 def test_a_path_that_does_not_exist_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from shardmig import logs
 from shardmig.adapters.comet.messages import ExperimentFile
 from shardmig.adapters.comet.offline import STAGING
 from shardmig.adapters.comet.reader import messages_mark, read_experiment
+from shardmig.adapters.names import digest_of
 from shardmig.errors import BadInput, NotFound
 from shardmig.records import ProjectId, RunId, RunRef
 
@@ -27,20 +29,22 @@ def experiments_in(paths: Iterable[Path]) -> list[RunRef]:
     """Each experiment once, sorted by project, time and key. Zip files of a folder that are no offline archives are
     passed over with a log line; one that is named itself is an experiment that cannot be read."""
     readable: dict[str, dict[object, tuple[Path, ExperimentFile]]] = {}  # copies of one archive count once
-    found: list[RunRef] = []
+    unreadable: list[Path] = []
     for path, is_named in _zip_files(paths):
         try:
             file, mark = read_experiment(path), messages_mark(path)
         except NotFound as error:
             if is_named:
-                found.append(_unreadable(path))
+                unreadable.append(path)
             else:
                 logs.get_logger().info(logs.Event.PROJECT_SKIPPED, project=str(path), reason=error.message)
         except BadInput:
-            found.append(_unreadable(path))
+            unreadable.append(path)
         else:
             copies = readable.setdefault(file.offline_id or path.stem, {})
             copies.setdefault((file.start_time, mark), (path, file))
+    stems = Counter(path.stem for path in unreadable)
+    found = [_unreadable(path, is_only=stems[path.stem] == 1) for path in unreadable]
     found += [_found(key, list(archives.values())) for key, archives in readable.items()]
     return sorted(found, key=lambda run: (run.project, run.created_ms or 0, run.id))
 
@@ -83,9 +87,11 @@ def _own_run(key: str, file: ExperimentFile) -> RunRef:
     return RunRef(project=ProjectId(project), id=RunId(key), created_ms=file.start_time)
 
 
-def _unreadable(path: Path) -> RunRef:
+def _unreadable(path: Path, *, is_only: bool) -> RunRef:
+    """Named by its file; also by its path where several are called so."""
     locator = msgspec.json.encode([str(path)]).decode()
-    return RunRef(project=UNREADABLE, id=RunId(path.stem), locator=locator, fingerprint=_fingerprint(path))
+    name = path.stem if is_only else f"{path.stem}~{digest_of(str(path))}"
+    return RunRef(project=UNREADABLE, id=RunId(name), locator=locator, fingerprint=_fingerprint(path))
 
 
 def _fingerprint(path: Path) -> str:

@@ -18,6 +18,8 @@ from shardmig.selection import Matcher
 
 _MOST_ROWS: Final = 50_000
 """Rows held as Python objects."""
+_EXACT: Final = 2.0**53
+"""Up to here every integer is a double."""
 _INT64: Final = range(-(2**63), 2**63)
 
 
@@ -25,7 +27,7 @@ class Row(NamedTuple):
     """One point. `name` has its context already."""
 
     name: str
-    value: float | str | None
+    value: int | float | str | None
     step: int | float | None
     epoch: int | float | None
     time_ms: int | None
@@ -50,6 +52,7 @@ class PointChunks:
         self._places: Counter[str] = Counter()
         self._paths: dict[str, tuple[str, str, bool]] = {}
         self._without_step: Counter[str] = Counter()
+        self._rounded: Counter[str] = Counter()
         self._lost: Counter[tuple[str, str]] = Counter()
 
     def add(self, rows: Iterable[Row]) -> Iterator[FloatPoints | StringPoints]:
@@ -90,6 +93,7 @@ class PointChunks:
                 Finding("note", "step-missing", path, count, detail)
                 for path, count in sorted(self._without_step.items())
             ),
+            *(Finding("approximation", "int-to-float", path, count) for path, count in sorted(self._rounded.items())),
             *(Finding("loss", code, path, count) for (code, path), count in sorted(self._lost.items())),
         ]
 
@@ -115,7 +119,7 @@ class PointChunks:
         self._lost["step-unreadable", path] += 1
         return None
 
-    def _add_value(self, path: str, step: int | float, time_ms: int, value: float | str | None) -> None:
+    def _add_value(self, path: str, step: int | float, time_ms: int, value: int | float | str | None) -> None:
         if value is None:
             self._lost["value-missing", path] += 1
         elif (number := _number_of(value)) is None:
@@ -123,6 +127,8 @@ class PointChunks:
                 self._texts.append(_Column(path, step, time_ms, str(value)))
         elif self._matcher.wants_field(path, "float_series"):
             self._floats.append(_Column(path, step, time_ms, number))
+            if abs(number) >= _EXACT and not _is_exactly(number, value):
+                self._rounded[path] += 1
 
     def _full(self) -> Iterator[FloatPoints | StringPoints]:
         """At most one chunk of each."""
@@ -134,11 +140,22 @@ class PointChunks:
             yield from map(_string_points, _of_one_scale(texts))
 
 
-def _number_of(value: float | str) -> float | None:
+def _number_of(value: int | float | str) -> float | None:
+    """None for a text that is no number (1_000 is one to Python alone), and for an integer beyond all doubles."""
+    if isinstance(value, str) and "_" in value:
+        return None
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+
+
+def _is_exactly(number: float, value: int | float | str) -> bool:
+    """Was no integer rounded to this double?"""
+    try:
+        return isinstance(value, float) or not math.isfinite(number) or int(value) == int(number)
+    except ValueError:  # the text of a number with a point or an exponent, which was a double before
+        return True
 
 
 def _can_be_kept(step: float) -> bool:

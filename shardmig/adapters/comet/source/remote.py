@@ -134,7 +134,7 @@ class RemoteReading:
             detail = "Comet keeps about 15,000 values of a metric; whether it had more cannot be told"
             self._findings.append(Finding("note", "series-sampled", native.METRICS + name, len(points), detail))
         yield from self._points.add(
-            Row(name, _value_of(point.metric_value), point.step, point.epoch, point.timestamp) for point in points
+            Row(name, point.metric_value, point.step, point.epoch, point.timestamp) for point in points
         )
 
 
@@ -143,7 +143,3 @@ _NO_DETAILS: Final = frozenset({"experimentKey", "systemMetricNames"})
 
 def _names_of(names: Any) -> list[str]:
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
-
-
-def _value_of(value: str | int | float | None) -> float | str | None:
-    return float(value) if isinstance(value, int) else value

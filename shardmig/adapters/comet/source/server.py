@@ -6,6 +6,7 @@ A run that shardmig itself wrote is told by its key, and given as what it was be
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +24,7 @@ from shardmig.adapters.comet.source.reader import RULES
 from shardmig.adapters.comet.source.remote import RemoteReading
 from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.reading import RunReader, brought
-from shardmig.errors import BadInput, about_run
+from shardmig.errors import BadInput, Permanent, about_run
 from shardmig.records import Piece, ProjectId, RunId, RunRef, Selection
 from shardmig.selection import Matcher
 
@@ -89,16 +90,19 @@ class ServerSource:
 
     @cached_property
     def _brought(self) -> list[RunRef]:
-        """The runs that shardmig wrote, under their original projects and ids."""
-        return [
-            self._as_it_was(run)
-            for project in self._projects
-            for run in self._experiments(project)
-            if run.id.startswith(KEY_PREFIX)
-        ]
+        """The runs that shardmig wrote, under their original projects and ids. A project that cannot be listed is told
+        when it is asked for itself, and stops no other."""
+        found: list[RunRef] = []
+        for project in self._projects:
+            with suppress(Permanent):
+                found += [self._as_it_was(run) for run in self._experiments(project) if run.id.startswith(KEY_PREFIX)]
+        return found
 
     def _as_it_was(self, run: RunRef) -> RunRef:
-        others = RemoteExperiment(self._client, run.id).others
+        try:
+            others = RemoteExperiment(self._client, run.id).others
+        except Permanent:  # reading it will say why
+            return run
         if provenance.PROJECT not in others or provenance.RUN_ID not in others:
             return run
         return msgspec.structs.replace(
