@@ -29,13 +29,14 @@ def files_of(archive: ArchivePaths, project: ProjectId, scratch: Path | None = N
     """FileSink and FileStore of one project. `scratch`: the folder for what is fetched from an object store (default:
     the system's temporary one)."""
     root = root_of(archive.files)
-    return ArchiveFiles(archive, project) if isinstance(root, Path) else BucketFiles(root, project, scratch)
+    return ArchiveFiles(archive, project) if isinstance(root, Path) else BucketFiles(archive, root, project, scratch)
 
 
 class BucketFiles(ArchiveFiles):
     """What is fetched lies in a mirror on disk, under the names of the archive, as long as this object lives."""
 
-    def __init__(self, root: ObjectPath, project: ProjectId, scratch: Path | None) -> None:
+    def __init__(self, archive: ArchivePaths, root: ObjectPath, project: ProjectId, scratch: Path | None) -> None:
+        super().__init__(archive, project)
         self._bucket = project_folder(root, project)
         self._scratch = scratch
         self._seen: dict[str, ObjectPath] = {}

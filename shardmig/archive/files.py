@@ -4,6 +4,8 @@
 <archive.files>/<sanitize(project)>/[models/]<sanitize(run)>/<readable field path>~<16 hex digits>.<extension>
 ```
 The digits are a digest of field path, type, step, time and file name: two fields never share a file, on no file system.
+Where the archive holds another version of the run, the new one's version is in the digest too: what is exported anew
+never overwrites what the published run has.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from shardmig.archive.layout import (
     staged,
     sync_folder,
 )
-from shardmig.archive.places import Place, file_sha256
+from shardmig.archive.places import Place, file_sha256, root_of
+from shardmig.archive.published import PublishedRun
 from shardmig.errors import BadInput, HostilePath, NotFound, Unavailable
 from shardmig.records import ArchivePaths, FieldType, FileRef, ProjectId, RunRef
 
@@ -47,6 +50,7 @@ class ArchiveFiles:
 
     def __init__(self, archive: ArchivePaths, project: ProjectId) -> None:
         self._archive, self._project = archive, project
+        self._versions: dict[RunRef, str] = {}
 
     @cached_property
     def _root(self) -> Path:
@@ -64,7 +68,8 @@ class ArchiveFiles:
         time_ms: int | None = None,
     ) -> FileRef:
         """As FileSink.put: streamed, digested, synced, then renamed into place."""
-        stored = _stored_name(run, path, field_type, name, step, time_ms)
+        identity = _identity(path, field_type, name, step, time_ms) + self._version(run)
+        stored = _stored_name(run, path, name, step, identity)
         with disk_errors(f"file {path!r} of {run.label}"):
             passing = Passing(content, name)
             self._keep(stored, passing)
@@ -83,7 +88,7 @@ class ArchiveFiles:
         self, run: RunRef, path: str, field_type: FieldType, members: Iterable[tuple[str, BinaryIO | Path]]
     ) -> FileRef:
         """As FileSink.put_tree: the whole tree is written beside its place and renamed."""
-        stored = _stored_name(run, path, field_type, "", None, None)
+        stored = _stored_name(run, path, "", None, _identity(path, field_type, "", None, None) + self._version(run))
         tree = _TreeDigest()
 
         def passing() -> Iterator[Passing]:
@@ -138,6 +143,14 @@ class ArchiveFiles:
     def held_members(self, ref: FileRef) -> Iterator[tuple[str, Place]]:
         """As `members`, where the archive holds them."""
         return self.members(ref)
+
+    def _version(self, run: RunRef) -> str:
+        """What tells this version's files from those of another one that is published; "" where none is."""
+        if run not in self._versions:
+            folder = project_folder(root_of(self._archive.data), run.project, run.scope)
+            held = PublishedRun(folder, sanitize(run.id))
+            self._versions[run] = f"\0{run.fingerprint}" if _is_other_version(held, run) else ""
+        return self._versions[run]
 
     def _keep(self, stored: str, content: Passing) -> None:
         """Put a file into its place."""
@@ -303,12 +316,21 @@ def _refuse_other_size(found: Place, ref: FileRef, size_bytes: int) -> None:
         raise BadInput(f"{found} has {size_bytes} bytes, its row says {ref.size_bytes}", field=ref.path)
 
 
-def _stored_name(
-    run: RunRef, path: str, field_type: FieldType, name: str, step: Decimal | None, time_ms: int | None
-) -> str:
-    identity = "\0".join(
-        (path, field_type, name, "" if step is None else plain_step(step), "" if time_ms is None else str(time_ms))
-    )
+def _is_other_version(held: PublishedRun, run: RunRef) -> bool:
+    try:
+        receipt = held.receipt if held.exists() else None
+    except BadInput:  # damaged: it names no files any more
+        return False
+    return receipt is not None and receipt.run.fingerprint != run.fingerprint
+
+
+def _identity(path: str, field_type: FieldType, name: str, step: Decimal | None, time_ms: int | None) -> str:
+    """What tells a file of a run from every other one."""
+    at = ("" if step is None else plain_step(step), "" if time_ms is None else str(time_ms))
+    return "\0".join((path, field_type, name, *at))
+
+
+def _stored_name(run: RunRef, path: str, name: str, step: Decimal | None, identity: str) -> str:
     segments = [_clean(segment) for segment in path.split("/") if segment][:_MAX_SEGMENTS] or ["_"]
     if step is not None:
         segments.append(f"step_{plain_step(step)}")

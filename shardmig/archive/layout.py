@@ -131,15 +131,12 @@ def sync_folder(path: Path) -> None:
 def publish_parts(folder: Path, prefix: str, count: int) -> None:
     """Turn `count` staged and synced parts into the run, replacing an earlier one.
 
-    At every instant part_0 is either absent or whole with all the parts it names, and the others have no gap: the old
-    part_0 goes first, then the old parts from the last one down, the new ones come in order and part_0 last. Executing
-    it again after a crash, with the same parts staged again, gives the same end state.
+    part_0 is replaced last, in one step: a run of one part is at every instant the old one or the new one. Of a run of
+    several, the old part_0 stays while the others change, and its receipt does not agree with them: whoever reads the
+    run is told. Executing it again after a crash, with the same parts staged again, gives the same end state.
     """
     first = folder / part_name(prefix, 0)
-    if first.exists():
-        first.unlink()
-        sync_folder(folder)
-    for old in reversed(parts_from(folder, prefix, count)):
+    for old in reversed(parts_from(folder, prefix, 1)):
         old.unlink()
     for number in range(1, count):
         target = folder / part_name(prefix, number)

@@ -138,7 +138,7 @@ class PublishedRun:
             for group in range(file.metadata.num_row_groups):
                 row_group = file.metadata.row_group(group)
                 if row_group.num_rows and wants_group(row_group):
-                    table = file.read_row_group(group, columns=_filled_columns(row_group), use_threads=False)
+                    table = file.read_row_group(group, columns=filled_columns(row_group), use_threads=False)
                     yield from table.combine_chunks().to_batches()
 
     def batches(
@@ -153,7 +153,7 @@ class PublishedRun:
                     yield from file.iter_batches(
                         batch_size=min(_MAX_BATCH_ROWS, max(_MIN_BATCH_ROWS, _BATCH_BYTES // row_bytes)),
                         row_groups=[group],
-                        columns=[name for name in _filled_columns(row_group) if name in columns],
+                        columns=[name for name in filled_columns(row_group) if name in columns],
                         use_threads=False,
                     )
 
@@ -176,7 +176,7 @@ class PublishedRun:
         return BadInput(f"{path} {what}", run=self.prefix, hint=_AGAIN)
 
 
-def _filled_columns(row_group: Any) -> list[str]:
+def filled_columns(row_group: Any) -> list[str]:
     """The columns that a reader needs and that hold anything in this row group, by its statistics."""
     # An empty set counts as null there, so that column is always read.
     filled: dict[str, None] = dict.fromkeys(("attribute_path", "attribute_type", "string_set_value"))

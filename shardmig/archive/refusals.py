@@ -27,7 +27,13 @@ def refusal(url: str, error: Exception) -> ShardmigError | OSError:
 
     What is not there is FileNotFoundError and what is there already FileExistsError, as on disk.
     """
-    from obstore.exceptions import AlreadyExistsError, InvalidPathError, PermissionDeniedError, UnauthenticatedError
+    from obstore.exceptions import (
+        AlreadyExistsError,
+        InvalidPathError,
+        PermissionDeniedError,
+        PreconditionError,
+        UnauthenticatedError,
+    )
 
     text = str(error)
     said = " ".join(text.split("\n\nDebug source", 1)[0].split())
@@ -40,8 +46,8 @@ def refusal(url: str, error: Exception) -> ShardmigError | OSError:
         return Unavailable(f"{url}: the end of an upload was not confirmed: {said}")
     if isinstance(error, FileNotFoundError):
         return error
-    if isinstance(error, AlreadyExistsError):
-        return FileExistsError(f"{url} is there already")
+    if isinstance(error, AlreadyExistsError | PreconditionError):
+        return FileExistsError(f"{url} is there already, or not what it was")
     if isinstance(error, InvalidPathError | ValueError):
         return HostilePath(f"{url!r} is, or holds, a name that no object may have: {said}")
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _NOT_ALLOWED.search(text):

@@ -23,7 +23,7 @@ from shardmig.archive.refusals import refusal
 from shardmig.errors import MissingExtra, Unavailable
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import ObjectMeta, PutMode
     from obstore.auth.boto3 import Boto3CredentialProvider
     from obstore.store import ObjectStore
 
@@ -52,6 +52,8 @@ class Stat(NamedTuple):
     st_size: int
     st_mtime_ns: int
     st_ino: int = 0
+    e_tag: str | None = None
+    version: str | None = None
 
 
 class ObjectPath:
@@ -197,13 +199,21 @@ class ObjectPath:
         size = max(_UPLOAD_BYTES, file.stat().st_size // _MOST_PIECES)
         self._ask(lambda client: obstore.put(client, self.key, file, chunk_size=size, max_concurrency=_UPLOADS_AT_ONCE))
 
-    def create(self, content: bytes) -> bool:
-        """Make it hold this, unless it is there: then False."""
+    def create(self, content: bytes, *, over: ObjectPath | None = None) -> bool:
+        """Make it hold this, unless it is there: then False. `over`: as it was looked at; it is replaced, unless it
+        changed since."""
         import obstore
 
+        mode: PutMode = "create"
+        if over is not None:
+            seen, mode = over.stat(), {}
+            if seen.e_tag is not None:
+                mode["e_tag"] = seen.e_tag
+            if seen.version is not None:
+                mode["version"] = seen.version
         try:
             with self._refusals():  # sent again by others than the client, it might meet itself
-                obstore.put(self._client(_PATIENCE_S), self.key, content, mode="create", use_multipart=False)
+                obstore.put(self._client(_PATIENCE_S), self.key, content, mode=mode, use_multipart=False)
         except FileExistsError:
             return False
         return True
@@ -244,7 +254,8 @@ class ObjectPath:
         try:
             yield
         except (BaseError, FileNotFoundError, ValueError) as error:
-            raise refusal(str(self), error) from error
+            # That something is not there passes as it is: its own cause, it would keep all callers alive for a while.
+            raise refusal(str(self), error) from (None if isinstance(error, FileNotFoundError) else error)
 
 
 class _Ranges(io.RawIOBase):
@@ -294,7 +305,8 @@ def _chained(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _stat(meta: ObjectMeta) -> Stat:
-    return Stat(meta["size"], int(meta["last_modified"].timestamp() * 1_000_000_000))
+    changed_ns = int(meta["last_modified"].timestamp() * 1_000_000_000)
+    return Stat(meta["size"], changed_ns, e_tag=meta["e_tag"], version=meta["version"])
 
 
 @functools.lru_cache(maxsize=8)

@@ -18,13 +18,13 @@ _MOST_AT_ONCE_BYTES: Final = 96 << 20
 def upload_parts(staging: Path, folder: ObjectPath, run: RunRef, count: int) -> None:
     """Turn `count` parts staged on disk into the run, replacing an earlier one; as `publish_parts` in all that counts.
 
-    What an upload that was cut off left behind has no part_0, and is overwritten or removed here. Raises TargetConflict
-    if another process published the run meanwhile.
+    What an upload that was cut off left behind is overwritten or removed here. Raises TargetConflict if another process
+    published the run meanwhile.
     """
     prefix = sanitize(run.id)
     first = folder / part_name(prefix, 0)
-    first.unlink()
-    for old in reversed(parts_from(folder, prefix, count)):
+    before = first.looked()
+    for old in reversed(parts_from(folder, prefix, 1)):
         old.unlink()
     for number in range(1, count):
         name = part_name(prefix, number)
@@ -32,7 +32,7 @@ def upload_parts(staging: Path, folder: ObjectPath, run: RunRef, count: int) -> 
     part = staged(staging / first.name)
     if part.stat().st_size > _MOST_AT_ONCE_BYTES:
         first.upload(part)
-    elif not first.create(part.read_bytes()) and file_sha256(first) != file_sha256(
+    elif not first.create(part.read_bytes(), over=before) and file_sha256(first) != file_sha256(
         part
     ):  # the same: an answer was lost
         raise TargetConflict(

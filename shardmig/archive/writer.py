@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,9 +23,11 @@ from shardmig.archive.facts import with_facts
 from shardmig.archive.layout import disk_errors, project_folder, publish_parts, sanitize
 from shardmig.archive.ordering import ordered_points
 from shardmig.archive.parts import GROUP_ROWS, PartsWriter
-from shardmig.archive.places import root_of
+from shardmig.archive.places import Place, root_of
+from shardmig.archive.published import PublishedRun
 from shardmig.archive.spool import spooled_chunks
 from shardmig.archive.table import fields_table, files_table, points_table
+from shardmig.archive.unnamed import drop_unnamed
 from shardmig.archive.uploading import upload_parts
 from shardmig.errors import BadInput
 from shardmig.records import (
@@ -97,12 +100,23 @@ def compact(
         receipt = parts.finish(receipt_for)
         count = parts.count()
     with disk_errors(str(folder)):
+        _withdraw_mute(folder, prefix)
         if isinstance(folder, Path):
             publish_parts(folder, prefix, count)
         else:
             upload_parts(staging, folder, content.run, count)
             shutil.rmtree(staging)
+    if not any(finding.kind == "loss" for finding in content.end.findings):  # else they may be all that there is
+        drop_unnamed(archive, content.run, {ref.stored for ref in content.files})
     return receipt
+
+
+def _withdraw_mute(folder: Place, prefix: str) -> None:
+    """Remove an earlier part_0 without a receipt: while its other parts are replaced, it could not tell."""
+    earlier = PublishedRun(folder, prefix)
+    with suppress(BadInput):  # of a damaged one, reading tells
+        if earlier.exists() and earlier.receipt is None:
+            earlier.first.unlink()
 
 
 def staging_beside(spool: Path) -> Path:

@@ -175,10 +175,8 @@ def test_a_shorter_run_leaves_nothing_of_a_longer_one(bucket: Bucket, publish: P
     assert ArchiveReader(bucket.archive).receipt(RUN) is not None
 
 
-@pytest.mark.parametrize("failing", [1, 3])
-def test_a_publishing_that_is_cut_off_is_never_taken_for_a_run(bucket: Bucket, publish: Publish, failing: int) -> None:
-    """Cut at each of its uploads, over an earlier export; then executed again."""
-    wanted = in_parts(publish, bucket.archive)
+def cut_at_upload(bucket: Bucket, failing: int) -> None:
+    """From this upload on the store is away."""
     bucket.proxy.forget()
     seen = 0
 
@@ -189,14 +187,59 @@ def test_a_publishing_that_is_cut_off_is_never_taken_for_a_run(bucket: Bucket, p
             raise ConnectionResetError
 
     bucket.proxy.before = fail_on
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_publishing_that_is_cut_off_is_never_taken_for_a_run(bucket: Bucket, publish: Publish, failing: int) -> None:
+    """Cut at each of its uploads, over an earlier export, which is named then; then executed again."""
+    wanted = in_parts(publish, bucket.archive)
+    cut_at_upload(bucket, failing)
     with pytest.raises(Exception, match="cannot be reached"):
         in_parts(publish, bucket.archive)
     bucket.proxy.forget()
     reader = ArchiveReader(bucket.archive)
-    assert list(reader.projects()) == []
-    assert reader.receipt(RUN) is None
+    assert [run.id for run in reader.runs(RUN.project)] == [RUN.id]
+    with pytest.raises(BadInput, match="is missing"):
+        reader.receipt(RUN)
     assert in_parts(publish, bucket.archive) == wanted
     assert ArchiveReader(bucket.archive).receipt(RUN) is not None
+
+
+def test_a_first_publishing_that_is_cut_off_is_no_run(bucket: Bucket, publish: Publish) -> None:
+    cut_at_upload(bucket, 3)
+    with pytest.raises(Exception, match="cannot be reached"):
+        in_parts(publish, bucket.archive)
+    bucket.proxy.forget()
+    assert bucket.content() != {}
+    assert list(ArchiveReader(bucket.archive).projects()) == []
+    assert ArchiveReader(bucket.archive).receipt(RUN) is None
+
+
+def test_a_run_of_one_part_is_whole_until_it_is_replaced_and_then_nothing_of_it_is_left(
+    bucket: Bucket, publish: Publish
+) -> None:
+    """Its files, too: those of the new version have names of their own."""
+    store = files_of(bucket.archive, RUN.project)
+
+    def brought(fingerprint: str) -> Receipt:
+        run = msgspec.structs.replace(RUN, fingerprint=fingerprint)
+        content = io.BytesIO(fingerprint.encode())
+        refs = [store.put(run, "f/one", "file", content, name="one.txt")]
+        refs.append(store.put_tree(run, "f/set", "file_set", [("b/c.txt", io.BytesIO(fingerprint.encode()))]))
+        return publish(bucket.archive, [Header(run), Files(refs), End()])
+
+    first = brought("v1")
+    cut_at_upload(bucket, 3)
+    with pytest.raises(Exception, match="cannot be reached"):
+        brought("v2")
+    bucket.proxy.forget()
+    assert ArchiveReader(bucket.archive).receipt(RUN) is not None
+    pieces = list(ArchiveReader(bucket.archive).read(RUN, Want()))
+    refs = [ref for piece in pieces if isinstance(piece.chunk, Files) for ref in piece.chunk.files]
+    read = [path.read_bytes() for ref in refs for _, path in store.members(ref)]
+    assert (first.run.fingerprint, read) == ("v1", [b"v1", b"v1"])
+    brought("v2")
+    assert list(bucket.content("exports/files").values()) == [b"v2", b"v2"]
 
 
 def test_a_lost_answer_to_the_last_upload_is_no_conflict(bucket: Bucket, publish: Publish) -> None:
