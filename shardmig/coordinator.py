@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from shardmig.records import (
     ArchivePaths,
     AttemptEnded,
     AttemptStarted,
+    Entity,
     Extended,
     Failure,
     Finished,
@@ -281,13 +283,22 @@ class Execution:
         return task
 
     def _parents(self, ready: Ready) -> dict[RunId, TargetRunId]:
+        """What the parents of these runs are in the target; "" for one that is in the plan and was not loaded."""
         project = ready.shard.runs[0].project
-        parents = (run.parent_ref for run in ready.shard.runs if ready.phase == "load")
-        return {
-            parent.id: known
-            for parent in parents
-            if parent is not None and parent.project == project and (known := self._state.loaded_as(parent)) is not None
-        }
+        found: dict[RunId, TargetRunId] = {}
+        for parent in (run.parent_ref for run in ready.shard.runs if ready.phase == "load"):
+            if parent is None or parent.project != project:
+                continue
+            if (known := self._state.loaded_as(parent)) is not None:
+                found[parent.id] = known
+            elif parent.entity in self._planned:
+                found[parent.id] = TargetRunId("")
+        return found
+
+    @cached_property
+    def _planned(self) -> frozenset[Entity]:
+        """Every run of the plan, whatever its version. Looked at only where a parent was not loaded."""
+        return frozenset(run.entity for run in self._state.runs())
 
     def _commit(self, outcome: Outcome) -> None:
         ready = self._in_flight.pop(outcome.task)

@@ -49,7 +49,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt of one phase of one shard: all that a worker may know.
 
     spool: folder for staging. log: file of this attempt, appended to. progress: file that the worker rewrites
-    while it works. parents: target ids of runs that runs of this shard name as parent. sample: 0 = everything,
+    while it works. parents: target ids of runs that runs of this shard name as parent; "" for one of this plan
+    that did not arrive. sample: 0 = everything,
     else verify reads about one in `sample` series fields and files. predict: a survey also says what the target would
     change. lessor: where workers on other computers lease from the rate budgets; a secret is in it.
     """

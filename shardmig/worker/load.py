@@ -19,7 +19,7 @@ from shardmig.archive.digest import RunDigest
 from shardmig.archive.reader import ArchiveReader
 from shardmig.errors import AdapterError, TargetConflict, UsageError, settled, settled_each
 from shardmig.logs import Event
-from shardmig.records import Chunk, Counters, End, Finding, RunOutcome, RunRef, TargetRun, TargetRunId, Task
+from shardmig.records import Chunk, Counters, End, Failure, Finding, RunOutcome, RunRef, TargetRun, TargetRunId, Task
 from shardmig.selection import Matcher
 from shardmig.worker.outcomes import lost_values, settle_groups
 from shardmig.worker.tally import ProgressFile, count, fields_of
@@ -99,16 +99,16 @@ class _Loader:
         if isinstance(written, AdapterError):
             return written
         findings = [*coming.stream.findings, *written.findings]
-        losses = lost_values(findings)
+        failure = lost_values(findings) or self._without_parent(run)
         logs.get_logger().info(Event.RUN_ENDED, run=run.id, target=written.id)
         return RunOutcome(
             run=run,
-            state="failed" if losses else "done",
+            state="failed" if failure else "done",
             target_id=written.id,
             digest=coming.to_write.digest,
             counters=coming.stream.counters,
             findings=findings,
-            failure=losses,
+            failure=failure,
             name_changes=written.name_changes,
         )
 
@@ -123,7 +123,15 @@ class _Loader:
         logs.get_logger().info(Event.RUN_SKIPPED, run=run.id, target=found.id)
         other = Finding("note", "other-content-kept", detail=f"{found.id} was left as it is (--on-existing skip)")
         findings = [] if found.digest == digest else [other]
-        return RunOutcome(run=run, state="skipped", target_id=found.id, digest=found.digest, findings=findings)
+        failure = self._without_parent(run) if found.digest == digest else None
+        return RunOutcome(
+            run=run,
+            state="failed" if failure else "skipped",
+            target_id=found.id,
+            digest=found.digest,
+            findings=findings,
+            failure=failure,
+        )
 
     def _digest(self, run: RunRef) -> str:
         """Digest of what is to be loaded: from the receipt where all fields are selected, else by reading."""
@@ -138,10 +146,22 @@ class _Loader:
     def _parent(self, run: RunRef) -> TargetRunId | None:
         if (parent := run.parent_ref) is None:
             return None
-        if parent.project == run.project and (known := self._task.parents.get(parent.id)) is not None:
+        if parent.project == run.project and (known := self._task.parents.get(parent.id)):
             return known
         found = self._target.find_run(migration_key(parent))
         return found.id if found is not None else None
+
+    def _without_parent(self, run: RunRef) -> Failure | None:
+        """Why a run that arrived is to be loaded again: its parent is of this plan (`Task.parents` has "" for it), and did
+        not arrive. When it has, the run is found there, and linked."""
+        parent = run.parent_ref
+        if parent is None or parent.project != run.project or self._task.parents.get(parent.id) != "":
+            return None
+        found = self._target.find_run(migration_key(parent))
+        if found is not None and found.state == "complete":
+            return None
+        message = f"its parent {parent.label} did not arrive: the run is there, without a link to it"
+        return Failure("ParentMissing", "permanent", message, run.label, hint="retry the parent, and this run with it")
 
 
 class _Stream:
