@@ -134,8 +134,18 @@ def _headers(credentials: Credentials, url_user: str, url_password: str) -> dict
     user, password = credentials.username or url_user, credentials.password or url_password
     if user and password:
         text = base64.b64encode(f"{user}:{password}".encode()).decode()
-        return headers | {"Authorization": f"Basic {text}"}
-    return headers | ({"Authorization": f"Bearer {credentials.token}"} if credentials.token else {})
+        headers["Authorization"] = f"Basic {text}"
+    elif token := credentials.token.strip():  # a secret's file often ends with a line end
+        headers["Authorization"] = f"Bearer {token}"
+    for name, value in headers.items():
+        if _is_refused(value):
+            raise UsageError(f"the header {name} would hold a character that no header may: look for a line end in it")
+    return headers
+
+
+def _is_refused(value: str) -> bool:
+    """Would Python's HTTP client refuse this as a header's value? It would tell the value, which is a secret."""
+    return any(ord(sign) < 32 or ord(sign) == 127 or ord(sign) > 255 for sign in value)
 
 
 def _printed_headers(command: list[str]) -> dict[str, str]:
@@ -151,5 +161,7 @@ def _printed_headers(command: list[str]) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
             raise AuthFailed(f"header-command {command[0]} printed a line that is no header (Name: value)")
+        if _is_refused(value.strip()):
+            raise AuthFailed(f"header-command {command[0]} printed a header with a character that none may hold")
         headers[name.strip()] = value.strip()
     return headers

@@ -113,3 +113,15 @@ def test_a_certificate_that_cannot_be_read_is_a_usage_error() -> None:
 def test_a_target_takes_a_credentials_file() -> None:
     options = parse_options({"tracking-uri": "http://h", "credentials-file": "/somewhere.toml"})
     assert options.credentials_file == "/somewhere.toml"
+
+
+def test_a_token_that_ends_with_a_line_end_is_the_token() -> None:
+    assert Login(Credentials(token="t\n")).headers() == {"Authorization": "Bearer t"}
+
+
+def test_a_header_that_would_hold_a_line_end_is_refused_without_telling_it() -> None:
+    with pytest.raises(errors.UsageError, match="Authorization") as refused:
+        Login(Credentials(token="sec\nret"))
+    assert "ret" not in refused.value.message
+    with pytest.raises(errors.AuthFailed, match="none may hold"):
+        Login(Credentials(header_command=["printf", "Cookie: sec\x01ret"])).headers()
