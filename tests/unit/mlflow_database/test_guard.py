@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from shardmig.adapters.mlflow.client import ClientStore
-from shardmig.adapters.mlflow.database import open_store
+from shardmig.adapters.mlflow.database import open_store, prepare_database
 from shardmig.adapters.mlflow.database.schema import KNOWN_REVISIONS
+from shardmig.adapters.mlflow.source import open_source
+from shardmig.errors import UsageError
 
 
 @pytest.fixture
@@ -55,3 +58,20 @@ def test_the_known_revisions_include_the_one_of_the_installed_mlflow() -> None:
     from mlflow.store.db.utils import _get_latest_schema_revision
 
     assert _get_latest_schema_revision() in KNOWN_REVISIONS
+
+
+@pytest.mark.parametrize("revision", ["0584bdc529eb", None])
+def test_a_database_of_another_revision_is_refused_and_stays_as_it_is(sqlite_file: Path, revision: str | None) -> None:
+    with closing(sqlite3.connect(sqlite_file)) as connection, connection:
+        connection.execute("DROP TABLE assessments")  # MLflow would make it, and upgrade the rest, as it opens this
+        connection.execute("DELETE FROM alembic_version")
+        connection.executemany("INSERT INTO alembic_version VALUES (?)", [(one,) for one in [revision] if one])
+    before = sqlite_file.read_bytes()
+    told = f"at schema revision {revision}" if revision else "no MLflow database"
+    uri = f"sqlite:///{sqlite_file}"
+    with pytest.raises(UsageError, match=f"the source is {told}"):
+        open_source({"tracking-uri": uri})
+    if revision:  # without any it is a database whose first tables alone were made, and MLflow goes on
+        with pytest.raises(UsageError, match=f"the target is {told}"):
+            prepare_database(uri)
+    assert sqlite_file.read_bytes() == before

@@ -24,15 +24,16 @@ def prepare_database(tracking_uri: str) -> str:
     """The database URI to hand to MLflow; a database without tables gets MLflow's, by MLflow's own code.
 
     Call it before the first MlflowClient: several workers may, only one of them initialises. A missing SQLite file
-    appears whole or not at all. Raises AdapterError classes.
+    appears whole or not at all. Raises AdapterError classes, and UsageError for another schema revision.
     """
-    from shardmig.adapters.mlflow.database.schema import initialise
+    from shardmig.adapters.mlflow.database.schema import initialise, refuse_other_schema
 
     uri = driver_uri(tracking_uri)
     # It tells of its first tables, and with a traceback of each error that it raises as well, and that is told then.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if is_bulk_dialect(uri):
         initialise(uri)
+        refuse_other_schema("target", uri)
     return uri
 
 

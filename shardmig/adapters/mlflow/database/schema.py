@@ -26,6 +26,7 @@ from sqlalchemy.engine import make_url
 
 from shardmig.adapters.mlflow.database.connection import Database, remove_file
 from shardmig.adapters.mlflow.database.turns import turn
+from shardmig.errors import UsageError
 
 KNOWN_REVISIONS: Final = frozenset({"dc11669786a5"})
 """Schema revisions against which every API answer was compared (tests/contract/mlflow): MLflow 3.17.2."""
@@ -38,6 +39,10 @@ PARAMS: Final = cast("Table", SqlParam.__table__)
 METRICS: Final = cast("Table", SqlMetric.__table__)
 LATEST_METRICS: Final = cast("Table", SqlLatestMetric.__table__)
 
+_OTHER_SCHEMA: Final = {
+    "source": "read it through an `mlflow server` of its own version (--source mlflow http://...), or upgrade a copy of it",
+    "target": "upgrade it (`mlflow db upgrade`, with its servers stopped), or write through an `mlflow server` of its version",
+}
 _ALEMBIC_VERSION: Final = Table("alembic_version", MetaData(), Column("version_num", String(32)))
 
 
@@ -53,6 +58,20 @@ def why_not_bulk(database: Database) -> str:
     if not revisions <= KNOWN_REVISIONS:
         return f"schema revision {_listed(revisions)} is newer or older than those shardmig knows"
     return ""
+
+
+def refuse_other_schema(side: str, uri: str) -> None:
+    """Raises UsageError for a database that is not at the schema revision of the installed MLflow: opening it, MLflow makes
+    the tables that it lacks and so upgrades it in place (measured, 3.17.2), and whoever uses it with an older one cannot
+    any more. `side`: source or target."""
+    database = Database(uri)
+    try:
+        held = _revisions(database)
+    finally:
+        database.close()
+    if held != {_installed_revision()}:
+        what = f"is at schema revision {_listed(held)}, the installed MLflow at {_installed_revision()}"
+        raise UsageError(f"the {side} {what if held else 'is no MLflow database'}", hint=_OTHER_SCHEMA[side])
 
 
 def initialise(uri: str) -> None:

@@ -81,9 +81,12 @@ def _database_source(options: SourceOptions, wanted: Wanted) -> ReadSide:
 
     try:
         from shardmig.adapters.mlflow.client import ClientStore
+        from shardmig.adapters.mlflow.database.schema import refuse_other_schema
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"an MLflow database needs the package {error.name!r}", hint="pip install 'shardmig[mlflow]'"
         ) from error
-    store, _ = open_store(options.tracking_uri, ClientStore(driver_uri(options.tracking_uri)))
+    uri = driver_uri(options.tracking_uri)
+    refuse_other_schema("source", uri)
+    store, _ = open_store(options.tracking_uri, ClientStore(uri))
     return MlflowSource(store, None, objects=_objects(options, wanted, None), wanted=wanted)
