@@ -29,15 +29,19 @@ def archive_of(flags: ArchiveFlags) -> ArchivePaths:
     if isinstance(data, ObjectPath) and flags.files_path in (ArchiveFlags.files_path, ModelArchiveFlags.files_path):
         files = files_beside(data)
     for option, path in (("-d/--data-path", data), ("-f/--files-path", files)):
-        if isinstance(path, ObjectPath):
-            continue
-        existing = next((place for place in (path, *path.absolute().parents) if place.exists()), path)
-        if existing.exists() and not existing.is_dir():
-            raise UsageError(f"{option}: {existing} is a file, not a folder")
+        if not isinstance(path, ObjectPath):
+            refuse_file(option, path)
     if (data / "data").is_dir():
         around = shlex.join(("-d", str(data / "data"), "-f", str(data / "files")))
         raise UsageError(f"{data} is not an archive, but the folder around one", hint=f"give {around}")
     return ArchivePaths(str(data.absolute()), str(files.absolute()))
+
+
+def refuse_file(option: str, path: Path) -> None:
+    """Raises UsageError where no folder can be."""
+    existing = next((place for place in (path, *path.absolute().parents) if place.exists()), path)
+    if existing.exists() and not existing.is_dir():
+        raise UsageError(f"{option}: {existing} is a file, not a folder")
 
 
 def as_source(archive: ArchivePaths) -> AdapterSpec:

@@ -220,6 +220,7 @@ def _copy(selection: Selection, copy: CopyFlags, execution: ExecutionFlags, watc
 
     source, target = _sides(copy)
     home = (copy.keep or _home(selection, source, target, copy.on_existing)).absolute()
+    asked.refuse_file("--keep", home)
     paths = archive_paths(str(home / "data"), str(home / "files"))
     request = planner.Request(
         phases=("export", "load"),

@@ -114,6 +114,11 @@ def test_the_archive_in_between_can_be_kept(source: Path, target: Path, tmp_path
     assert list((tmp_path / "kept" / "data").rglob("*.parquet"))
 
 
+def test_a_file_cannot_keep_the_archive(source: Path, target: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy("all", source, target, "--keep", str(source), code=2)
+    assert f"--keep: {source} is a file" in capsys.readouterr().err
+
+
 def test_a_database_is_copied_with_its_ids_and_its_files(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -210,3 +210,12 @@ def test_an_export_of_everything_is_brought_back_into_mlflow_and_verified(
     assert trace.trace_metadata["mlflow.sourceRun"] == run.info.run_id
     prompt = client.get_prompt_version("greeting", "10")
     assert prompt.template == "Say 10 to {{name}}"
+
+
+def test_versions_that_were_exported_one_by_one_are_all_read(tmp_path: Path) -> None:
+    for number in ("10", "7"):
+        folder = Path(shutil.copytree(SAMPLES / "version", tmp_path / "exported" / f"v{number}"))
+        text = (folder / "version.json").read_text()
+        (folder / "version.json").write_text(text.replace('"version": "10"', f'"version": "{number}"'))
+    found = fields(read(tmp_path / "exported", "churn", "registered_models"))
+    assert {path.split("/")[1] for path in found if path.startswith("versions/")} == {"7", "10"}

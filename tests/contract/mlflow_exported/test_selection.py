@@ -45,6 +45,8 @@ def test_models_and_prompts_are_chosen_by_name_prefix_and_file(tmp_path: Path) -
     (tmp_path / "names.txt").write_text("# mine\nno versions\n")
     assert names("registered_models", models="churn") == {"churn"}
     assert names("registered_models", models="no*, churn") == {"churn", "no versions"}
+    assert names("registered_models", models="churn, ch*, c*") == {"churn"}
+    assert names("registered_models", models="*") == {"churn", "no versions"}
     assert names("registered_models", models=f"@{tmp_path}/names.txt") == {"no versions"}
     assert names("prompts", models="churn", prompts="gr*") == {"greeting"}
     assert len(names("datasets", datasets="whole ü")) == 1
@@ -73,6 +75,9 @@ def test_another_choice_of_versions_is_another_content() -> None:
     ("options", "told"),
     [
         ({"models": "chrun"}, "no 'chrun'"),
+        ({"models": "churn, chrun*"}, r"models: the source has no 'chrun\*'"),
+        ({"prompts": "churn*"}, r"prompts: the source has no 'churn\*'"),
+        ({"experiments": "Def*, nothing*"}, r"no 'nothing\*'"),
         ({"experiments": "nothing"}, "no 'nothing'"),
         ({"versions": "99"}, "no model has a version 99"),
         ({"models": "no versions", "versions": "2"}, "no versions has no version 2"),

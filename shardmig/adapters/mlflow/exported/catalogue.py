@@ -79,12 +79,17 @@ class Catalogue:
 
     @cached_property
     def models(self) -> dict[str, Place]:
-        """By name."""
-        found = {}
-        for path in self._named("model.json"):
-            name = _text(path, "registered_model", "name") or path.parent.name
-            found[name] = Place(path, name=name)
+        """By name. Of several exports of one model the first."""
+        found = {name: Place(paths[0], name=name) for name, paths in self.model_documents.items()}
         return self._with_listed(found, "models", "failed_models")
+
+    @cached_property
+    def model_documents(self) -> dict[str, list[Path]]:
+        """By name: each version that was exported alone brings one."""
+        found: dict[str, list[Path]] = {}
+        for path in self._named("model.json"):
+            found.setdefault(_text(path, "registered_model", "name") or path.parent.name, []).append(path)
+        return found
 
     @cached_property
     def datasets(self) -> dict[str, Place]:

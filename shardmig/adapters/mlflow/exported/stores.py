@@ -234,22 +234,29 @@ class _Registry:
         return told
 
     def _versions(self, name: str) -> Iterator[Any]:
-        """All that are told, with the places of their files."""
-        path = _place(self._catalogue.models, name).path
-        if path is None:
-            return
-        for one in self._told_versions(name, path):
+        """All that are told, with the places of their files; of one that was exported twice the first."""
+        seen: set[str] = set()
+        told = (
+            (path, one)
+            for path in self._catalogue.model_documents.get(name, ())
+            for one in self._told_versions(path, name)
+        )
+        for path, one in told:
             found = entities.model_version(one)
+            if found.version in seen:
+                continue
+            seen.add(found.version)
             folders = (path.parent / "version_models" / found.version, path.parent / "version_model")
             folder = next((folder for folder in folders if folder.is_dir()), None)
             if found.source and folder is not None:
                 self._stores.places[found.source] = folder
             yield found
 
-    def _told_versions(self, name: str, path: Path) -> list[Mapping[str, Any]]:
+    def _told_versions(self, path: Path, name: str) -> list[Mapping[str, Any]]:
         """Also those whose runs could not be exported, which are told among the failures; and the one that was exported
         alone, which has a document of its own."""
-        told = list(self._told(name).get("versions") or ())
+        model = self._catalogue.told(Place(path), f"model {name!r}").get("registered_model") or {}
+        told = list(model.get("versions") or ())
         failed = self._catalogue.info(path).get("failed_versions") or ()
         told += [one["version"] for one in failed if isinstance(one, dict) and "version" in one]
         if (alone := path.parent / "version.json").is_file():
