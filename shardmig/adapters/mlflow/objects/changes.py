@@ -67,6 +67,7 @@ def decode(tags: Mapping[str, str], name: str) -> list[Change]:
     if not numbers:
         return []
     try:
-        return msgspec.json.decode("".join(tags[f"{TAG}{number}"] for number in numbers), type=list[Change])
+        text = "".join(tags[f"{TAG}{number}"] for number in numbers)
+        return msgspec.json.decode(text, type=list[Change]) if text.strip() else []
     except (msgspec.DecodeError, KeyError) as error:
         raise BadInput(f"the tags {TAG}* of {name} cannot be read: {error}") from error

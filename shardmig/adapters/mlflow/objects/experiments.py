@@ -7,12 +7,14 @@
     where artifacts lie         sys/mlflow/artifact_uri
     tag                         tags/<key>, string
 
-In the target an experiment is found by its name: the runs that it holds may have made it. A deleted one is made last of
-all, that is deleted.
+In the target an experiment is found by its name: the runs that it holds may have made it, or somebody whose it is. A
+deleted one is made last of all, that is deleted, unless it holds what did not come from there: MLflow deletes the runs of
+an experiment with it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -22,9 +24,13 @@ from shardmig.adapters.mlflow.objects.references import References
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.sidecar import provenance
+from shardmig.errors import TargetConflict
 from shardmig.records import Field, Finding, MigrationKey, Points, ProjectId, RunId, Scope
 
 DELETED: Final = "sys/trashed"
+THEIRS: Final = "shardmig.theirs"
+"""Tag: the names of those tags that had other values when the experiment was taken, as JSON. They are somebody's and stay,
+even if it is written anew."""
 _OWN: Final = frozenset({"sys/id", "sys/name", "sys/creation_time", "sys/mlflow/artifact_uri", DELETED})
 
 
@@ -90,40 +96,80 @@ class Experiments:
         return path in _OWN
 
     def make(self, making: Making) -> tuple[Stored, list[Finding]]:
-        """As ObjectClass. One of the name that is there is taken; its own tags stay unless they are set."""
-        from mlflow.entities import ExperimentTag
-
+        """As ObjectClass. One of the name that is there is taken; its own tags stay."""
         facts = making.facts
-        id_ = self._references.experiment(facts.run.project)
-        lifecycle = {marks.LIFECYCLE: marks.DELETED} if facts.holds(DELETED) else {}
-        for key, text in (facts.texts(TAGS) | making.tags | lifecycle).items():
-            self._stores.tracking.set_experiment_tag(id_, ExperimentTag(key, text))
-        return self.get(id_), []
+        stored = self.get(self._references.experiment(facts.run.project))
+        brought = facts.texts(TAGS)
+        theirs = _theirs(stored.tags, brought)
+        lifecycle = {marks.LIFECYCLE: marks.RESTORED} if marks.LIFECYCLE in stored.tags else {}
+        if facts.holds(DELETED):
+            self._refuse_others(stored, facts.run.project)
+            lifecycle = {marks.LIFECYCLE: marks.DELETED}
+        # First of all whose the tags are: who is cut behind it has not taken them for its own.
+        tags = {THEIRS: json.dumps(theirs)} | {key: text for key, text in brought.items() if key not in theirs}
+        self._set_tags(stored.id, tags | making.tags | lifecycle)
+        return self.get(stored.id), []
 
     def merge(self, stored: Stored, making: Making) -> tuple[Stored, list[Finding]]:
         """As ObjectClass."""
-        if stored.is_deleted:
-            self._stores.tracking.restore_experiment(stored.id)
+        self._restore(stored)
         return self.make(making)
 
     def link(self, stored: Stored, old: RunId) -> None:
         """As ObjectClass: nothing does."""
 
     def tag(self, stored: Stored, tags: Mapping[str, str]) -> None:
-        """As ObjectClass. Nothing about a deleted experiment can be changed: it is deleted once it is complete."""
-        from mlflow.entities import ExperimentTag
-
-        for key, text in tags.items():
-            self._stores.tracking.set_experiment_tag(stored.id, ExperimentTag(key, text))
-        if tags.get(provenance.STATE) == provenance.COMPLETE and stored.tags.get(marks.LIFECYCLE) == marks.DELETED:
+        """As ObjectClass. Nothing about a deleted experiment can be changed: it is restored, and deleted once it is complete."""
+        is_last = tags.get(provenance.STATE) == provenance.COMPLETE
+        is_to_go = is_last and stored.tags.get(marks.LIFECYCLE) == marks.DELETED
+        self._restore(stored)
+        if is_to_go:
+            self._refuse_others(stored, stored.tags.get(provenance.PROJECT, ""))
+        self._set_tags(stored.id, tags)
+        if is_to_go:
             self._stores.tracking.delete_experiment(stored.id)
 
     def discard(self, stored: Stored) -> None:
         """As ObjectClass: what it holds stays, and so does it, but it is no copy any more."""
-        if stored.is_deleted:
-            self._stores.tracking.restore_experiment(stored.id)
-        for key in [key for key in stored.tags if key.startswith(marks.PROVENANCE)]:
+        self._restore(stored)
+        self._set_tags(stored.id, {THEIRS: stored.tags.get(THEIRS, "[]")})
+        for key in [key for key in stored.tags if key.startswith(marks.PROVENANCE) and key != THEIRS]:
             self._stores.tracking.delete_experiment_tag(stored.id, key)
+
+    def _restore(self, stored: Stored) -> None:
+        """Make it active, if it is not since `stored` was read."""
+        if stored.is_deleted and self.get(stored.id).is_deleted:
+            self._stores.tracking.restore_experiment(stored.id)
+
+    def _set_tags(self, id_: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import ExperimentTag
+
+        for key, text in tags.items():
+            self._stores.tracking.set_experiment_tag(id_, ExperimentTag(key, text))
+
+    def _refuse_others(self, stored: Stored, project: str) -> None:
+        """Raise TargetConflict if it holds what did not come from this project: it would be deleted with it."""
+        for tags in self._held(stored.id):
+            came_from = tags.get(provenance.PROJECT, "") if tags.get(provenance.KEY) else None
+            if came_from is None or marks.tag_value(came_from) != marks.tag_value(project):
+                raise TargetConflict(
+                    f"experiment {stored.name!r} was deleted in the source, but holds what did not come from there",
+                    hint="delete it yourself, or copy to others with --name-prefix",
+                )
+
+    def _held(self, id_: str) -> Iterator[Mapping[str, str]]:
+        """The tags of each run, logged model and trace that is active in it."""
+        from mlflow.entities import ViewType
+        from mlflow.store.entities import PagedList
+
+        tracking = self._stores.tracking
+        chosen = {"filter_string": "", "run_view_type": ViewType.ACTIVE_ONLY}
+        for run in pages(tracking.search_runs, experiment_ids=[id_], max_results=IN_PAGE, **chosen):
+            yield run.data.tags
+        for model in pages(tracking.search_logged_models, experiment_ids=[id_], max_results=IN_PAGE):
+            yield model.tags
+        traces = pages(lambda **page: PagedList(*tracking.search_traces(**page)), locations=[id_], max_results=IN_PAGE)
+        yield from (trace.tags for trace in traces)
 
     def _stored(self, experiment: Any) -> Stored:
         tags = dict(experiment.tags)
@@ -144,3 +190,12 @@ class Experiments:
             created_ms=experiment.creation_time,
             is_deleted=is_deleted,
         )
+
+
+def _theirs(held: Mapping[str, str], brought: Mapping[str, str]) -> list[str]:
+    """Which tags were somebody's before the experiment was taken: those with other values, unless it came from here."""
+    if THEIRS in held:
+        known: list[str] = json.loads(held[THEIRS])
+        return known
+    is_taken = provenance.KEY in held
+    return [] if is_taken else [key for key, text in brought.items() if held.get(key, text) != text]

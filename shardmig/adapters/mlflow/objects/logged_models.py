@@ -150,8 +150,13 @@ class LoggedModels:
         return self.get(model.model_id), findings
 
     def merge(self, stored: Stored, making: Making) -> tuple[Stored, list[Finding]]:
-        """As ObjectClass: tags, status, metrics and files. Nobody can change its name, type and params."""
+        """As ObjectClass: tags, new params, status, metrics and files. Nobody can change its name and type, nor a param."""
+        from mlflow.entities import LoggedModelParameter
+
         facts, model = making.facts, stored.content
+        new = [LoggedModelParameter(key, text) for key, text in facts.texts(PARAMS).items() if key not in model.params]
+        if new:
+            self._stores.tracking.log_logged_model_params(stored.id, new)
         self.tag(stored, {key: text for key, text in facts.texts(TAGS).items() if stored.tags.get(key) != text})
         findings = list(upload(self._stores.artifacts(model.artifact_location), making, ARTIFACTS))
         findings += self._log_metrics(stored.id, making, {_measured(one) for one in model.metrics or ()})

@@ -21,6 +21,8 @@ from shardmig.records import Field, FieldType, Finding
 CONTENT: Final = "shardmig.content"
 BEYOND: Final = "shardmig.beyond"
 MERGING: Final = "shardmig.merging"
+TAKEN: Final = "version-number-taken"
+"""Code of a part that was not brought, because another one has its place here."""
 
 _Key = tuple[str, FieldType]
 
@@ -33,7 +35,7 @@ class ObjectMerge:
         self.stored = stored
         known = decode(stored.tags, stored.name)
         self._told = {(change.path, change.type) for change in known}
-        held = restored(kind.fields(stored), known, kind.is_volatile)
+        self._held = held = restored(kind.fields(stored), known, kind.is_volatile)
         wanted = {(field.path, field.type): field for field in brought}
         self._is_begun = bool(stored.tags.get(MERGING, "").strip())
         self.is_untouched = self._is_begun or stored.tags.get(CONTENT) == content_of(held, kind.is_volatile)
@@ -59,6 +61,12 @@ class ObjectMerge:
         ended = {MERGING: " "} if self._is_begun else {}
         return content | ended | ({DIGEST: made_of[DIGEST]} if is_as_brought else {})
 
+    def outcome(self, findings: Iterable[Finding]) -> list[Field]:
+        """What it is to be after all: a part whose place another one has is what it was here, not what came."""
+        taken = tuple(f"{finding.field}/" for finding in findings if finding.code == TAKEN)
+        brought = [field for field in self.fields if not f"{field.path}/".startswith(taken)]
+        return brought + [field for field in self._held if f"{field.path}/".startswith(taken)]
+
     def changes(self, found: list[Change]) -> list[Change]:
         """Those to remember: not what somebody else added here."""
         return [change for change in found if (change.path, change.type) not in self._others]
@@ -69,7 +77,7 @@ class ObjectMerge:
 
     def tags(self, found: list[Change]) -> dict[str, str]:
         """As `changes.encode`; pieces that were there before and are none any more are blank."""
-        pieces = encode(found)
+        pieces = encode(found, self.stored.tags)
         return {key: " " for key in self.stored.tags if key.startswith(TAG)} | pieces
 
     def _keep(self, here: Field, wanted: dict[_Key, Field], kind: ObjectClass) -> None:

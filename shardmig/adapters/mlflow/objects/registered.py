@@ -35,18 +35,18 @@ from shardmig.adapters.mlflow.objects.base import (
     tag_fields,
     times,
 )
+from shardmig.adapters.mlflow.objects.merging import TAKEN
 from shardmig.adapters.mlflow.objects.references import NOT_HERE, References
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
-from shardmig.adapters.mlflow.objects.versions import VERSIONS, Version, logged_model_of
+from shardmig.adapters.mlflow.objects.versions import CREATED, VERSIONS, Version, logged_model_of, other_versions
 from shardmig.adapters.mlflow.places import on_this_machine
 from shardmig.adapters.mlflow.refusals import mlflow_errors
-from shardmig.errors import BadInput, Permanent, TargetConflict
+from shardmig.errors import BadInput, Permanent, TargetConflict, Unavailable
 from shardmig.records import Field, FileRef, Finding, MigrationKey, Points, RunId, Scope
 
 ALIASES: Final = "aliases/"
 MOST_VERSIONS: Final = 100_000
 """More than anybody has; each gap costs two calls."""
-TAKEN: Final = "version-number-taken"
 IS_PROMPT: Final = "mlflow.prompt.is_prompt"
 EXPERIMENTS: Final = "_mlflow_experiment_ids"
 """Tag of a prompt: `,id,id,`."""
@@ -120,12 +120,12 @@ class Registered:
 
     def is_volatile(self, path: str) -> bool:
         """As ObjectClass."""
-        return path.endswith("modification_time") and not path.startswith(TAGS)
+        return path.endswith("modification_time") and not _is_named_by_users(path)
 
     def is_own(self, path: str) -> bool:
         """As ObjectClass."""
         name = path.rpartition("/")[2]
-        return path == "sys/id" or (not path.startswith(TAGS) and f"/{TAGS}" not in path and name in _OWN)
+        return path == "sys/id" or (name in _OWN and not _is_named_by_users(path))
 
     def make(self, making: Making) -> tuple[Stored, list[Finding]]:
         """As ObjectClass. Files of a version lie below its run's artifacts."""
@@ -141,8 +141,11 @@ class Registered:
             if number in numbers:
                 version = Version(self._stores, self._references, facts, f"{VERSIONS}{number}", name)
                 findings += version.make(self._version_tags(facts, number), own_files.get(str(number), []), making)
+                made = version.number
             else:
-                make_gap(self._stores, name, number, is_prompt=self._is_prompt)
+                made = make_gap(self._stores, name, number, is_prompt=self._is_prompt)
+            if made != number:  # a request came twice, or somebody made one meanwhile: all behind it would be shifted
+                raise Unavailable(f"MLflow gave version {made} of {name!r} instead of {number}: it is made anew")
         findings += self._set_pointers(name, facts, numbers)
         if name != facts.text("sys/name"):
             findings.append(Finding("note", "model-name-changed", "sys/name", detail=f"MLflow has {name!r}, as asked"))
@@ -156,8 +159,13 @@ class Registered:
         linked, findings = self._references.experiments(facts.set("experiments"))
         self._change(stored, facts, self._prompt_tags(linked))
         numbers = [int(number) for number in facts.below(VERSIONS) if number.isdecimal()]
-        here, last = set(held), max(held, default=0)
+        others = other_versions(stored, facts, self.is_volatile)
+        here, last = set(held) - others, max(held, default=0)
         for number in numbers:
+            if number in others:
+                detail = "this number is another version here: --on-existing replace makes the model anew"
+                findings.append(Finding("loss", TAKEN, f"{VERSIONS}{number}", detail=detail))
+                continue
             if number in held:
                 self._change_version(held[number], facts)
                 continue
@@ -166,8 +174,8 @@ class Registered:
             if not any(finding.code == TAKEN for finding in found):
                 here.add(number)
                 last = number
-        staged = [number for number, version in held.items() if version.current_stage not in _NOT_STAGED]
-        findings += self._set_pointers(name, facts, sorted(here), staged)
+        staged = [one for one in numbers if one in held and held[one].current_stage not in _NOT_STAGED]
+        findings += self._set_pointers(name, facts, sorted(here), staged, taken=set(numbers) - here)
         return self.get(name), findings
 
     def link(self, stored: Stored, old: RunId) -> None:
@@ -274,7 +282,8 @@ class Registered:
         for gap in range(last + 1, number):
             if make_gap(self._stores, name, gap, is_prompt=self._is_prompt) >= number - 1:
                 break
-        findings = version.make(self._version_tags(making.facts, number), own, making) if number > last else []
+        tags = self._version_tags(making.facts, number) | {CREATED: str(making.facts.number(f"{folder}/creation_time"))}
+        findings = version.make(tags, own, making) if number > last else []
         if version.number == number:
             return findings
         if version.number:
@@ -316,9 +325,15 @@ class Registered:
             ) from error
 
     def _set_pointers(
-        self, name: str, facts: Facts, numbers: list[int], staged: Collection[int] = ()
+        self,
+        name: str,
+        facts: Facts,
+        numbers: list[int],
+        staged: Collection[int] = (),
+        taken: Collection[int] = (),
     ) -> Iterator[Finding]:
-        """Stages, and aliases of the versions that are there. `staged`: those that have a stage and may have none now."""
+        """Stages, and aliases of the versions that are there. `staged`: those that have a stage and may have none now.
+        `taken`: numbers that are no version, or another one, here."""
         registry = self._stores.registry
         for number in numbers:
             if stage := facts.text(f"{VERSIONS}{number}/stage") or ("None" if number in staged else ""):
@@ -326,6 +341,9 @@ class Registered:
         for alias, number in facts.numbers(ALIASES).items():
             if number in numbers:
                 registry.set_registered_model_alias(name, alias, str(number))
+            elif number in taken:
+                detail = f"version {number} was not brought: the alias neither"
+                yield Finding("loss", TAKEN, ALIASES + alias, detail=detail)
             else:
                 detail = f"version {number} was not selected: the alias is kept in a tag"
                 yield Finding("approximation", NOT_HERE, ALIASES + alias, detail=detail)
@@ -340,6 +358,10 @@ def make_gap(stores: Stores, name: str, number: int, *, is_prompt: bool = False)
     made = stores.registry.create_model_version(name, source, tags=tags)
     stores.registry.delete_model_version(name, str(made.version))
     return int(made.version)
+
+
+def _is_named_by_users(path: str) -> bool:
+    return path.startswith((TAGS, ALIASES)) or f"/{TAGS}" in path
 
 
 def _by_version(refs: Iterator[FileRef] | Any) -> dict[str, list[FileRef]]:

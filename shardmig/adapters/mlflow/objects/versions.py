@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from shardmig.adapters.base import FileStore
-from shardmig.adapters.mlflow.objects.base import REGISTRY, Facts, Making
+from shardmig.adapters.mlflow.objects.base import REGISTRY, Facts, Making, Stored, times
+from shardmig.adapters.mlflow.objects.changes import decode, restored
 from shardmig.adapters.mlflow.objects.references import References, not_here
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.refusals import mlflow_errors
@@ -15,6 +16,8 @@ from shardmig.errors import BadInput, Permanent
 from shardmig.records import FileRef, Finding, RunId, RunRef
 
 VERSIONS: Final = "versions/"
+CREATED: Final = "shardmig.created"
+"""Tag of a version that a merge appended: when it was created in the source. A merge that is cut knows it again by that."""
 
 
 class Version:
@@ -57,14 +60,16 @@ class Version:
 
     def _create(self, source: str, arguments: Mapping[str, Any]) -> bool:
         """False: MLflow refuses the source; a server takes no path of a disk, for one."""
+        what = f"{self._name} {self._folder}"
         try:
-            with mlflow_errors(f"{self._name} {self._folder}"), self._stores.as_default():
+            with mlflow_errors(what), self._stores.as_default():
                 made = self._stores.registry.create_model_version(self._name, source, **arguments)
-                self.number = int(made.version)
-                if arguments["model_id"]:
-                    self._stores.tracking.set_model_versions_tags(self._name, made.version, arguments["model_id"])
         except BadInput:
             return False
+        self.number = int(made.version)
+        if arguments["model_id"]:  # a refusal of this is none of the source: the version is there
+            with mlflow_errors(what), self._stores.as_default():
+                self._stores.tracking.set_model_versions_tags(self._name, made.version, arguments["model_id"])
         return True
 
     def _is_nowhere(self, source: str) -> bool:
@@ -115,6 +120,19 @@ class Version:
         for ref in own:
             artifacts.put(files.path(ref), f"{below}/{ref.path.removeprefix(f'{self._folder}/files/')}")
         return f"{self._root()}/{below}"
+
+
+def other_versions(stored: Stored, facts: Facts, is_volatile: Callable[[str], bool]) -> set[int]:
+    """Numbers of a copy under which another version is than the one that came: of a model that was deleted and created
+    again, or one made here. When a version was created never changes; its own tag, or those of the copy, tell it."""
+    paths = {f"{VERSIONS}{one.version}/creation_time": one for one in stored.content[1]}
+    held = times({path: one.creation_timestamp for path, one in paths.items()})
+    copied = Facts(facts.run, restored(held, decode(stored.tags, stored.name), is_volatile))
+    return {
+        int(one.version)
+        for path, one in paths.items()
+        if (came := facts.number(path)) is not None and one.tags.get(CREATED, str(copied.number(path))) != str(came)
+    }
 
 
 def logged_model_of(source: str | None) -> str | None:

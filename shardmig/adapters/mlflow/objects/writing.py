@@ -173,7 +173,8 @@ class ObjectTarget:
         kind, header, tags, making, rest, merge = new
         made_of = making.facts
         findings += rest.findings()
-        known = changes.changes(made_of.fields, kind.fields(stored), kind.is_volatile)
+        wanted = merge.outcome(findings) if merge else made_of.fields
+        known = changes.changes(wanted, kind.fields(stored), kind.is_volatile)
         known = merge.changes(known) if merge else known
         findings += _changed(kind, merge.new(known) if merge else known, findings)
         is_whole = not rest.has_losses() and not any(finding.kind == "loss" for finding in findings)
@@ -184,7 +185,8 @@ class ObjectTarget:
         else:
             findings += self._not_made(kind, merge, made_of, known)
             end_tags = merge.tags(known) | self._waits(kind, merge) | (beyond if merge.is_left_alone else {})
-            end_tags |= merge.end_tags(tags, is_whole=is_whole)
+            content = {CONTENT: content_of(wanted, kind.is_volatile)} if merge.is_untouched else {}
+            end_tags |= merge.end_tags(tags | content, is_whole=is_whole)
             told = f"{stored.id} was there, {'as it was brought' if merge.is_untouched else 'and changed since'}"
             findings += [Finding("note", "merged", detail=told), *merge.conflicts]
             is_whole = True  # what it had before it still has

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
+from shardmig.adapters.mlflow.objects.base import REGISTRY, ObjectClass, Stored
 from shardmig.adapters.mlflow.objects.changes import Change, changes, decode, encode, restored
+from shardmig.adapters.mlflow.objects.merging import ObjectMerge
 from shardmig.errors import BadInput
-from shardmig.records import Field
+from shardmig.records import Field, RunId
 
 WANTED = [Field("sys/id", "string", "old"), Field("tags/a", "string", "1"), Field("updated", "int", 5)]
 HELD = [Field("sys/id", "string", "new"), Field("tags/a", "string", "1"), Field("updated", "int", 6)]
@@ -53,6 +58,24 @@ def test_changes_that_were_told_too_early_are_taken_back() -> None:
     early = encode(changes(WANTED, HELD, _is_volatile))
     assert decode(early | encode([], early), "x") == []
     assert encode([], {"other": "tag"}) == {}
+
+
+def test_pieces_that_an_early_merge_blanked_are_no_changes() -> None:
+    assert decode({"shardmig.changes.0": " ", "shardmig.changes.1": " "}, "x") == []
+
+
+def test_a_blank_piece_within_a_long_text_is_a_part_of_it() -> None:
+    known = [Change("sys/description", "string", " " * 9000, None)]
+    assert decode(encode(known), "x") == known
+
+
+def test_an_object_is_readable_after_a_merge_that_left_no_changes() -> None:
+    known = [Change(f"versions/{number}/source", "string", "s" * 100, None) for number in range(60)]
+    stored = Stored(id="1", project=REGISTRY, name=RunId("x"), tags=encode(known), content=None, revision="")
+    assert len(stored.tags) > 1
+    kind = SimpleNamespace(fields=lambda stored: iter(HELD), is_volatile=_is_volatile, is_own=_is_volatile)
+    merge = ObjectMerge(cast("ObjectClass", kind), stored, HELD)
+    assert decode(stored.tags | merge.tags([]), "x") == []
 
 
 def test_damaged_tags_are_refused_by_name() -> None:
