@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import socket
 import ssl
@@ -27,6 +28,8 @@ from shardmig.errors import (
 )
 
 _AWS_STRANGERS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
+_NO_WAY = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.EADDRNOTAVAIL})
+"""What a socket says without a way to the server: no ConnectionError to Python."""
 _NO_VALUES = (UnicodeError, OverflowError)
 """What a driver raises of a text that has no UTF-8, or of a number beyond 64 bits."""
 _AWS_HINT = "check $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY, or ~/.aws"
@@ -45,6 +48,10 @@ def network_errors(what: str) -> Iterator[None]:
         ) from error
     except (ConnectionError, http.client.HTTPException, ssl.SSLError, socket.gaierror) as error:
         raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
+    except OSError as error:  # those of a disk pass through here, too
+        if error.errno not in _NO_WAY:
+            raise
+        raise Unavailable(f"{what}: {error.strerror}") from error
 
 
 class _Refusal(msgspec.Struct):
@@ -87,6 +94,7 @@ def error_of(status: int, code: str, message: str, pause_s: float | None = None)
 def mlflow_errors(what: str) -> Iterator[None]:
     """MLflow's own exceptions, those of what it stands on, and those of values that it has no form for, as AdapterError
     classes."""
+    import yaml  # type: ignore[import-untyped]
     from google.protobuf.json_format import Error as NoJson
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -105,7 +113,7 @@ def mlflow_errors(what: str) -> Iterator[None]:
     except ImportError as error:  # MLflow imports what an artifact store needs once it is used
         hint = "install the package that MLflow's documentation names for this store"
         raise BadInput(f"{what}: {error}", hint=hint) from error
-    except (ValueError, TypeError, OverflowError, NoJson) as error:
+    except (ValueError, TypeError, OverflowError, NoJson, yaml.YAMLError) as error:
         raise BadInput(f"{what}: {type(error).__name__}: {error}") from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from mlflow.exceptions import MlflowException
 
-from shardmig.adapters.mlflow.refusals import artifact_errors, mlflow_errors
+from shardmig.adapters.mlflow.refusals import artifact_errors, mlflow_errors, network_errors
 from shardmig.errors import AdapterError, AuthFailed, Denied, Unavailable
 
 
@@ -60,3 +62,11 @@ def test_so_is_what_boto3_wraps() -> None:
     wrapped.__context__ = _s3_error(403, "AccessDenied")
     with pytest.raises(Denied), artifact_errors("artifact a.txt"):
         raise wrapped
+
+
+def test_no_way_to_the_server_is_waited_for_and_a_full_disk_is_none() -> None:
+    with pytest.raises(Unavailable, match="GET /: No route to host"), network_errors("GET /"):
+        raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+    with pytest.raises(OSError, match="No space left") as full, network_errors("GET /"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not isinstance(full.value, AdapterError)

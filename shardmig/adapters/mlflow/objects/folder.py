@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from shardmig.adapters.mlflow.artifacts import RunArtifacts
+from shardmig.adapters.mlflow.objects.folder_entries import FolderRegistry, FolderTracking
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.places import on_this_machine
 from shardmig.adapters.mlflow.source.limits import Artifact
@@ -44,7 +45,7 @@ class FolderStores(Stores):
         from mlflow.store.tracking.file_store import FileStore
 
         with _allowed():
-            return FileStore(self._view.name)
+            return FolderTracking(FileStore(self._view.name), self._root)
 
     @cached_property
     def registry(self) -> Any:
@@ -52,7 +53,7 @@ class FolderStores(Stores):
         from mlflow.store.model_registry.file_store import FileStore
 
         with _allowed():
-            return FileStore(self._view.name)
+            return FolderRegistry(FileStore(self._view.name), self._root)
 
     def artifacts(self, uri: str) -> RunArtifacts:
         """As Stores."""
