@@ -10,7 +10,8 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Final, TypeVar
+from hashlib import blake2b
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 import tenacity
@@ -29,11 +30,14 @@ from shardmig.adapters.base import (
     Written,
 )
 from shardmig.adapters.budget import LONGEST_PAUSE_S, Budget
-from shardmig.errors import AdapterError, RateLimited, Transient
+from shardmig.codec import encode
+from shardmig.errors import AdapterError, RateLimited, Transient, Unavailable
 from shardmig.records import (
     Chunk,
     End,
+    Entity,
     Field,
+    Header,
     MigrationKey,
     Piece,
     ProjectId,
@@ -150,6 +154,62 @@ def resumed(open_stream: Callable[[], Iterator[T]], *, policy: RetryPolicy, limi
         yield element
 
 
+class _Given(NamedTuple):
+    """The pieces of a run that were given out: how many, and one digest of them all in their order."""
+
+    pieces: int = 0
+    digest: bytes = b""
+
+    def plus(self, chunk: Chunk) -> _Given:
+        if isinstance(chunk, Header):  # holds no content, and begins a resumed run once more
+            return _Given(self.pieces + 1, self.digest)
+        return _Given(self.pieces + 1, blake2b(_content(chunk), key=self.digest, digest_size=16).digest())
+
+
+_NONE: Final = _Given()
+_HEADER: Final = _Given(1)
+
+
+class _Once:
+    """Gives the pieces of runs once, however often their reading begins anew. `resumes`: behind a piece with a cursor it
+    begins with the Header, and goes on with what was not given yet."""
+
+    def __init__(self, *, resumes: bool) -> None:
+        self._resumes = resumes
+        self._given: dict[Entity, _Given] = {}
+
+    def unseen(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """Those of a reading that were not given yet. Raises Unavailable where it is not the one that broke: whoever
+        writes to the run may change where its pages are cut, and to skip by number would double or lose points."""
+        again: dict[Entity, _Given] = {}
+        for piece in pieces:
+            run = piece.run.entity
+            given, skipped = self._given.get(run, _NONE), again.get(run, _NONE)
+            if skipped.pieces < given.pieces:
+                again[run] = skipped = skipped.plus(piece.chunk)
+                is_over = skipped.pieces == given.pieces or isinstance(piece.chunk, End)
+                if is_over and skipped.digest != given.digest:
+                    raise _changed(piece.run)
+                continue
+            given = _HEADER if self._resumes and piece.cursor else given.plus(piece.chunk)
+            again[run] = self._given[run] = given
+            yield piece
+
+
+def _content(chunk: Chunk) -> bytes:
+    try:
+        return encode(chunk)
+    except UnicodeEncodeError:  # whoever keeps the chunk refuses it by its name
+        return b""
+
+
+def _changed(run: RunRef) -> Unavailable:
+    """Reading on is no use: the next attempt of the shard begins this run anew, and forgets what it kept of it."""
+    error = Unavailable("the run changed while it was read", run=run.label)
+    error.patience_spent = True
+    return error
+
+
 class _Unread:
     """What is still to be read of some runs, as their pieces go by."""
 
@@ -157,16 +217,12 @@ class _Unread:
         self._runs = {run.entity: run for run in runs}
         self._want = want
         self._cursors: dict[RunId, bytes] = dict(want.cursors)
-        self._seen: dict[RunRef, int] = {}
+        self._once = _Once(resumes=True)
 
     def open(self, read: Callable[[Iterable[RunRef], Want], Iterator[Piece]]) -> Iterator[Piece]:
-        """Pieces not seen yet: behind the newest cursor, and without what was seen since then."""
+        """Pieces not given yet: behind the newest cursor, and without what was given since then."""
         want = msgspec.structs.replace(self._want, cursors=self._cursors)
-        skip = dict(self._seen)
-        for piece in read(tuple(self._runs.values()), want):
-            if skip.get(piece.run, 0):
-                skip[piece.run] -= 1
-                continue
+        for piece in self._once.unseen(read(tuple(self._runs.values()), want)):
             self._see(piece)
             yield piece
 
@@ -175,9 +231,6 @@ class _Unread:
             del self._runs[piece.run.entity]
         if piece.cursor:
             self._cursors[piece.run.id] = piece.cursor
-            self._seen[piece.run] = 1  # a resumed run starts with its Header again
-        else:
-            self._seen[piece.run] = self._seen.get(piece.run, 0) + 1
 
 
 class RetryingSource:
@@ -268,16 +321,9 @@ class RetryingTarget:
 
     def read_run(self, run: TargetRun, want: Want, files: FileSink) -> Iterator[Piece]:
         """As WriteSide; a reading that broke is resumed as by RetryingSource."""
-        seen = 0
-
-        def unseen() -> Iterator[Piece]:
-            nonlocal seen
-            for number, piece in enumerate(self._target.read_run(run, want, files)):
-                if number >= seen:
-                    seen += 1
-                    yield piece
-
-        return resumed(unseen, policy=self._policy, limit=self._limit)
+        once = _Once(resumes=False)
+        read = self._target.read_run
+        return resumed(lambda: once.unseen(read(run, want, files)), policy=self._policy, limit=self._limit)
 
     def expected_facts(
         self, run: RunRef, fields: Iterable[Field], parent: TargetRunId | None, last_point_ms: int | None

@@ -288,15 +288,6 @@ def test_a_key_comes_from_a_file(lightning: Lightning, tmp_path: Path, monkeypat
     assert len(lightning.store.streams) == 1
 
 
-def test_a_teamspace_without_permission_is_passed_over(lightning: Lightning) -> None:
-    lightning.store.create_teamspace("closed").is_denied = True
-    lightning.store.create_teamspace("open")
-    source = open_source({"requests-per-s": "0"})
-    assert list(source.list_projects(Selection())) == ["closed", "open"]
-    assert [run for name in ("closed", "open") for run in source.list_runs(ProjectId(name), Selection())] == []
-    source.close()
-
-
 def test_a_named_teamspace_without_permission_is_an_error(lightning: Lightning, tmp_path: Path) -> None:
     lightning.store.create_teamspace("closed").is_denied = True
     with pytest.raises((Denied, NotFound)):

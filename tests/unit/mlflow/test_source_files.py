@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from shardmig.adapters.mlflow.source.files import FileStore
+from shardmig.adapters.mlflow.store import LatestPoint
 from shardmig.errors import BadInput, NotFound
-from shardmig.records import TargetRunId
+from shardmig.records import Finding, TargetRunId
 
 RUN = TargetRunId("0" * 32)
 
@@ -31,7 +32,7 @@ def points_of(store: FileStore) -> list[tuple[int, int, str]]:
 
 def test_every_line_is_a_point(tmp_path: Path) -> None:
     store = store_of(
-        tmp_path, "1 0.5 9007199254740993\n1 0.5 9007199254740993\n2 nan -7\n3 -inf 0\n3 -0.0 1\n4 5e-324 2"
+        tmp_path, "1 0.5 9007199254740993\n1 0.5 9007199254740993\n2 nan -7\n3 -inf 0\n3 -0.0 1\n4 5e-324 2\n"
     )
     assert points_of(store) == [
         (-7, 2, "nan"),
@@ -52,6 +53,51 @@ def test_lines_of_other_clients_are_read_too_and_bad_ones_are_losses(tmp_path: P
         ("loss", "bad-line", 1 + bool(bad)),
         ("approximation", "point-dataset", 1),
     }
+
+
+CUT = Finding("loss", "bad-line", "metrics/loss", 1, "its last line is cut")
+
+
+@pytest.mark.parametrize("odd", ["", "3 0.75 4e0\n"], ids=["columns", "lines"])
+@pytest.mark.parametrize("half", ["2", "2 0.2", "2 0.25 1", "2 0.25 1 data dig", "x" * 10_000], ids=len)
+def test_half_a_line_is_no_point_and_is_told(tmp_path: Path, odd: str, half: str) -> None:
+    """Somebody is writing it, or was killed."""
+    store = store_of(tmp_path, f"{odd}0 0.25\n1 0.5 1\n{half}")
+    assert points_of(store) == [(0, 0, "0.25"), (1, 1, "0.5")]
+    assert store.lost == [CUT, *[Finding("loss", "bad-line", "metrics/loss", 1, "not `time value step`")] * bool(odd)]
+
+
+def test_a_file_of_half_a_line_has_no_points(tmp_path: Path) -> None:
+    store = store_of(tmp_path, "1 0.")
+    assert list(store.history(store.get_run(RUN), ["loss"], 100)) == []
+    assert store.lost == [CUT]
+
+
+@pytest.mark.parametrize("odd", ["", "x 0.5 1\n"], ids=["columns", "lines"])
+def test_half_a_line_behind_many_blocks_is_no_point(tmp_path: Path, odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shardmig.adapters.mlflow.source.files.BLOCK_BYTES", 1000)
+    store = store_of(tmp_path, odd + "".join(f"{step} 0.5 {step}\n" for step in range(1000)) + "1000 0.5 10")
+    assert points_of(store) == [(step, step, "0.5") for step in range(1000)]
+    assert CUT in store.lost
+
+
+def test_the_last_point_has_its_value_and_half_a_line_is_none(tmp_path: Path) -> None:
+    """Else --update would not see a new line with the step and time of the one before."""
+    store = store_of(tmp_path, "1 0.5 7\n")
+    path = tmp_path / "1" / RUN / "metrics" / "loss"
+    latest = []
+    for lines in ("1 0.5 7\n", "1 0.5 7\n1 0.75 7\n", "1 0.5 7\n1 0.75 7\n1 0.2", "1 0.", ""):
+        path.write_text(lines)
+        latest += store.get_run(RUN).latest
+    seen = [LatestPoint("loss", 7, 1, value) for value in (0.5, 0.75, 0.75)]
+    assert latest == [*seen, LatestPoint("loss"), LatestPoint("loss")]
+
+
+def test_a_metric_may_be_called_as_packed_files_are(tmp_path: Path) -> None:
+    store = store_of(tmp_path, "")
+    (tmp_path / "1" / RUN / "metrics" / "loss.gz").write_text("1 0.5 7\n")
+    [part] = store.history(store.get_run(RUN), ["loss.gz"], 100)
+    assert part.values.tolist() == [0.5]
 
 
 def test_a_file_without_lines_has_no_points(tmp_path: Path) -> None:

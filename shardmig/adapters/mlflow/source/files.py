@@ -9,6 +9,7 @@ so do the runs of a damaged experiment.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from shardmig.records import Finding, TargetRunId
 TRASH: Final = ".trash"
 META: Final = "meta.yaml"
 BLOCK_BYTES: Final = 1 << 20
+_TAIL_BYTES: Final = 4096
 _STATUSES: Final = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 _NO_RUNS: Final = ("datasets", "models", "traces", "tags")
 _OF_A_RUN: Final = ("metrics", "params", "tags")
@@ -156,18 +158,22 @@ class FileStore:
 
     def _read_points(self, path: Path, field: str, history: History) -> None:
         """Lines are `time value [step [dataset digest]]`. Those of three words are read in columns, the others one by one;
-        where a word is no number, all are."""
+        where a word is no number, all are. What has no line end is half of a line."""
         odd: list[bytes] = []
-        try:
-            with _columns(path, odd) as batches:
-                for times_ms, values, steps in batches:
-                    history.add(steps, times_ms, values)
-        except pa.ArrowInvalid:
-            history.close()
-            with path.open("rb") as file:
-                while lines := file.readlines(BLOCK_BYTES):
+        with pa.OSFile(str(path)) as file:
+            end, is_cut = _lines_end(file)
+            if is_cut:
+                self.lost.append(Finding("loss", "bad-line", field, 1, "its last line is cut"))
+            try:
+                with _columns(file.get_stream(0, end), end, odd) as batches:
+                    for times_ms, values, steps in batches:
+                        history.add(steps, times_ms, values)
+            except pa.ArrowInvalid:
+                history.close()
+                rest = io.BufferedReader(file.get_stream(0, end))
+                while lines := rest.readlines(BLOCK_BYTES):
                     self._add_lines(lines, field, history)
-            return
+                return
         self._add_lines(odd, field, history)
 
     def _add_lines(self, lines: list[bytes], field: str, history: History) -> None:
@@ -189,20 +195,32 @@ class FileStore:
             self.lost.append(Finding("approximation", "point-dataset", field, named, detail))
 
 
+def _lines_end(file: pa.NativeFile) -> tuple[int, bool]:
+    """Where the last line that has an end ends, and whether anything is behind it: MLflow writes a line with its end, so
+    that is being written, or was never written to its end."""
+    start = size = file.size()
+    while start:
+        stop, start = start, max(0, start - _TAIL_BYTES)
+        file.seek(start)
+        if end := file.read(stop - start).rfind(b"\n") + 1:
+            return start + end, start + end < size
+    return 0, size > 0
+
+
 @contextmanager
-def _columns(path: Path, odd: list[bytes]) -> Iterator[Iterator[list[Any]]]:
+def _columns(lines: pa.NativeFile, size: int, odd: list[bytes]) -> Iterator[Iterator[list[Any]]]:
     """Times, values and steps, batch by batch; lines that have not three words go to `odd`."""
 
     def keep(row: csv.InvalidRow) -> str:
         odd.append(row.text.encode())
         return "skip"
 
-    if path.stat().st_size == 0:
+    if not size:
         yield iter(())
         return
     types = {"time": pa.int64(), "value": pa.float64(), "step": pa.int64()}
     reader = csv.open_csv(
-        path,
+        lines,
         csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=list(types)),
         csv.ParseOptions(delimiter=" ", quote_char=False, invalid_row_handler=keep),
         csv.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False),
@@ -326,11 +344,13 @@ def _holds_anything(folder: Path) -> bool:
 
 
 def _latest(folder: Path, key: str) -> LatestPoint:
+    """The point of the last line that has an end."""
     with (folder / key).open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-        lines = file.read().splitlines()
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        whole, end, _ = file.read().rpartition(b"\n")
+    lines = (whole + end).splitlines()
     try:
-        step, time_ms, _ = _point(lines[-1].split() if lines else [])
+        step, time_ms, value = _point(lines[-1].split() if lines else [])
     except ValueError:
         return LatestPoint(key)
-    return LatestPoint(key, step, time_ms)
+    return LatestPoint(key, step, time_ms, value)

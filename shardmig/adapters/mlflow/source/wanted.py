@@ -27,6 +27,7 @@ OBJECTS: Final[dict[str, Scope]] = {
 _IN_REGISTRY: Final = {"registered_models": "models", "prompts": "prompts", "datasets": "datasets"}
 _STAGES: Final = ("None", "Staging", "Production", "Archived")
 _LATEST: Final = "latest"
+_ALL: Final = "*"
 
 
 class WantedOptions(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
@@ -61,29 +62,28 @@ class Names:
     """Names of one class that were asked for; none = all. Remembers which of them are there."""
 
     def __init__(self, option: str, text: str) -> None:
-        patterns = list(_patterns(option, text))
         self._option = option
-        self._exact = {name for name in patterns if not name.endswith("*")}
-        self._prefixes = tuple(name.removesuffix("*") for name in patterns if name.endswith("*"))
+        self._patterns = frozenset(_patterns(option, text))
+        self._prefixes = [name for name in self._patterns if name.endswith("*")]
         self._found: set[str] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._exact or self._prefixes)
+        return bool(self._patterns)
 
     def wants(self, *names: str) -> bool:
         """Is what is called so wanted?"""
         if not self:
             return True
-        found = self._exact.intersection(names)
+        found = self._patterns.intersection(names).difference(self._prefixes)
+        found |= {prefix for prefix in self._prefixes if any(name.startswith(prefix[:-1]) for name in names)}
         self._found |= found
-        return bool(found) or any(name.startswith(self._prefixes) for name in names)
+        return bool(found)
 
     def check(self) -> None:
-        """Raises UsageError for a name that nothing has: a typing error must not select less than was meant."""
-        if unknown := sorted(self._exact - self._found):
-            raise UsageError(
-                f"{self._option}: the source has no {unknown[0]!r}", hint="`name*` takes all that begin so"
-            )
+        """Raises UsageError for a name or prefix that nothing has: a typing error must not select less than was meant."""
+        if unknown := sorted(self._patterns - self._found - {_ALL}):
+            hint = "" if unknown[0].endswith("*") else "`name*` takes all that begin so"
+            raise UsageError(f"{self._option}: the source has no {unknown[0]!r}", hint=hint)
 
 
 class Versions:
