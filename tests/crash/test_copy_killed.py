@@ -78,7 +78,12 @@ def test_a_copy_leaves_alone_what_somebody_else_has(undisturbed_copy: Undisturbe
     [theirs] = client.search_runs([experiment.experiment_id], f'attributes.run_name = "{THEIRS}"')
     assert theirs.data.metrics == {"loss": 0.5}
     assert len(client.search_runs([experiment.experiment_id])) > 1
-    assert undisturbed_copy.copied.wrong == [f"run not copied: {THEIRS}: is only in the target", "one has no key"]
+    assert experiment.tags["team"] == "another"
+    assert undisturbed_copy.copied.wrong == [
+        "experiment objects: ünï: tags {'team': 'ü'} are {'team': 'another'}",
+        f"run not copied: {THEIRS}: is only in the target",
+        "one has no key",
+    ]
 
 
 @pytest.mark.parametrize("point", range(POINTS))
