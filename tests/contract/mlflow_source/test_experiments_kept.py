@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,19 +10,10 @@ from mlflow import MlflowClient
 from tests.contract.mlflow_source.copies import Copy
 from tests.contract.mlflow_source.objects_comparer import object_differences
 from tests.contract.mlflow_source.plain_traces import make_trace
+from tests.contract.mlflow_source.test_objects_kept import INLINE, MERGE, copy
 from tests.servers.mlflow import MlflowServer
 
-INLINE = ("--engine", "inline")
-MERGE = (*INLINE, "--update", "--on-existing", "merge")
-
-
-@pytest.fixture
-def copy(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
-    """Two empty databases."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("source.db", "target.db"):
-        (tmp_path / name).write_bytes(sqlite_template.read_bytes())
-    return Copy(tmp_path, f"sqlite:///{tmp_path}/source.db", f"sqlite:///{tmp_path}/target.db")
+__all__ = ["copy"]
 
 
 def test_an_experiment_of_others_is_not_deleted_because_one_of_its_name_is_in_the_source(copy: Copy) -> None:
