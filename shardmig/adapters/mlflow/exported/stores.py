@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -19,7 +18,7 @@ from shardmig.adapters.mlflow.objects.experiments import Experiments
 from shardmig.adapters.mlflow.objects.references import References
 from shardmig.adapters.mlflow.objects.registered import IS_PROMPT
 from shardmig.adapters.mlflow.objects.spans import ARTIFACT_LOCATION, SPANS_FILE
-from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.objects.stores import NAME_IN_FILTER, Page, Stores
 from shardmig.adapters.mlflow.source.databricks import permission_fields
 from shardmig.adapters.mlflow.source.limits import Artifact
 from shardmig.adapters.mlflow.source.wanted import Wanted
@@ -27,7 +26,6 @@ from shardmig.errors import BadInput, NotFound
 from shardmig.records import Field, Finding, Scope
 
 NOT_EXPORTED: Final = "not-exported"
-_NAME: Final = re.compile("name = (['\"])(.*?)\\1(?: AND .*)?", re.DOTALL)
 _ARTIFACTS: Final = "artifacts"
 
 
@@ -99,12 +97,6 @@ class ExportedExperiments(Experiments):
         return super().get(id_)
 
 
-class _Page(list[Any]):
-    """All that there is, as MLflow's stores give a page."""
-
-    token = None
-
-
 class _Tracking:
     """What is read of a tracking store. Raises BadInput for what is listed and not there."""
 
@@ -137,8 +129,8 @@ class _Tracking:
         info = SimpleNamespace(experiment_id=run.experiment_id, artifact_uri=self._stores.runs.artifact_uri(run))
         return SimpleNamespace(info=info, data=SimpleNamespace(tags=run.tags))
 
-    def search_logged_models(self, experiment_ids: list[str], **_: Any) -> _Page:
-        return _Page(one for one in self.models if one.experiment_id in experiment_ids)
+    def search_logged_models(self, experiment_ids: list[str], **_: Any) -> Page:
+        return Page(one for one in self.models if one.experiment_id in experiment_ids)
 
     def get_logged_model(self, id_: str) -> Any:
         place = _place(self._catalogue.logged_models, id_)
@@ -164,9 +156,9 @@ class _Tracking:
         """One file each: nothing is gained by reading some together."""
         raise NotImplementedError
 
-    def search_datasets(self, **_: Any) -> _Page:
+    def search_datasets(self, **_: Any) -> Page:
         places = self._catalogue.datasets
-        return _Page(_or(self.get_dataset, entities.unread_dataset, id_, place) for id_, place in places.items())
+        return Page(_or(self.get_dataset, entities.unread_dataset, id_, place) for id_, place in places.items())
 
     def get_dataset(self, id_: str) -> Any:
         return entities.dataset(self._dataset(id_))
@@ -198,11 +190,11 @@ class _Registry:
         self._stores = stores
         self._catalogue = stores.catalogue
 
-    def search_registered_models(self, filter_string: str, **_: Any) -> _Page:
+    def search_registered_models(self, filter_string: str, **_: Any) -> Page:
         if IS_PROMPT in filter_string:
-            return _Page(entities.prompt(name, []) for name in sorted(self._catalogue.prompts))
+            return Page(entities.prompt(name, []) for name in sorted(self._catalogue.prompts))
         places = self._catalogue.models
-        return _Page(_or(self._model, entities.unread_registered, name, place) for name, place in places.items())
+        return Page(_or(self._model, entities.unread_registered, name, place) for name, place in places.items())
 
     def get_registered_model(self, name: str) -> Any:
         if name in self._catalogue.prompts:
@@ -212,10 +204,10 @@ class _Registry:
         list(self._versions(name))  # what cannot be read fails here
         return self._model(name)
 
-    def search_model_versions(self, filter_string: str, **_: Any) -> _Page:
-        match = _NAME.fullmatch(filter_string)
+    def search_model_versions(self, filter_string: str, **_: Any) -> Page:
+        match = NAME_IN_FILTER.fullmatch(filter_string)
         every = self._catalogue.prompts if IS_PROMPT in filter_string else self._catalogue.models
-        found = _Page()
+        found = Page()
         for name in every if match is None else (match[2],):
             with suppress(BadInput):
                 found += self._prompt_versions(name) if IS_PROMPT in filter_string else list(self._versions(name))

@@ -7,7 +7,6 @@ cannot be read is listed by its name and fails when it is read, and so do the lo
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from shardmig.adapters.mlflow.objects.registered import IS_PROMPT
+from shardmig.adapters.mlflow.objects.stores import NAME_IN_FILTER, Page
 from shardmig.adapters.mlflow.source.files import META, TRASH, FileStore
 from shardmig.errors import BadInput, NotFound
 
@@ -26,13 +26,6 @@ _PARTS: Final = frozenset(
     {META, "trace_info.yaml", "params", _TAGS, "metrics", "request_metadata", "assessments", "aliases"}
 )
 """What MLflow makes in the folder of an object. A database keeps artifacts in such folders, and none of these."""
-_NAME: Final = re.compile("name = (['\"])(.*?)\\1(?: AND .*)?", re.DOTALL)
-
-
-class _Page(list[Any]):
-    """All that there is, as MLflow's stores give a page."""
-
-    token = None
 
 
 class _Unread(str):
@@ -59,9 +52,9 @@ class FolderTracking:
         """Everything else, as MLflow does it."""
         return getattr(self._store, name)
 
-    def search_experiments(self, **_: Any) -> _Page:
+    def search_experiments(self, **_: Any) -> Page:
         """All of them."""
-        return _Page(self._experiments.values())
+        return Page(self._experiments.values())
 
     def get_experiment(self, id_: str) -> Any:
         """One of them. Raises NotFound."""
@@ -71,10 +64,10 @@ class FolderTracking:
             self._whole[id_] = self._experiment(id_)
         return self._whole[id_]
 
-    def search_logged_models(self, experiment_ids: list[str], **_: Any) -> _Page:
+    def search_logged_models(self, experiment_ids: list[str], **_: Any) -> Page:
         """Those of these experiments; deleted ones are left out."""
         found = _listed(self._models, experiment_ids, self._logged_model, _unread_model)
-        return _Page(one for one in found if one is not None)
+        return Page(one for one in found if one is not None)
 
     def get_logged_model(self, id_: str) -> Any:
         """One of them. Raises NotFound."""
@@ -194,11 +187,11 @@ class FolderRegistry:
         self._store = store
         self._folders = {folder.name: folder for folder in filter(_is_entry, _subfolders(root / _MODELS))}
 
-    def search_registered_models(self, filter_string: str, **_: Any) -> _Page:
+    def search_registered_models(self, filter_string: str, **_: Any) -> Page:
         """Every model, or every prompt."""
         wants_prompts = IS_PROMPT in filter_string
         chosen = {name: folder for name, folder in self._folders.items() if _is_prompt(folder) == wants_prompts}
-        return _Page(_or(self.get_registered_model, _unread_registered, name) for name in chosen)
+        return Page(_or(self.get_registered_model, _unread_registered, name) for name in chosen)
 
     def get_registered_model(self, name: str) -> Any:
         """A model or prompt without its versions, which can be read. Raises NotFound."""
@@ -214,10 +207,10 @@ class FolderRegistry:
             _refuse_another(found.name, name)
         return found
 
-    def search_model_versions(self, filter_string: str, **_: Any) -> _Page:
+    def search_model_versions(self, filter_string: str, **_: Any) -> Page:
         """The versions of one model or prompt, or of all of them; none of one that cannot be read."""
-        match = _NAME.fullmatch(filter_string)
-        found = _Page()
+        match = NAME_IN_FILTER.fullmatch(filter_string)
+        found = Page()
         for name in self._folders if match is None else (match[2],):
             with suppress(BadInput):
                 found += self._versions(name)

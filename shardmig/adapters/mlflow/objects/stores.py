@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
@@ -23,6 +24,8 @@ from shardmig.records import Field, Finding, Scope
 T = TypeVar("T")
 
 IN_PAGE: Final = 200
+NAME_IN_FILTER: Final = re.compile("name = (['\"])(.*?)\\1(?: AND .*)?", re.DOTALL)
+"""How the versions of one model, its second group, are asked for."""
 
 
 class Stores:
@@ -138,6 +141,12 @@ def asked_once() -> Iterator[None]:
             RETRIES.unset()
         else:
             RETRIES.set(before)
+
+
+class Page(list[Any]):
+    """All that there is, as MLflow's stores give a page."""
+
+    token = None
 
 
 def pages(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
