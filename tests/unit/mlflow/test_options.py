@@ -144,3 +144,9 @@ def test_a_file_of_names_that_would_merge_or_lose_experiments_is_refused(tmp_pat
     file.write_text(text)
     with pytest.raises(UsageError, match=told):
         parse_options(URI | {"experiment-rename-file": str(file)})
+
+
+def test_a_folder_may_have_a_colon_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("backup:1/mlruns").mkdir(parents=True)
+    assert parse_source({"tracking-uri": "backup:1/mlruns"}).options.folder == Path("backup:1/mlruns")

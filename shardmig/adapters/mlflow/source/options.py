@@ -31,7 +31,9 @@ class SourceOptions(TrackingOptions, frozen=True, kw_only=True):
     @property
     def folder(self) -> Path | None:
         """The folder of a file store; None: a server or a database."""
-        return on_this_machine(self.tracking_uri) if self.tracking_uri else None
+        uri = self.tracking_uri
+        place = on_this_machine(uri) if uri else None
+        return Path(uri) if uri and place is None and "://" not in uri else place
 
 
 class Parsed(NamedTuple):
