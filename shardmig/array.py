@@ -143,7 +143,8 @@ def execute_shard(
         elif folder.read_plan() != alone:
             raise PlanMismatch(f"{folder.path} is of another plan", hint=f"remove {folder.path.parent}")
         state = folder.state()
-        report = Execution(folder, state, settings, observe).carry_out([], until=until)
+        others = [run for other in plan.shards if other.depth < shard.depth for run in other.runs]
+        report = Execution(folder, state, settings, observe, others=others).carry_out([], until=until)
         file.keep_outcome(shard.id, report.exit_code, list(_results(state, shard)))
     failed = [msgspec.structs.replace(one, retry_command=file.command(shard.id)) for one in report.failed]
     return msgspec.structs.replace(report, migration=plan.id, failed=failed)

@@ -1,7 +1,7 @@
 """msgpack encoding of records, and framed files. Nothing else in shardmig encodes a record.
 
 A framed file is a magic line followed by frames: u32 length, u32 CRC-32, payload (little endian). A frame that is
-short or whose checksum is wrong ends the file for a reader: what stands before it is whole.
+empty or short, or whose checksum is wrong, ends the file for a reader: what stands before it is whole.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def read_frames(path: Path, *, start: int = 0) -> Iterator[Frame]:
         offset = file.tell()
         while len(head := file.read(_FRAME_HEAD.size)) == _FRAME_HEAD.size:
             length, checksum = _FRAME_HEAD.unpack(head)
-            if length > MAX_FRAME_BYTES:
+            if not 0 < length <= MAX_FRAME_BYTES:  # zeros that a power cut left read as empty frames, checksum and all
                 return
             payload = file.read(length)
             if len(payload) != length or zlib.crc32(payload) != checksum:

@@ -50,6 +50,7 @@ from shardmig.records import (
     Progress,
     Report,
     RunId,
+    RunRef,
     ShardId,
     Started,
     StepNeeds,
@@ -74,7 +75,8 @@ def execute(
     was interrupted goes on where it was.
 
     `home`: where migrations are kept, by default in the archive. `observe` is called about twice a second from
-    this thread. Raises UsageError, PlanMismatch (also when a run changed or vanished in the source), JournalLocked.
+    this thread. Raises UsageError, PlanMismatch (also when a run changed in the source after it was brought),
+    JournalLocked.
     SIGINT and SIGTERM: the first drains, the second kills the workers; both leave everything resumable.
     """
     if request.phases[0] == "load" and not request.load.step_multiplier:
@@ -173,12 +175,12 @@ def _reconcile(folder: MigrationFolder, request: Request, listing: Listing) -> t
         raise PlanMismatch(
             f"{folder.plan_file} was made for another request", hint=f"remove {folder.path} to plan anew"
         )
-    shards = extension(state, listed, request, refused=listing.refused)
-    return state, [Extended(_now_ms(), shards, listing.refused)]
+    shards, gone = extension(state, listed, request, refused=listing.refused)
+    return state, [Extended(_now_ms(), shards, listing.refused, gone)]
 
 
 class Execution:
-    """One execution of a plan by this process, which holds its locks."""
+    """One execution of a plan by this process, which holds its locks. `others`: of the same plan, by other processes."""
 
     def __init__(
         self,
@@ -188,7 +190,9 @@ class Execution:
         observe: Observe | None,
         *,
         engine: Engine | None = None,
+        others: Iterable[RunRef] = (),
     ) -> None:
+        self._others = others
         self._folder = folder
         self._plan = state.plan
         self._settings = settings
@@ -298,7 +302,7 @@ class Execution:
     @cached_property
     def _planned(self) -> frozenset[Entity]:
         """Every run of the plan, whatever its version. Looked at only where a parent was not loaded."""
-        return frozenset(run.entity for run in self._state.runs())
+        return frozenset(run.entity for run in itertools.chain(self._state.runs(), self._others))
 
     def _commit(self, outcome: Outcome) -> None:
         ready = self._in_flight.pop(outcome.task)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from shardmig import codec
 from shardmig.errors import JournalCorrupt, JournalLocked
@@ -86,6 +86,7 @@ class State:
         self.last_ended: dict[tuple[Phase, ShardId], LastEnd] = {}
         self.step_multiplier = plan.load.step_multiplier
         self.refused = plan.refused
+        self.gone: list[RunRef] = []
         self.listed_ms = plan.created_ms
         self.executions = 0
         self.finished: Finished | None = None
@@ -100,6 +101,7 @@ class State:
             self.executions += 1
             self.open.clear()
             self.finished = None
+            self.gone = []
             if line.looks_again:
                 self._forget()
         elif isinstance(line, Extended):
@@ -116,6 +118,9 @@ class State:
             self.attempts = {(phase, shard): attempt for phase, shard, attempt in line.attempts}
             for gone in line.gone:
                 self.shards.pop(gone, None)
+            if line.gone:
+                held = set(map(run_key, self.runs()))
+                self._known = {key: known for key, known in self._known.items() if key in held}
         else:
             self.finished = line
 
@@ -183,10 +188,31 @@ class State:
             self.refused, self.listed_ms = line.refused, line.at_ms
         for shard in line.shards:
             if shard.parent is not None and self.shards.pop(shard.parent, None) is not None:
-                for phase in self.plan.phases:
-                    self.open.pop((phase, shard.parent), None)
-                    self.last_ended.pop((phase, shard.parent), None)
+                self._forget_ends(shard.parent)
         self._add(line.shards)
+        if line.gone:
+            self._drop(line.gone)
+
+    def _forget_ends(self, shard: ShardId) -> None:
+        for phase in self.plan.phases:
+            self.open.pop((phase, shard), None)
+            self.last_ended.pop((phase, shard), None)
+
+    def _drop(self, gone: Sequence[RunRef]) -> None:
+        """Runs of the plan that are not of it any more."""
+        self.gone = list(gone)
+        keys = set(map(run_key, gone))
+        for shard in list(self.shards.values()):
+            runs = tuple(run for run in shard.runs if run_key(run) not in keys)
+            if not runs:
+                del self.shards[shard.id]
+                self._forget_ends(shard.id)
+            elif runs != shard.runs:
+                self.shards[shard.id] = replace(shard, runs=runs)
+        for key in keys:
+            self._known.pop(key, None)
+            for outcomes in self.outcomes.values():
+                outcomes.pop(key, None)
 
     def _add(self, shards: Sequence[Shard]) -> None:
         self.shards_made += len(shards)

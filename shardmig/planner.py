@@ -210,9 +210,13 @@ def _after_what_they_refer_to(runs: Sequence[RunRef], depths: dict[Entity, int])
     return lambda run: first[_stage(run)] + depths.get(run.entity, 0)
 
 
+def comes_last(run: RunRef) -> bool:
+    """Is it brought after everything else? A deleted experiment is deleted after all that it holds."""
+    return run.scope == "experiments" and run.archived
+
+
 def _stage(run: RunRef) -> int:
-    """A deleted experiment is deleted after all that it holds."""
-    return len(_STAGES) if run.scope == "experiments" and run.archived else _STAGES[run.scope]
+    return len(_STAGES) if comes_last(run) else _STAGES[run.scope]
 
 
 def _parent(run: RunRef, by_key: dict[Entity, RunRef]) -> RunRef | None:

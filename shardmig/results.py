@@ -90,6 +90,7 @@ def report_of(folder: MigrationFolder, state: State, code: int, watch: Watch, fa
         elapsed_s=watch.elapsed_s,
         logs=str(folder.logs),
         refused=state.refused,
+        gone=state.gone,
         stopped=f"{fatal.message}" + (f" ({fatal.hint})" if fatal.hint else "") if fatal else "",
     )
 

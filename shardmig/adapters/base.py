@@ -175,7 +175,8 @@ class WriteSide(Protocol):
         writes, and last of all marks it complete with `digest`. A stream that ends without End, or whose End holds
         losses, leaves it marked partial. Executing it again after any crash gives the same end state: nothing lost,
         nothing doubled. `parent` is the target id of the run named by Header.run.parent, None if it has none there.
-        A run that is complete already is left as it is, but for its link to a parent that came later.
+        A run that is complete already is left as it is, but for its link to a parent that came later; with other content and
+        `on_existing="replace"` it goes, where the target can hold both not before the new one is complete.
         Raises Permanent for this run alone, Fatal for all.
         """
         ...

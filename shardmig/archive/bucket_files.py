@@ -50,10 +50,11 @@ class BucketFiles(ArchiveFiles):
         return Path(mirror) / self._bucket.name
 
     def path(self, ref: FileRef) -> Path:
-        """As FileStore.path."""
-        found, is_tree = self.held(ref)
+        """As FileStore.path. What was fetched is not asked for again."""
+        refuse_hostile(ref.stored, ref.path)
         target = self._root / ref.stored
         if not target.exists():
+            found, is_tree = self.held(ref)
             with disk_errors(f"a copy of {found}"):
                 draft = staged(target)
                 shutil.rmtree(draft, ignore_errors=True)

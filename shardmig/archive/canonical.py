@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
 
@@ -16,15 +17,23 @@ class Scalars:
     def __init__(self) -> None:
         self._fields: dict[tuple[str, FieldType], Field] = {}
         self._files: dict[_FileKey, FileRef] = {}
+        self.replaced_fields: Counter[str] = Counter()
+        self.replaced_files: Counter[str] = Counter()
+        """By path, how many were replaced by something else."""
 
     def add_fields(self, fields: Iterable[Field]) -> None:
         """One value for each path and type."""
         for field in fields:
+            before = self._fields.setdefault((field.path, field.type), field)
+            if before is not field and repr(before.value) != repr(field.value):  # NaN is NaN
+                self.replaced_fields[field.path] += 1
             self._fields[field.path, field.type] = field
 
     def add_files(self, files: Iterable[FileRef]) -> None:
         """One file for each path and type; in a file series, for each step, time and name."""
         for ref in files:
+            if self._files.setdefault(_file_key(ref), ref) != ref:
+                self.replaced_files[ref.path] += 1
             self._files[_file_key(ref)] = ref
 
     def fields(self) -> list[Field]:

@@ -216,10 +216,10 @@ def _lanes(row: bytes) -> tuple[int, int]:
 
 def _scalar_bytes(field: Field) -> bytes:
     value = field.value
-    if field.type == "float" and isinstance(value, float):
-        return float_bits(np.array([value])).tobytes()
+    if field.type == "float" and isinstance(value, int | float):  # a source may give 1 where parquet holds 1.0
+        return float_bits(np.array([value], dtype=np.float64)).tobytes()
     if isinstance(value, list):
-        members = [member.encode("utf-8", "surrogatepass") for member in sorted(value)]
+        members = [member.encode("utf-8", "surrogatepass") for member in sorted(set(value))]
         return b"".join(struct.pack("<Q", len(member)) + member for member in members)
     return str(value).encode("utf-8", "surrogatepass")
 

@@ -92,12 +92,13 @@ class ArchiveFiles:
         tree = _TreeDigest()
 
         def passing() -> Iterator[Passing]:
-            names: set[PurePosixPath] = set()
-            for name, content in members:
-                refuse_hostile(name, path)
-                if PurePosixPath(name) in names:
+            names: set[str] = set()
+            for told, content in members:
+                refuse_hostile(told, path)
+                name = _plain(told)
+                if name in names:
                     raise BadInput(f"two members of a file set share the name {name!r}", run=run.label, field=path)
-                names.add(PurePosixPath(name))
+                names.add(name)
                 member = Passing(content, name)
                 yield member
                 tree.add(name, member.size_bytes, member.sha256)
@@ -134,6 +135,18 @@ class ArchiveFiles:
 
     def expect(self, refs: Sequence[FileRef]) -> None:
         """All of these, of one run, are about to be asked for: a store that answers slowly may ask for them at once."""
+
+    def prove(self, ref: FileRef) -> None:
+        """Raise BadInput if what `path` gives has another digest than its row says. A row without one proves nothing."""
+        if not ref.sha256:
+            return
+        tree, sha256 = _TreeDigest(), ""
+        for name, member in self.members(ref):
+            sha256 = file_sha256(member)
+            tree.add(name, 0, sha256)
+        is_tree = self.path(ref).is_dir()
+        if (tree.ref(ref.path, ref.type, "").sha256 if is_tree else sha256) != ref.sha256:
+            raise BadInput(f"{ref.stored} has other bytes than its row says", field=ref.path)
 
     def held(self, ref: FileRef) -> tuple[Place, bool]:
         """Where the archive holds it, and whether it is a tree; nothing is fetched. Raises as `path`."""
@@ -270,7 +283,7 @@ class DigestSink:
         tree = _TreeDigest()
         for name, content in members:
             refuse_hostile(name, path)
-            tree.add(name, *Passing(content, name).forget())
+            tree.add(_plain(name), *Passing(content, name).forget())
         return tree.ref(path, field_type, "")
 
 
@@ -344,6 +357,11 @@ def _clean(segment: str) -> str:
     """A folder name that no file system objects to. Never holds `~`, so it is never the name of a file here."""
     kept = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in segment)
     return cut_bytes(kept, _MAX_SEGMENT_BYTES).strip(".") or "_"
+
+
+def _plain(name: str) -> str:
+    """The name of a member as it is read back: `./a//b` lies at `a/b`."""
+    return PurePosixPath(name).as_posix()
 
 
 def refuse_hostile(name: str, field: str) -> None:

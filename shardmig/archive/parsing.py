@@ -31,6 +31,7 @@ from shardmig.records import (
 
 WantsField = Callable[[str, FieldType], bool]
 COLUMNS: Final = tuple(name for name in SCHEMA.names if name not in ("project_id", "run_id"))
+_PER_MS: Final = {"us": 1_000, "ns": 1_000_000}
 _KNOWN_TYPES: Final = frozenset(get_args(FieldType))
 
 
@@ -67,12 +68,16 @@ class TypedRows:
         """Scalar fields. A row without value is an absent field, as neptune-exporter writes it."""
         values = self._column(PAYLOAD_COLUMNS[self.type])
         if self.type == "datetime":
-            values = _milliseconds(values)
+            values = self._milliseconds(values, findings)
         for path, value in zip(self._paths(), values.to_pylist(), strict=True):
             if value is None:
                 findings.add("note", "absent-field", path)
+            elif isinstance(value, list):
+                if empty := value.count(None):
+                    findings.add("gap", "member-without-value", path, count=empty)
+                yield Field(path, self.type, sorted(set(value) - {None}))
             else:
-                yield Field(path, self.type, sorted(set(value)) if isinstance(value, list) else value)
+                yield Field(path, self.type, value)
 
     def files(self, findings: Findings) -> Iterator[FileRef]:
         """References to files; nothing is looked up on disk."""
@@ -80,7 +85,7 @@ class TypedRows:
         steps: list[Decimal] = [step for _, part in steps_of(whole, fraction) for step in part.to_decimals()]
         columns = [
             pc.struct_field(self._column("file_value"), "path"),
-            _milliseconds(self._column("timestamp")),
+            self._milliseconds(self._column("timestamp"), findings),
             *(self._column(name) for name in ("file_name", "file_size", "file_sha256", "file_is_tree")),
         ]
         told = zip(*(column.to_pylist() for column in columns), strict=True)
@@ -113,14 +118,14 @@ class TypedRows:
         lengths = np.diff(np.concatenate((starts, [len(codes)])))
         rows = TypedRows(self.type, batch)
         whole, fraction, _ = read_steps(rows._column("step"), rows._optional("exact_step"))
-        times = _milliseconds(rows._column("timestamp")).fill_null(NO_TIME).to_numpy(zero_copy_only=False)
+        times = rows._milliseconds(rows._column("timestamp"), findings).fill_null(NO_TIME)
         fixed, blobs = rows._payload()
         series_type: SeriesType = self.type  # type: ignore[assignment]
         return Rows(
             series_type,
             [paths[code] for code in codes[starts].tolist()],
             lengths,
-            Keys(whole, fraction, times),
+            Keys(whole, fraction, times.to_numpy(zero_copy_only=False)),
             fixed,
             blobs,
         )
@@ -145,6 +150,17 @@ class TypedRows:
         if pc.any(dropped).as_py():
             for path, count in TypedRows(self.type, self._batch.filter(dropped)).rows_by_path().items():
                 findings.add(kind, code, path, count=count)
+
+    def _milliseconds(self, column: pa.Array, findings: Findings) -> pa.Array:
+        """Times as integers. What is finer is rounded down and reported."""
+        per = _PER_MS.get(column.type.unit) if pa.types.is_timestamp(column.type) else None
+        if per is None:
+            if pa.types.is_timestamp(column.type):
+                column = column.cast(pa.timestamp("ms", column.type.tz))
+            return column.cast(pa.int64())
+        times = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        self._report(pa.array(times % per != 0), findings, "approximation", "time-rounded")
+        return pa.array(times // per, mask=column.is_null().to_numpy(zero_copy_only=False))
 
     def _payload(self) -> tuple[list[Column], list[Blob]]:
         column = self._column(PAYLOAD_COLUMNS[self.type])
@@ -226,12 +242,6 @@ def _grouped(batch: pa.RecordBatch, codes: NDArray[np.int32]) -> tuple[pa.Record
         return batch, codes
     order = np.argsort(codes, kind="stable")
     return batch.take(pa.array(order)), codes[order]
-
-
-def _milliseconds(column: pa.Array) -> pa.Array:
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("ms", column.type.tz), safe=False)
-    return column.cast(pa.int64())
 
 
 def _text_blob(column: pa.Array) -> Blob:

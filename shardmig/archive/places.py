@@ -57,11 +57,11 @@ def existing(path: Place) -> Place | None:
 
 
 def folders_in(folder: Place) -> list[str]:
-    """The names of the folders right below, sorted."""
+    """The names of the folders right below, sorted. A link that leads nowhere is none."""
     if isinstance(folder, ObjectPath):
         return folder.children()[0]
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
+    with os.scandir(folder) as entries:  # of a link in a circle an entry raises what it is not
+        return sorted(one.name for one in entries if (os.path.isdir(one.path) if one.is_symlink() else one.is_dir()))
 
 
 def names_in(folder: Place, start: str = "") -> Iterator[str]:

@@ -125,6 +125,18 @@ class PublishedRun:
             if hashes and part.sha256 and file_sha256(path) != part.sha256:
                 raise self._bad(path, "has other content than its receipt says")
 
+    def refuse_rows_of_others(self) -> None:
+        """Raise BadInput if a part has rows of another run: one that was renamed, or parts that were put together."""
+        for path in self.parts:
+            with self.opened(path) as file:
+                groups = [
+                    group for group in range(file.metadata.num_row_groups) if file.metadata.row_group(group).num_rows
+                ]
+                for group in groups:
+                    for name, own in zip(("project_id", "run_id"), self.identity, strict=True):
+                        if others := _values(file, group, name) - {own}:
+                            raise self._bad(path, f"holds rows of another run: {name} {min(others)!r}, not {own!r}")
+
     def fingerprint(self) -> str:
         """Changes when the content does: the receipt's digest, else names, sizes and times of the parts."""
         if self.receipt is not None:
@@ -193,9 +205,15 @@ def filled_columns(row_group: Any) -> list[str]:
 
 
 def _only_value(file: Any, name: str) -> str:
-    """The value of a column that is the same in every row, from the statistics if they tell it."""
-    statistics = file.metadata.row_group(0).column(file.schema_arrow.names.index(name)).statistics
-    if statistics is not None and statistics.has_min_max and statistics.min == statistics.max:
-        return str(statistics.min)
-    first = next(file.iter_batches(batch_size=1, row_groups=[0], columns=[name]))
-    return first.column(0)[0].as_py() or ""
+    """The value of a column that is the same in every row."""
+    return min(_values(file, 0, name))
+
+
+def _values(file: Any, group: int, name: str) -> set[str]:
+    """What a column holds in one row group, from the statistics if they tell it."""
+    statistics = file.metadata.row_group(group).column(file.schema_arrow.names.index(name)).statistics
+    is_told = statistics is not None and statistics.has_min_max and statistics.has_null_count
+    if is_told and statistics.min == statistics.max and not statistics.null_count:
+        return {str(statistics.min)}
+    batches = file.iter_batches(batch_size=_MAX_BATCH_ROWS, row_groups=[group], columns=[name], use_threads=False)
+    return {value or "" for batch in batches for value in batch.column(0).unique().to_pylist()}

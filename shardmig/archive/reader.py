@@ -112,19 +112,20 @@ class ArchiveReader:
 
     def runs(self, project: ProjectId, scope: Scope = "runs") -> Iterator[RunRef]:
         """All runs of a project, sorted by name on disk, each once. A run whose part_0 is missing or cannot be read is
-        listed under the name of its file, so that it fails when it is read and the others do not. Raises BadInput if
-        two files claim to be one run."""
+        listed under the name of its file, so that it fails when it is read and the others do not. Raises BadInput, after
+        all others, if two files claim to be one run."""
         seen: dict[RunId, str] = {}
+        twins: list[BadInput] = []
         for place in self._placed(scope).get(project, []):
             ref = place.ref or self._listed(PublishedRun(place.folder, place.prefix), project, scope)
             if ref.id in seen:
-                raise BadInput(
-                    f"{seen[ref.id]} and {place.prefix} in {place.folder} are both run {ref.id!r}",
-                    run=ref.label,
-                    hint="move one of them away",
-                )
+                what = f"{seen[ref.id]} and {place.prefix} in {place.folder} are both run {ref.id!r}"
+                twins.append(BadInput(what, run=ref.label, hint="move one of them away"))
+                continue
             seen[ref.id] = place.prefix
             yield ref
+        if twins:
+            raise twins[0]
 
     def receipt(self, run: RunRef) -> Receipt | None:
         """The run's receipt; None if the run is not there or has none. Raises BadInput if it does not agree with the
@@ -135,17 +136,20 @@ class ArchiveReader:
         published.check(hashes=False)
         return published.receipt
 
-    def read(self, run: RunRef, want: Want, *, hash_files: bool = True) -> Iterator[Piece]:
+    def read(
+        self, run: RunRef, want: Want, *, hash_files: bool = True, proven: ArchiveFiles | None = None
+    ) -> Iterator[Piece]:
         """Everything wanted of a run in canonical order: Header, Fields, Files, points, End.
 
         Raises BadInput if the run is damaged: a part is missing or unreadable, or content and receipt disagree. A
         file that is missing, or whose name leads out of the archive, is a loss in End.findings and the rest goes on.
         `End.digest` covers what was yielded, and what came before the cursor. Files of unknown hash are digested
-        unless `hash_files` is off.
+        unless `hash_files` is off. `proven`: the store that files will be taken from; the bytes of each are compared with
+        its digest there, and one that differs is a loss too.
         """
         published = self.published(run)
         ref = self._listed(published, run.project, run.scope)
-        reading = _Reading(published, ref, want, self._files(ref, hash_files))
+        reading = _Reading(published, ref, want, self._files(ref, hash_files, proven))
         yield Piece(ref, reading.header(), reading.cursor())
         for chunk in reading.chunks(self._scratch):
             yield Piece(ref, chunk, reading.cursor())
@@ -252,16 +256,18 @@ class ArchiveReader:
         except BadInput:
             return ref  # what is wrong with its parts, reading it will say
 
-    def _files(self, run: RunRef, hash_files: bool) -> _CheckedFiles:
-        return _CheckedFiles(files_of(self._archive, run.project), hash_files)
+    def _files(self, run: RunRef, hash_files: bool, proven: ArchiveFiles | None) -> _CheckedFiles:
+        store = proven or files_of(self._archive, run.project)
+        return _CheckedFiles(store, hash_files, is_proven=proven is not None)
 
 
 class _CheckedFiles:
     """Lets only references through whose file is there and inside the archive."""
 
-    def __init__(self, store: ArchiveFiles, hash_files: bool) -> None:
+    def __init__(self, store: ArchiveFiles, hash_files: bool, *, is_proven: bool) -> None:
         self._store = store
         self._hash_files = hash_files
+        self._is_proven = is_proven
         self.lost: set[tuple[str, FieldType]] = set()
 
     def check(self, files: Files, findings: Findings) -> Files:
@@ -269,7 +275,10 @@ class _CheckedFiles:
         self._store.expect(files.files)
         for ref in files.files:
             try:
-                kept.append(described(self._store, ref, with_hash=self._hash_files))
+                checked = described(self._store, ref, with_hash=self._hash_files)
+                if self._is_proven:
+                    self._store.prove(ref)
+                kept.append(checked)
                 continue
             except HostilePath as error:
                 code, detail = "hostile-path", error.message
@@ -277,6 +286,8 @@ class _CheckedFiles:
                 code, detail = "missing-file", error.message
             except BadInput as error:
                 code, detail = "damaged-file", error.message
+            except OSError as error:
+                code, detail = "damaged-file", f"{ref.stored} cannot be read: {error.strerror}"
             findings.add("loss", code, ref.path, detail=detail)
             self.lost.add((ref.path, ref.type))
         return Files(kept)
@@ -295,6 +306,8 @@ class _Reading:
         published.check(hashes=Matcher(want.selection).takes_every_field)
         if published.identity != (run.project, run.id):
             raise BadInput(f"{published.folder / published.prefix} holds run {published.identity[1]!r}", run=run.label)
+        if published.receipt is None:
+            published.refuse_rows_of_others()
 
     def header(self) -> Header:
         receipt = self._published.receipt

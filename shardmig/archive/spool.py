@@ -87,6 +87,4 @@ def spooled_chunks(path: Path) -> Iterator[Chunk]:
 
 def _whole_frames(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
     for frame in read_frames(path):
-        if not frame.payload:  # zeros that a power cut left read as empty frames with a right checksum
-            return
         yield frame.end, frame.payload[:1], frame.payload[1:]

@@ -122,6 +122,8 @@ def _scalars(typed: Iterable[TypedRows], findings: Findings) -> Iterator[Chunk]:
             scalars.add_fields(rows.fields(findings))
         elif rows.type in FILE_TYPES:
             scalars.add_files(rows.files(findings))
+    for path, count in (scalars.replaced_fields + scalars.replaced_files).items():
+        findings.add("loss", "two-values", path, count=count, detail="rows of one field differ: the last is taken")
     if fields := scalars.fields():
         yield Fields(fields)
     if files := scalars.files():

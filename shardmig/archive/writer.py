@@ -38,6 +38,7 @@ from shardmig.records import (
     Fields,
     FileRef,
     Files,
+    Finding,
     FloatPoints,
     Header,
     HistogramPoints,
@@ -149,8 +150,18 @@ def _gather(spool: Path) -> _Content:
                 end = chunk
     if run is None or end is None:
         raise BadInput(f"{spool} does not hold a whole run", run="" if run is None else run.label)
+    end = msgspec.structs.replace(end, findings=[*end.findings, *_replaced(scalars)])
     fields = scalars.fields()
     return _Content(with_facts(run, fields), fields, scalars.files(), end)
+
+
+def _replaced(scalars: Scalars) -> Iterator[Finding]:
+    """A value that comes again as another one was changed in the source between two attempts. A file may as well be
+    another one of the same step, time and name, of which the archive holds one."""
+    for path, count in scalars.replaced_fields.items():
+        yield Finding("gap", "value-replaced", path, count, "the source gave another value later: that one is taken")
+    for path, count in scalars.replaced_files.items():
+        yield Finding("loss", "two-values", path, count, "files of one step, time and name: the last is taken")
 
 
 def _points(spool: Path) -> Iterator[Points]:

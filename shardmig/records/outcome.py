@@ -116,11 +116,13 @@ class Started(msgspec.Struct, frozen=True, tag=True):
 
 class Extended(msgspec.Struct, frozen=True, tag=True):
     """Journal: shards were added to the plan (new runs in the source, or a retry). `refused`: the source was listed,
-    but for these projects; None = it was not, and what was refused before still is."""
+    but for these projects; None = it was not, and what was refused before still is. `gone`: runs that failed, and that
+    the source no longer lists; they are of the plan no more."""
 
     at_ms: int
     shards: list[Shard]
     refused: dict[ProjectId, Failure] | None = None
+    gone: list[RunRef] = []
 
 
 class MultiplierChosen(msgspec.Struct, frozen=True, tag=True):
@@ -152,7 +154,7 @@ class AttemptEnded(msgspec.Struct, frozen=True, tag=True):
 
 class Compacted(msgspec.Struct, frozen=True, tag=True):
     """Journal: what the lines that a shorter journal no longer has had counted. `gone`: shards of the plan that were cut
-    into others."""
+    into others, or whose runs the source no longer has."""
 
     executions: int
     shards_made: int

@@ -52,6 +52,9 @@ class ArchivePaths(msgspec.Struct, frozen=True):
     files: str
 
 
+OnExisting = Literal["skip", "merge", "replace", "fail"]
+
+
 class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a run is written into a target, the same for every target.
 
@@ -62,7 +65,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
     step_multiplier: int = 0
     allow_step_merge: bool = False
     sidecar: bool = True
-    on_existing: Literal["skip", "merge", "replace", "fail"] = "fail"
+    on_existing: OnExisting = "fail"
 
 
 class Shard(msgspec.Struct, frozen=True, kw_only=True):

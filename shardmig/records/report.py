@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from shardmig.records.chunks import RunRef
 from shardmig.records.ids import MigrationId, ProjectId, ShardId
 from shardmig.records.outcome import RunOutcome
 from shardmig.records.plan import Counters, Failure, Phase
@@ -48,7 +49,7 @@ class FailedRun(msgspec.Struct, frozen=True):
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """How an execution ended. Outcomes are the latest of every run of the plan, by phase. refused: projects whose runs
-    the source could not list."""
+    the source could not list. gone: runs that failed in the execution before, and that the source no longer has."""
 
     migration: MigrationId
     exit_code: int
@@ -60,6 +61,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     logs: str
     stopped: str = ""
     refused: dict[ProjectId, Failure] = {}
+    gone: list[RunRef] = []
 
 
 class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):

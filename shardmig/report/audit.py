@@ -169,14 +169,23 @@ def audit_of_archive(archive: ArchivePaths, selection: Selection, errors: Iterab
     found = [_by_itself(reader, run, told.get((run.project, run.id), [])) for run in runs if matcher.wants_run(run)]
     held = {(str(run.project), str(run.id)) for run in runs}
     found += _only_reported({run: told[run] for run in told if run not in held}, matcher)
-    return Audit(source="", runs=found, refused={})
+    return Audit(source="", runs=found, refused=_unlisted(told, matcher))
+
+
+def _unlisted(told: Mapping[tuple[str, str], list[ExporterError]], matcher: Matcher) -> dict[ProjectId, Failure]:
+    """The selected projects that a report has a line of without a run: they could not be listed, or not to the end."""
+    return {
+        ProjectId(project): Failure("ExporterError", "permanent", errors[0].exception or "an error without a name")
+        for (project, run_id), errors in told.items()
+        if not run_id and (not project or matcher.wants_project(project))
+    }
 
 
 def _only_reported(told: Mapping[tuple[str, str], list[ExporterError]], matcher: Matcher) -> Iterator[RunAudit]:
     """The selected runs of a report that the archive has nothing of."""
     for (project, run_id), errors in told.items():
         run = RunRef(project=ProjectId(project), id=RunId(run_id))
-        if run_id and matcher.wants_run(run):  # a line without a run is of a project that could not be listed
+        if run_id and matcher.wants_run(run):
             lacking = [_left_out(one, {}) for one in errors]
             yield RunAudit(run=run.label, standing="not in the archive", lacking=lacking)
 

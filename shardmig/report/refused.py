@@ -14,4 +14,4 @@ def shown(refused: Mapping[ProjectId, Failure]) -> Iterator[RenderableType]:
     """A line for each project, and what to do about it."""
     for project, failure in refused.items():
         hint = f"\n  {failure.hint}" if failure.hint else ""
-        yield terminal.name(f"project {project} could not be listed: {failure.message}{hint}", style="red")
+        yield terminal.name(f"project {project or '(any)'} could not be listed: {failure.message}{hint}", style="red")

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from shardmig.errors import StepConflict
-from shardmig.records import FailedRun, PhaseProgress, Report, RunOutcome, StepNeeds
+from shardmig.records import FailedRun, PhaseProgress, Report, RunOutcome, RunRef, StepNeeds
 from shardmig.report import refused, terminal, words
 from shardmig.report.findings import reasons, told, why_failed
 from shardmig.steps import merge_needs, proposed_multiplier
@@ -47,6 +47,7 @@ def ended(report: Report, *, verbose: bool = False) -> Iterator[RenderableType]:
     yield from _failures(report.failed)
     yield from _multiplier_for_all(report)
     yield from refused.shown(report.refused)
+    yield from _gone(report.gone)
     if report.stopped:
         yield Text()
         yield terminal.name(f"stopped: {report.stopped}", style="red")
@@ -130,6 +131,16 @@ def _failures(failed: list[FailedRun]) -> Iterator[RenderableType]:
         yield terminal.name(f"  log: {one.log}", style="dim")
     if (more := len(shown) - MOST_RUNS_SHOWN) > 0:
         yield Text(f"and {words.plural(more, 'more run')}: see --json or --report")
+
+
+def _gone(runs: list[RunRef]) -> Iterator[RenderableType]:
+    """Runs that no execution brought and none will: whoever wants them has to bring them back in the source."""
+    if not runs:
+        return
+    yield Text(f"gap (run-gone): {words.plural(len(runs), 'run')} failed before, and the source no longer has:")
+    yield from (terminal.name(f"  {run.label}") for run in runs[:MOST_RUNS_SHOWN])
+    if (more := len(runs) - MOST_RUNS_SHOWN) > 0:
+        yield Text(f"and {words.plural(more, 'more run')}: see --json")
 
 
 def _multiplier_for_all(report: Report) -> Iterator[RenderableType]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from shardmig.archive.layout import sanitize
 from shardmig.archive.reader import ArchiveReader
 from shardmig.archive.receipts import NewerFormat
 from shardmig.archive.spool import RunSpool, spooled_chunks
+from shardmig.archive.unnamed import drop_unnamed, named_files
 from shardmig.archive.writer import compact, staging_beside
 from shardmig.errors import AdapterError, BadInput, Fatal, TargetConflict, Unavailable
 from shardmig.logs import Event
@@ -46,26 +48,22 @@ def export_shard(task: Task, progress: ProgressFile, done: Callable[[RunOutcome]
         exporter = _Exporter(task, source, archive, progress, done)
         pending: dict[RunId, RunRef] = {}
         for run in task.shard.runs:
-            receipt = _receipt(run, archive)
+            held = _held(run, archive)
+            receipt = held if held is not None and held.run.fingerprint == run.fingerprint else None
             outcome = None if receipt is None else _settled_before(run, receipt, task.selection)
             if outcome is not None:
                 exporter.forget(run)
                 done(outcome)
             elif receipt is None or not exporter.mended(run, receipt):
                 pending[run.id] = run
+                exporter.sources[run.id] = held.source if held is not None else ""
         while pending:
             exporter.export(pending)
     finally:
         source.close()
 
 
-def _receipt(run: RunRef, archive: ArchiveReader) -> Receipt | None:
-    """The receipt of this version of the run, if it is published and its parts are there. Raises NewerFormat."""
-    receipt = _any_receipt(run, archive)
-    return receipt if receipt is not None and receipt.run.fingerprint == run.fingerprint else None
-
-
-def _any_receipt(run: RunRef, archive: ArchiveReader) -> Receipt | None:
+def _held(run: RunRef, archive: ArchiveReader) -> Receipt | None:
     """The receipt of any version of the run. None also where it is damaged: what comes is better. Raises NewerFormat."""
     try:
         return archive.receipt(run)
@@ -115,6 +113,8 @@ class _Exporter:
         self._progress = progress
         self._done = done
         self._started_ms = time.time_ns() // 1_000_000
+        self.sources: dict[RunId, str] = {}
+        """Where the archive has each run from that is to be exported; "": it has none, or a damaged one."""
 
     def export(self, pending: dict[RunId, RunRef]) -> None:
         """Export pending runs and take them out, until all are out or one of them failed.
@@ -140,9 +140,15 @@ class _Exporter:
                 spool.close()
 
     def forget(self, run: RunRef) -> None:
-        """Remove what an attempt that was killed right after publishing left of a run."""
+        """Remove what an attempt that was killed right after publishing left of a run: its spool, and files of the
+        version before."""
         spool = self._spool_path(run)
-        spool.unlink(missing_ok=True)
+        left = [path for path in (spool, _mending(spool)) if path.exists()]
+        if left:
+            with suppress(BadInput):  # a damaged part: reading the run tells of it
+                drop_unnamed(self._task.archive, run, named_files(self._archive.published(run)))
+        for path in left:
+            path.unlink()
         shutil.rmtree(staging_beside(spool), ignore_errors=True)
 
     def mended(self, run: RunRef, receipt: Receipt) -> bool:
@@ -152,7 +158,7 @@ class _Exporter:
         """
         if not lost_fields(receipt) or _field_filters(receipt.asked) != _field_filters(self._task.selection):
             return False
-        spool = RunSpool(self._spool_path(run).with_suffix(".mend"))
+        spool = RunSpool(_mending(self._spool_path(run)))
         spool.restart()
         want = Want(selection=self._task.selection, chunk_points=self._task.chunk_points)
         files = files_of(self._task.archive, run.project)
@@ -231,13 +237,17 @@ class _Exporter:
 
     def _refuse_other_source(self, run: RunRef, source: str) -> None:
         """Raises TargetConflict where the archive has this run from elsewhere: each may have what the other has not."""
-        held = _any_receipt(run, self._archive)
-        if held is not None and held.source != source:
+        if (held := self.sources[run.id]) not in ("", source):
             raise TargetConflict(
-                f"the archive holds this run as {held.source} had it, and it comes from {source} now",
+                f"the archive holds this run as {held} had it, and it comes from {source} now",
                 run=run.label,
                 hint="export into another --data-path",
             )
+
+
+def _mending(spool: Path) -> Path:
+    """The spool of a run of which single fields are fetched."""
+    return spool.with_suffix(".mend")
 
 
 def spooled_header(path: Path) -> Header | None:

@@ -19,7 +19,19 @@ from shardmig.archive.digest import RunDigest
 from shardmig.archive.reader import ArchiveReader
 from shardmig.errors import AdapterError, TargetConflict, UsageError, settled, settled_each
 from shardmig.logs import Event
-from shardmig.records import Chunk, Counters, End, Failure, Finding, RunOutcome, RunRef, TargetRun, TargetRunId, Task
+from shardmig.records import (
+    Chunk,
+    Counters,
+    End,
+    Failure,
+    Finding,
+    Piece,
+    RunOutcome,
+    RunRef,
+    TargetRun,
+    TargetRunId,
+    Task,
+)
 from shardmig.selection import Matcher
 from shardmig.worker.outcomes import lost_values, settle_groups
 from shardmig.worker.tally import ProgressFile, count, fields_of
@@ -92,14 +104,15 @@ class _Loader:
                     hint="--on-existing replace writes it anew, merge brings what is new, skip leaves it",
                 )
             if self._task.load.on_existing == "replace":
-                self._target.discard_run(found)
+                replaced = Finding("note", "replaced", detail=f"{found.id} had other content (--on-existing replace)")
+                return self._coming(run, digest, self._parent(run), [replaced])
         return self._coming(run, digest, self._parent(run))
 
     def _loaded(self, run: RunRef, coming: _Coming, written: Written | AdapterError) -> RunOutcome | AdapterError:
         if isinstance(written, AdapterError):
             return written
-        findings = [*coming.stream.findings, *written.findings]
-        failure = lost_values(findings) or self._without_parent(run)
+        findings = [*coming.notes, *coming.stream.findings, *written.findings]
+        failure = lost_values(findings) or self._without_parent(run, coming.parent)
         logs.get_logger().info(Event.RUN_ENDED, run=run.id, target=written.id)
         return RunOutcome(
             run=run,
@@ -112,18 +125,19 @@ class _Loader:
             name_changes=written.name_changes,
         )
 
-    def _coming(self, run: RunRef, digest: str, parent: TargetRunId | None) -> _Coming:
-        stream = _Stream(self._archive, run, self._want, self._progress)
+    def _coming(self, run: RunRef, digest: str, parent: _Parent, notes: Sequence[Finding] = ()) -> _Coming:
         files = files_of(self._task.archive, run.project, _scratch(self._task))
-        return _Coming(stream, ToWrite(migration_key(run), digest, iter(stream), files, parent))
+        stream = _Stream(self._archive.read(run, self._want, proven=files), self._progress)
+        return _Coming(stream, ToWrite(migration_key(run), digest, iter(stream), files, parent.id), parent, notes)
 
     def _skipped(self, run: RunRef, found: TargetRun, digest: str) -> RunOutcome:
-        if found.digest == digest and (parent := self._parent(run)) is not None:  # it may have come later: link it
+        parent = self._parent(run) if found.digest == digest else _Parent()
+        if parent.id is not None:  # it may have come later: link it
             self._target.write_run(*self._coming(run, digest, parent).to_write)
         logs.get_logger().info(Event.RUN_SKIPPED, run=run.id, target=found.id)
         other = Finding("note", "other-content-kept", detail=f"{found.id} was left as it is (--on-existing skip)")
         findings = [] if found.digest == digest else [other]
-        failure = self._without_parent(run) if found.digest == digest else None
+        failure = self._without_parent(run, parent) if found.digest == digest else None
         return RunOutcome(
             run=run,
             state="failed" if failure else "skipped",
@@ -143,32 +157,38 @@ class _Loader:
             whole.add(piece.chunk)
         return whole.digest()
 
-    def _parent(self, run: RunRef) -> TargetRunId | None:
+    def _parent(self, run: RunRef) -> _Parent:
         if (parent := run.parent_ref) is None:
-            return None
-        if parent.project == run.project and (known := self._task.parents.get(parent.id)):
-            return known
+            return _Parent()
+        known = self._task.parents.get(parent.id) if parent.project == run.project else None
+        if known:
+            return _Parent(known)
         found = self._target.find_run(migration_key(parent))
-        return found.id if found is not None else None
+        is_missing = known == "" and (found is None or found.state != "complete")
+        return _Parent(found.id if found is not None else None, is_missing)
 
-    def _without_parent(self, run: RunRef) -> Failure | None:
-        """Why a run that arrived is to be loaded again: its parent is of this plan (`Task.parents` has "" for it), and did
-        not arrive. When it has, the run is found there, and linked."""
-        parent = run.parent_ref
-        if parent is None or parent.project != run.project or self._task.parents.get(parent.id) != "":
+    def _without_parent(self, run: RunRef, parent: _Parent) -> Failure | None:
+        """Why a run that arrived is to be loaded again: its parent did not, or only after it was written. When it has, the
+        run is found there, and linked."""
+        if not parent.is_missing or run.parent_ref is None:
             return None
-        found = self._target.find_run(migration_key(parent))
-        if found is not None and found.state == "complete":
-            return None
-        message = f"its parent {parent.label} did not arrive: the run is there, without a link to it"
+        message = f"its parent {run.parent_ref.label} did not arrive: the run is there, without a link to it"
         return Failure("ParentMissing", "permanent", message, run.label, hint="retry the parent, and this run with it")
+
+
+class _Parent(NamedTuple):
+    """What a run's parent is in the target. is_missing: it is of this plan (`Task.parents` has "" for it), and was not
+    there, or not whole, when the run was written."""
+
+    id: TargetRunId | None = None
+    is_missing: bool = False
 
 
 class _Stream:
     """The chunks of a run on their way, counted; what End found is kept for the outcome."""
 
-    def __init__(self, archive: ArchiveReader, run: RunRef, want: Want, progress: ProgressFile) -> None:
-        self._pieces = archive.read(run, want)
+    def __init__(self, pieces: Iterator[Piece], progress: ProgressFile) -> None:
+        self._pieces = pieces
         self._progress = progress
         self._counters = Counters()
         self._fields: set[tuple[str, str]] = set()
@@ -195,3 +215,5 @@ class _Coming(NamedTuple):
 
     stream: _Stream
     to_write: ToWrite
+    parent: _Parent
+    notes: Sequence[Finding]

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -65,7 +65,23 @@ def execute(payload: bytes) -> bytes:
         ended_ms=_now_ms(),
         log=b"" if task is asked else _taken(Path(task.log)),
     )
-    return codec.encode(result)
+    try:
+        return codec.encode(result)
+    except UnicodeEncodeError:  # the name of a file that is no text, in what is told of it
+        return codec.encode(msgspec.convert(_as_text(msgspec.to_builtins(result, builtin_types=(bytes,))), TaskResult))
+
+
+def _as_text(told: Any) -> Any:
+    """With every text made one that UTF-8 has."""
+    match told:
+        case str():
+            return told.encode("utf-8", "backslashreplace").decode()
+        case list():
+            return [_as_text(one) for one in told]
+        case dict():
+            return {key: _as_text(one) for key, one in told.items()}
+        case _:
+            return told
 
 
 def _with_own_folders(task: Task) -> Task:

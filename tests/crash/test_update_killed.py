@@ -134,4 +134,4 @@ def test_an_update_that_is_killed_leaves_a_whole_version_or_says_so_and_is_made_
         assert update.held() in VERSIONS
     again = update.execute()
     assert again.returncode == 0, again.stderr
-    assert (update.held(), update.left_over()) == ("second", [])
+    assert (update.held(), update.left_over(), update.files()) == ("second", [], {b"second"})

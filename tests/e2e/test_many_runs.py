@@ -62,7 +62,7 @@ def test_two_thousand_runs_are_planned_told_about_and_resumed(
         selection=plan.selection,
         load=plan.load,
     )
-    assert extension(state, Listing(asked, home_of(archive)).runs(), asked) == []
+    assert extension(state, Listing(asked, home_of(archive)).runs(), asked) == ([], [])
     schedule = Schedule(state, max_attempts=3)
     left = [schedule.next(0.0), schedule.next(0.0), schedule.next(0.0)]
     assert [ready.shard.id if ready else None for ready in left] == [shard.id for shard in plan.shards[-2:]] + [None]

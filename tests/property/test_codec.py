@@ -50,7 +50,7 @@ def test_texts_go_through_arrow_and_slices(texts: list[str]) -> None:
     assert column[1:3].to_list() == texts[1:3]
 
 
-@given(st.lists(st.binary(max_size=40), max_size=6))
+@given(st.lists(st.binary(min_size=1, max_size=40), max_size=6))
 def test_every_prefix_of_a_framed_file_holds_whole_frames_only(payloads: list[bytes]) -> None:
     import tempfile
 

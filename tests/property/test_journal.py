@@ -86,11 +86,14 @@ def test_every_byte_prefix_replays_to_a_true_state(tmp_path: Path) -> None:
 def everything(state: State) -> tuple[object, ...]:
     """All that a state says, whatever the order it was told in."""
     listed = (state.refused, state.listed_ms)
-    return (*summary(state), state.shards, state.shards_made, state.last_ended, state.open, listed)
+    planned = [state.planned(run) for shard in a_plan_of_one_shard().shards for run in shard.runs]
+    return (*summary(state), state.shards, state.shards_made, state.last_ended, state.open, listed, planned)
 
 
 histories = st.lists(
-    st.sampled_from(["try", "bring", "fail", "lose", "split", "choose", "start", "again", "end", "extend", "list"]),
+    st.sampled_from(
+        ["try", "bring", "fail", "lose", "split", "choose", "start", "again", "end", "extend", "list", "go"]
+    ),
     max_size=40,
 )
 
@@ -138,6 +141,9 @@ class Teller:
             case "list":
                 refused = {ProjectId("ws/b"): Failure("NotAllowed", "permanent", "403")} if number % 2 else {}
                 self._note(Extended(number, [], refused))
+
+            case "go" if len(list(self.state.runs())) > 1:
+                self._note(Extended(number, [], {}, [shard.runs[number % len(shard.runs)]]))
 
     def tell_all(self, words: Iterable[str], *, first: int = 0) -> None:
         for number, word in enumerate(words, first):
@@ -201,6 +207,24 @@ def test_what_any_beginning_of_a_compacted_journal_says_is_true(
         told = replay(a_plan_of_one_shard(), path)
         for phase, outcomes in told.outcomes.items():
             assert outcomes.items() <= teller.state.outcomes[phase].items()
+
+
+def test_zeros_that_a_power_cut_left_behind_are_torn_off(tmp_path: Path) -> None:
+    plan, path = a_plan(), tmp_path / "journal"
+    journal = Journal(path)
+    first, second, *_ = a_history(plan)
+    journal.append(first)
+    journal.close()
+    before = summary(replay(plan, path))
+    path.write_bytes(path.read_bytes() + bytes(4096))
+    assert summary(replay(plan, path)) == before
+    journal = Journal(path)
+    journal.append(second)
+    journal.close()
+    truth = State(plan)
+    truth.apply(first)
+    truth.apply(second)
+    assert summary(replay(plan, path)) == summary(truth)
 
 
 def test_a_coordinator_that_dies_while_it_compacts_leaves_the_journal_as_it_was(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from shardmig.records import (
     ArchivePaths,
     AttemptEnded,
     Extended,
+    Finished,
     ProjectId,
     RunId,
     RunOutcome,
     RunRef,
     Selection,
+    Started,
     TaskResult,
 )
 
@@ -41,12 +43,23 @@ def planned(*runs: RunRef, brought: tuple[RunRef, ...] = ()) -> State:
 
 
 def extend(state: State, listed: list[RunRef], asked: Request) -> State:
-    state.apply(Extended(0, extension(state, listed, asked)))
+    shards, gone = extension(state, listed, asked)
+    state.apply(Extended(0, shards, {}, gone))
+    return state
+
+
+def ended(state: State, *failed: RunRef) -> State:
+    """The state after an execution that told of the failure of these runs."""
+    for shard in list(state.shards.values()):
+        outcomes = [RunOutcome(run=member, state="failed") for member in shard.runs if member in failed]
+        result = TaskResult(shard=shard.id, phase="export", attempt=1, runs=outcomes)
+        state.apply(AttemptEnded(0, result, "export", shard.id, 1))
+    state.apply(Finished(0, 3))
     return state
 
 
 def test_a_listing_that_did_not_change_adds_nothing() -> None:
-    assert extension(planned(run(1), run(2)), [run(2), run(1)], request()) == []
+    assert extension(planned(run(1), run(2)), [run(2), run(1)], request()) == ([], [])
 
 
 def test_new_runs_get_shards_of_their_own() -> None:
@@ -55,13 +68,33 @@ def test_new_runs_get_shards_of_their_own() -> None:
     assert len(state.shards) == 2
 
 
-def test_a_run_that_vanished_before_it_was_brought_is_a_mismatch() -> None:
-    with pytest.raises(PlanMismatch, match="no longer in the source, such as ws/a/R-1"):
-        extension(planned(run(1)), [], request())
+def test_a_run_that_vanished_is_of_the_plan_until_its_failure_was_told() -> None:
+    state = planned(run(1), run(2), brought=(run(1),))
+    assert extension(state, [run(1)], request()) == ([], []), "it was not reached: reading it tells"
+    state = extend(ended(state, run(2)), [run(1)], request())
+    assert ([member.id for member in state.runs()], state.gone) == (["R-1"], [run(2)])
+    state.apply(Started(0, "", 1, "inline"))
+    assert (extension(state, [run(1)], request()), state.gone) == (([], []), []), "told once"
 
 
-def test_a_run_that_vanished_after_it_was_brought_is_none() -> None:
-    assert extension(planned(run(1), brought=(run(1),)), [], request()) == []
+def test_a_run_that_vanished_and_comes_again_is_brought() -> None:
+    state = extend(ended(planned(run(1), run(2)), run(2)), [run(1)], request())
+    assert sorted(member.id for member in extend(state, [run(1), run(2)], request()).runs()) == ["R-1", "R-2"]
+
+
+def test_a_source_that_lists_nothing_at_all_is_a_mismatch() -> None:
+    with pytest.raises(PlanMismatch, match="lists no run at all, and 1 are planned, such as ws/a/R-1"):
+        extension(ended(planned(run(1)), run(1)), [], request())
+
+
+def test_a_run_beyond_the_limit_has_not_vanished() -> None:
+    state = ended(planned(run(1), run(2), brought=(run(1),)), run(2))
+    shards, gone = extension(state, [run(0), run(1), run(2)], request(selection=Selection(limit=2)))
+    assert ([member.id for shard in shards for member in shard.runs], gone) == (["R-0"], [])
+
+
+def test_a_run_that_vanished_after_it_was_brought_is_no_mismatch() -> None:
+    assert extension(planned(run(1), brought=(run(1),)), [], request()) == ([], [])
 
 
 def test_a_run_that_changed_before_it_was_brought_is_brought_as_it_is_now() -> None:
@@ -80,7 +113,7 @@ def test_a_run_that_changed_after_it_was_brought_is_a_mismatch_unless_update_is_
 def test_limit_holds_for_the_listing_of_every_execution() -> None:
     asked = request(selection=Selection(limit=1))
     state = State(planner.freeze(asked, [run(1), run(2)], created_ms=0))
-    assert extension(state, [run(1), run(2)], asked) == []
+    assert extension(state, [run(1), run(2)], asked) == ([], [])
 
 
 def test_the_run_refs_of_a_plan_survive_the_disk() -> None:

@@ -39,7 +39,7 @@ from shardmig.adapters.sidecar.reading import HeldRun
 from shardmig.adapters.sidecar.rules import Value
 from shardmig.archive.layout import disk_errors, sync_file, sync_folder
 from shardmig.errors import BadInput, NotFound
-from shardmig.records import Field
+from shardmig.records import Field, Finding
 
 STAGING: Final = ".shardmig-"
 _NUMBERED: Final = "-[0-9][0-9][0-9][0-9].zip"
@@ -260,7 +260,7 @@ class OfflineFolder:
         """As Place: archives have all points."""
         return experiment
 
-    def keep(self, key: str, archives: Sequence[Path]) -> None:
+    def keep(self, key: str, archives: Sequence[Path]) -> list[Finding]:
         """Take over finished archives, in the place of older ones. Raises DiskFull."""
         self.discard(key)
         with disk_errors("the folder of offline archives"):
@@ -268,6 +268,7 @@ class OfflineFolder:
                 sync_file(archive)
                 archive.replace(self._folder / archive.name)
             sync_folder(self._folder)
+        return []
 
     def add_others(self, key: str, others: Mapping[str, str]) -> None:
         """As Place: in an archive of their own, which the uploader takes too."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import quote
 
@@ -20,18 +19,20 @@ from shardmig.adapters.comet.remote import NOT_THERE, Asset, RemoteExperiment
 from shardmig.adapters.comet.resending import Lacks, resent
 from shardmig.adapters.comet.rest import RestClient
 from shardmig.adapters.comet.sampled import WholeExperiment
-from shardmig.adapters.comet.upload import upload
+from shardmig.adapters.comet.upload import is_about_points, upload
 from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.fitting import value_bits
 from shardmig.adapters.sidecar.reading import HeldRun
+from shardmig.adapters.staging import staging_folder
 from shardmig.errors import NotFound, Unavailable
-from shardmig.records import Int64s
+from shardmig.records import Finding, Int64s
 
 _FIRST_LOOK_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
 _MOST_RESENDS: Final = 3
 _MOST_COMPLAINTS: Final = 5
 _ROWS: Final = 100_000
+_LONGEST_ERROR: Final = 200
 
 
 class CometServer:
@@ -44,11 +45,9 @@ class CometServer:
         self._api_key = options.api_key()
         self._client = RestClient(options)
 
-    @contextmanager
-    def staging(self, key: str) -> Iterator[Path]:
+    def staging(self, key: str) -> AbstractContextManager[Path]:  # noqa: ARG002 (a folder needs it)
         """As Place."""
-        with TemporaryDirectory(prefix=f"shardmig-{key}-") as folder:
-            yield Path(folder)
+        return staging_folder()
 
     def find(self, key: str) -> Mark | None:
         """As Place."""
@@ -68,22 +67,29 @@ class CometServer:
         """As Place."""
         return WholeExperiment(experiment, staging)
 
-    def keep(self, key: str, archives: Sequence[Path]) -> None:
+    def keep(self, key: str, archives: Sequence[Path]) -> list[Finding]:
         """As Place: send, then read back until everything is there; what stays away and is not doubled by sending it again
         is sent again. Raises Unavailable when that does not help: the experiment is not marked complete, and the next
-        attempt begins anew."""
+        attempt begins anew. A key names one experiment at a time, so one that is replaced goes before the new one comes; where
+        that fails, the error says so."""
+        old = self.find(key)
         self.discard(key)
+        with provenance.in_place_of(f"experiment {key}" if old is not None and old.is_complete else ""):
+            return self._bring(key, archives)
+
+    def _bring(self, key: str, archives: Sequence[Path]) -> list[Finding]:
         sent = ArchivedExperiment(key, archives, archives[-1])
         with closing(sent):
             complaints = [complaint for archive in archives for complaint in self._send(archive, sent)]
             resends = 0
-            while lacks := self._settled(sent):
+            may_be_sampled = not any(map(is_about_points, complaints))
+            while lacks := self._settled(sent, may_be_sampled=may_be_sampled):
                 if lacks.points or resends == _MOST_RESENDS:  # what arrived of points cannot be taken back
                     break
                 complaints += self._send(resent(sent, lacks, archives[-1].parent), sent)
                 resends += 1
             else:
-                return
+                return self._shown_error(sent) if complaints else []
         said = f"; the vendor's uploader said: {' | '.join(complaints[:_MOST_COMPLAINTS])}" if complaints else ""
         raise Unavailable(f"Comet does not show what was sent: {lacks}{said}")
 
@@ -123,19 +129,31 @@ class CometServer:
         workspace, project = sent.file.workspace, sent.file.project_name or ""
         return upload(archive, api_key=self._api_key, url=self._options.url, workspace=workspace, project=project)
 
-    def _settled(self, sent: ArchivedExperiment) -> Lacks | None:
-        """What the server does not show when it had time to; None = nothing."""
+    def _shown_error(self, sent: ArchivedExperiment) -> list[Finding]:
+        """Where a request failed, the uploader notes that as the error of the experiment, and nothing takes it back."""
+        shown = self.open(sent.id).metadata.error
+        if not shown or shown == sent.file.customer_error_message:
+            return []
+        return [
+            Finding(
+                "note", "error-shown", detail=f"all arrived, but Comet shows an error: {str(shown)[:_LONGEST_ERROR]}"
+            )
+        ]
+
+    def _settled(self, sent: ArchivedExperiment, *, may_be_sampled: bool) -> Lacks | None:
+        """What the server does not show when it had time to; None = nothing. may_be_sampled: of a long series fewer points than
+        were sent are a sample of them."""
         deadline_s = time.monotonic() + self._options.settle_s
         pause_s = _FIRST_LOOK_S
         unseen = set(sent.series_keys())
-        while lacks := self._lacks(sent, unseen):
+        while lacks := self._lacks(sent, unseen, may_be_sampled=may_be_sampled):
             if time.monotonic() >= deadline_s:
                 return lacks
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return None
 
-    def _lacks(self, sent: ArchivedExperiment, unseen: set[str]) -> Lacks | None:
+    def _lacks(self, sent: ArchivedExperiment, unseen: set[str], *, may_be_sampled: bool) -> Lacks | None:
         """What the server does not show of what was sent; None = nothing. Metrics found equal leave `unseen`."""
         held = RemoteExperiment(self._client, sent.id)
         try:
@@ -148,15 +166,18 @@ class CometServer:
             others={key for key, value in wanted.others.items() if about.others.get(key) != value},
             tags=set(wanted.tags) - set(about.tags),
             assets={name for name, size in sent.asset_sizes().items() if _size_of(assets[name]) != size},
-            points=self._missing_points(sent, held, unseen),
+            points=self._missing_points(sent, held, unseen, may_be_sampled=may_be_sampled),
         )
         return lacks if any(lacks) else None
 
-    def _missing_points(self, sent: ArchivedExperiment, held: RemoteExperiment, unseen: set[str]) -> str:
+    def _missing_points(
+        self, sent: ArchivedExperiment, held: RemoteExperiment, unseen: set[str], *, may_be_sampled: bool
+    ) -> str:
         expected = _prints(sent, [key for key in sent.series_keys() if key in unseen])
         for key, (count, digest) in expected.items():
             found = _prints(held, [key]).get(key, (0, 0))
-            if found != (count, digest) and not (count > MAX_POINTS and LEAST_SHOWN <= found[0] < count):
+            is_sample = may_be_sampled and count > MAX_POINTS and LEAST_SHOWN <= found[0] < count
+            if found != (count, digest) and not is_sample:
                 return f"{count} points of {key}, of which it has {found[0]}, or others"
             unseen.discard(key)
         return ""

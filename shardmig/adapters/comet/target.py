@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, closing
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -27,6 +26,7 @@ from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.reading import HeldRun, RunReader
 from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
+from shardmig.adapters.staging import staging_folder
 from shardmig.errors import TargetConflict, about_run
 from shardmig.records import (
     Chunk,
@@ -83,8 +83,8 @@ class Place(Protocol):
         """The experiment with all of its points, where the place shows fewer. `staging`: a folder."""
         ...
 
-    def keep(self, key: str, archives: Sequence[Path]) -> None:
-        """Bring finished archives there. A run that is there already is replaced."""
+    def keep(self, key: str, archives: Sequence[Path]) -> list[Finding]:
+        """Bring finished archives there; what is not as it was given. A run that is there already is replaced."""
         ...
 
     def add_others(self, key: str, others: Mapping[str, str]) -> None:
@@ -172,9 +172,9 @@ class CometTarget:
     def read_run(self, run: TargetRun, want: Want, files: FileSink) -> Iterator[Piece]:
         """As WriteSide."""
         experiment = self._place.open(run.id)
-        with closing(experiment), TemporaryDirectory(prefix="shardmig-") as staging:
-            whole = self._place.whole(experiment, Path(staging))
-            yield from RunReader(whole, experiment, want, Path(staging), self._rules).pieces(files)
+        with closing(experiment), staging_folder() as staging:
+            whole = self._place.whole(experiment, staging)
+            yield from RunReader(whole, experiment, want, staging, self._rules).pieces(files)
 
     def expected_facts(
         self, run: RunRef, fields: Iterable[Field], parent: TargetRunId | None, last_point_ms: int | None
@@ -213,11 +213,11 @@ class CometTarget:
                 state = provenance.COMPLETE if content.is_whole else provenance.LOADING
                 first = provenance.LOADING if self._place.marks_afterwards else state
                 archives.add_others(asked.facts.others(asked.parent) | self._provenance(asked, first))
-                self._place.keep(held, archives.finish())
+                kept = self._place.keep(held, archives.finish())
         if first != state:
             self._place.add_others(held, {provenance.STATE: state})
         changes = sum(finding.code == "name-changed" for finding in content.findings)
-        findings = [*content.findings, *_renamed(asked.facts)]
+        findings = [*content.findings, *kept, *_renamed(asked.facts)]
         return Written(held, findings, name_changes=changes, url=self._place.url(held))
 
     def _fill(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ _MOST_COMPLAINTS: Final = 5
 
 
 def upload(archive: Path, *, api_key: str, url: str, workspace: str | None, project: str) -> list[str]:
-    """Send one offline archive; what the uploader complained of. Neither that there is nothing nor its own answer tells
+    """Send one offline archive; what the uploader complained of, first of points. Neither that there is nothing nor its own answer tells
     that all arrived. Raises AuthFailed, QuotaExceeded, Denied, BadInput and Unavailable."""
     with _ONE_AT_A_TIME, _environment(_QUIET | {"COMET_URL_OVERRIDE": url}):
         from comet_ml import offline
@@ -43,7 +44,12 @@ def upload(archive: Path, *, api_key: str, url: str, workspace: str | None, proj
             )
         if not was_sent:
             complaints.append("the uploader refused the archive")
-        return complaints[:_MOST_COMPLAINTS]
+        return sorted(complaints, key=lambda text: not is_about_points(text))[:_MOST_COMPLAINTS]
+
+
+def is_about_points(complaint: str) -> bool:
+    """Does the uploader say that it gave up sending points?"""
+    return re.search("metrics? (batch|message)", complaint, re.IGNORECASE) is not None
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from shardmig.records import (
     Header,
     LoadOptions,
     MigrationKey,
+    OnExisting,
     Points,
     ProjectId,
     RunRef,
@@ -238,6 +239,19 @@ class TargetSuite:
             _write(target, chunks)
             _assert_same_content(field_digests(chunks), field_digests(_read(target, chunks)))
 
+    def test_a_complete_run_of_other_content_is_replaced_when_asked(self, tmp_path: Path) -> None:
+        chunks, other = plain_run(), plain_run(run_id="RUN-2")
+        with self._opened(tmp_path) as target:
+            _write(target, chunks)
+            _write(target, other)
+        changed = [*chunks[:2], *chunks[3:]]
+        with self._opened(tmp_path, on_existing="replace") as target:
+            _write(target, changed, digest="e" * 32)
+            held = _held(target, chunks)
+            assert (held.state, held.digest) == ("complete", "e" * 32)
+            _assert_same_content(field_digests(changed), field_digests(_read(target, chunks)))
+            assert _held(target, other).digest == DIGEST
+
     def test_steps_that_the_multiplier_does_not_keep_are_refused_unless_merging_is_allowed(
         self, tmp_path: Path
     ) -> None:
@@ -258,9 +272,20 @@ class TargetSuite:
 
     @contextmanager
     def _opened(
-        self, folder: Path, *, step_multiplier: int = MULTIPLIER, allow_step_merge: bool = False, sidecar: bool = True
+        self,
+        folder: Path,
+        *,
+        step_multiplier: int = MULTIPLIER,
+        allow_step_merge: bool = False,
+        sidecar: bool = True,
+        on_existing: OnExisting = "fail",
     ) -> Iterator[WriteSide]:
-        load = LoadOptions(step_multiplier=step_multiplier, allow_step_merge=allow_step_merge, sidecar=sidecar)
+        load = LoadOptions(
+            step_multiplier=step_multiplier,
+            allow_step_merge=allow_step_merge,
+            sidecar=sidecar,
+            on_existing=on_existing,
+        )
         target = self.open_target(folder, load)
         try:
             yield target
@@ -287,10 +312,14 @@ def _paths(folder: Path) -> ArchivePaths:
 
 
 def _write(
-    target: WriteSide, chunks: list[Chunk], files: ArchiveFiles | None = None, parent: TargetRunId | None = None
+    target: WriteSide,
+    chunks: list[Chunk],
+    files: ArchiveFiles | None = None,
+    parent: TargetRunId | None = None,
+    digest: str = DIGEST,
 ) -> Written:
     nowhere = ArchiveFiles(ArchivePaths("/nonexistent", "/nonexistent"), _run(chunks).project)
-    return target.write_run(_key(chunks), DIGEST, iter(chunks), files or nowhere, parent)
+    return target.write_run(_key(chunks), digest, iter(chunks), files or nowhere, parent)
 
 
 def _read(target: WriteSide, chunks: list[Chunk], selection: Selection = _ALL) -> list[Chunk]:

@@ -26,9 +26,9 @@ from shardmig.adapters.litlogger.options import SourceOptions
 from shardmig.adapters.litlogger.reading import Reading, time_of
 from shardmig.adapters.litlogger.run import read_run
 from shardmig.adapters.sidecar import provenance
-from shardmig.adapters.sidecar.reading import brought
+from shardmig.adapters.sidecar.reading import beside_original, brought
 from shardmig.errors import BadInput, Permanent, about_run
-from shardmig.records import End, Header, Piece, ProjectId, RunId, RunRef, Scope, Selection
+from shardmig.records import End, Entity, Header, Piece, ProjectId, RunId, RunRef, Scope, Selection
 from shardmig.selection import Matcher
 
 
@@ -50,15 +50,18 @@ class LightningSource:
         """Experiments of the teamspace of that name, the earliest first; then those brought here from a project so named."""
         matcher = Matcher(selection)
         streams = self._streams
+        originals: set[Entity] = set()
         for teamspace_id, name in self._teamspaces.items():
             if name == project:
                 if (refused := self._refused.get(teamspace_id)) is not None:
                     raise refused
                 own = [stream for stream in streams[teamspace_id] if not facts.was_brought(stream)]
                 names = Counter(stream.name for stream in own)
-                runs = (self._own(project, stream, is_only=names[stream.name] == 1) for stream in own)
+                runs = [self._own(project, stream, is_only=names[stream.name] == 1) for stream in own]
+                originals |= {run.entity for run in runs}
                 yield from filter(matcher.wants_run, runs)
-        yield from filter(matcher.wants_run, self._brought.get(project, []))
+        copies = (beside_original(run, run.locator, originals) for run in self._brought.get(project, []))
+        yield from filter(matcher.wants_run, copies)
 
     def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
         """Run after run; none can be resumed inside."""

@@ -95,13 +95,16 @@ class LightningTarget:
         content = itertools.chain([Fields(fields)] if fields else [], rest)
         with about_run(header.run.label):
             home = self._catalog.home(header.run.project)
+            held = self._catalog.find(key) if self._load.on_existing == "replace" else []
+            old = [stream.name for stream in held if facts.is_complete(stream)]
             stream, is_new = self._begin(key, digest, header, home, parent)
             self._catalog.enter(key, stream)
             if facts.is_complete(stream):
                 self._link(stream, parent)
                 return Written(id_of(stream), [], url=self._catalog.url(stream))
             sink = RunInLightning(self._cloud, stream, is_new=is_new)
-            return self._fill(stream, sink, header, content, run_facts, files)
+            with provenance.in_place_of(f"experiment {old[0]}" if old else ""):
+                return self._fill(stream, sink, header, content, run_facts, files)
 
     def discard_run(self, run: TargetRun) -> None:
         """As WriteSide. Files stay in the experiment's folder on the drive, where the next one of this run replaces them."""

@@ -56,12 +56,25 @@ def choose(store: RunStore, runs: Iterable[StoredRun], digest: str, intent: str,
     return chosen
 
 
-def create(store: RunStore, experiment: str, run_facts: RunFacts, tags: dict[str, str]) -> StoredRun:
+def experiment_id(store: RunStore, name: str) -> str:
+    """The active experiment of exactly that name, created if need be. Raises TargetConflict where a database that does not tell
+    upper from lower case has another one for it."""
+    id_ = store.experiment_id(name)
+    found = store.experiment(id_).name
+    if found != name:
+        raise TargetConflict(
+            f"MLflow's database takes experiment {name!r} for {found!r}, which is there: they would be mixed",
+            hint="--experiment-rename-file gives one of them another name",
+        )
+    return id_
+
+
+def create(store: RunStore, experiment_id: str, run_facts: RunFacts, tags: dict[str, str]) -> StoredRun:
     """A new run with these tags."""
     first = dict(itertools.islice(tags.items(), _MOST_TAGS_AT_CREATION))
     run = store.create_run(
         NewRun(
-            experiment_id=store.experiment_id(experiment),
+            experiment_id=experiment_id,
             name=run_facts.name,
             start_ms=run_facts.start_ms,
             user=run_facts.user,

@@ -27,8 +27,12 @@ _RULES: Final = MlflowRules(LoadOptions(), Naming())
 def read_run(store: Histories, stored: StoredRun, artifacts: Artifacts, want: Want, files: FileSink) -> Iterator[Piece]:
     """The pieces of one run in canonical order. Raises NotFound when its manifest is gone."""
     with TemporaryDirectory(prefix="shardmig-") as staging:
-        held = _Held(store, stored)
-        yield from RunReader(held, artifacts, want, Path(staging), _RULES, _FOLDERS).pieces(files)
+        yield from run_reader(store, stored, artifacts, want, Path(staging)).pieces(files)
+
+
+def run_reader(store: Histories, stored: StoredRun, artifacts: Artifacts, want: Want, staging: Path) -> RunReader:
+    """Reads one run. Raises NotFound when its manifest is gone."""
+    return RunReader(_Held(store, stored), artifacts, want, staging, _RULES, _FOLDERS)
 
 
 class RunInMlflow:

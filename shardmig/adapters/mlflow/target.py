@@ -24,7 +24,16 @@ from shardmig.adapters.base import (
 )
 from shardmig.adapters.mlflow import facts, neptune_registry
 from shardmig.adapters.mlflow.artifacts import artifacts_of
-from shardmig.adapters.mlflow.beginning import choose, create, discard, intent_of, is_complete, is_whole, other_content
+from shardmig.adapters.mlflow.beginning import (
+    choose,
+    create,
+    discard,
+    experiment_id,
+    intent_of,
+    is_complete,
+    is_whole,
+    other_content,
+)
 from shardmig.adapters.mlflow.database import prepare_database
 from shardmig.adapters.mlflow.facts import RunFacts
 from shardmig.adapters.mlflow.fit import MlflowRules
@@ -115,6 +124,7 @@ class MlflowTarget:
         self._manner = self._plain
         self._fits_objects = False
         self._tagged_experiments: set[tuple[str, frozenset[tuple[str, str]]]] = set()
+        self._checked_names: set[str] = set()
         self._found: tuple[MigrationKey, list[StoredRun]] | None = None
 
     @cached_property
@@ -135,7 +145,7 @@ class MlflowTarget:
         stores = self._stores
         here = Here(
             find=self._find_whole,
-            experiment=lambda project: self._store.experiment_id(self._experiment_of(project)),
+            experiment=lambda project: self._experiment_id(self._experiment_of(project)),
             experiment_named=self._experiment_of,
             models=renames(file) if (file := self._options.model_rename_file) else {},
         )
@@ -279,7 +289,7 @@ class MlflowTarget:
             self._manner_of(header.source).rules.naming, parent
         )
         if chosen is None:
-            return create(self._store, experiment, run_facts, tags)
+            return create(self._store, self._experiment_id(experiment), run_facts, tags)
         self._store.set_tags(chosen, tags)
         return chosen
 
@@ -349,6 +359,13 @@ class MlflowTarget:
 
     def _experiment(self, run_facts: RunFacts) -> str:
         return experiment_name(wanted_experiment_name(self._options, run_facts.run.project, run_facts.sys_name))
+
+    def _experiment_id(self, name: str) -> str:
+        if name in self._checked_names:
+            return self._store.experiment_id(name)
+        id_ = experiment_id(self._store, name)
+        self._checked_names.add(name)
+        return id_
 
     def _renamed(self, run_facts: RunFacts) -> Iterator[Finding]:
         if run_facts.is_renamed:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from shardmig import __version__
+from shardmig.errors import AdapterError
 from shardmig.records import Header, MigrationKey
 
 KEY: Final = "shardmig.key"
@@ -33,3 +36,16 @@ def notes(key: MigrationKey, digest: str, header: Header, *, state: str = LOADIN
         SCOPE: header.run.scope,
         VERSION: __version__,
     }
+
+
+@contextmanager
+def in_place_of(old: str) -> Iterator[None]:
+    """An error while a run is written says that the complete one is gone in whose place it comes. `old`: what the target
+    calls that; "" = there was none."""
+    try:
+        yield
+    except AdapterError as error:
+        if old:
+            error.message += f"; {old}, which was to be replaced, is deleted already: load the run again"
+            error.args = (error.message,)
+        raise

@@ -6,7 +6,7 @@ manifest (values and points logged by others) is given under its own key, so tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import count, groupby
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from shardmig import steps
 from shardmig.adapters.base import FileSink, Want
+from shardmig.adapters.names import digest_of
 from shardmig.adapters.sidecar.exact import Sidecar
 from shardmig.adapters.sidecar.fitting import Metrics, NativePoints
 from shardmig.adapters.sidecar.manifest import MANIFEST, SIDECAR, FileEntry, Manifest, SeriesEntry, decode_manifest
@@ -31,6 +32,7 @@ from shardmig.errors import NotFound
 from shardmig.records import (
     Chunk,
     End,
+    Entity,
     Field,
     Fields,
     FileRef,
@@ -39,6 +41,7 @@ from shardmig.records import (
     FloatPoints,
     Header,
     Piece,
+    RunId,
     RunRef,
 )
 from shardmig.selection import Matcher
@@ -46,17 +49,31 @@ from shardmig.selection import Matcher
 FILES_IN_CHUNK: Final = 1000
 
 
+def beside_original(run: RunRef, held_as: str, originals: Container[Entity]) -> RunRef:
+    """A run that shardmig wrote, under its original id, or where the run is here too that it is a copy of, under one of its
+    own. `held_as`: what the system calls the copy."""
+    if run.entity not in originals:
+        return run
+    return msgspec.structs.replace(run, id=RunId(f"{run.id}~{digest_of(held_as)}"))
+
+
 def brought(pieces: Iterable[Piece], run: RunRef, digest: str, want: Want) -> Iterator[Piece]:
     """The pieces of a run that shardmig wrote, as a source gives them: under the original `run`, and with a gap at its end
     where they are not what was loaded then, whose digest was noted ("" = none was)."""
     content = RunDigest() if digest and Matcher(want.selection).takes_every_field else None
+    notes: list[Finding] = []
     for piece in pieces:
         chunk = piece.chunk
         if isinstance(chunk, Header):
+            if chunk.run.id != run.id:
+                notes.append(
+                    Finding("note", "copy-beside-original", detail=f"a copy of {chunk.run.label}, which is here too")
+                )
             chunk = msgspec.structs.replace(chunk, run=run)
         elif isinstance(chunk, End):
             if content is not None and content.digest() != digest:
-                chunk = msgspec.structs.replace(chunk, findings=[*chunk.findings, _CHANGED])
+                notes.append(_CHANGED)
+            chunk = msgspec.structs.replace(chunk, findings=[*chunk.findings, *notes])
         elif content is not None:
             content.add(chunk)
         yield Piece(run, chunk)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -22,16 +23,19 @@ from shardmig.adapters.wandb.runlog import RunLog, parsed, update
 from shardmig.adapters.wandb.scan import Row
 from shardmig.adapters.wandb.stored import Staged, StoredRun
 from shardmig.archive.layout import disk_errors, sync_file, sync_folder
-from shardmig.errors import BadInput, HostilePath, NotFound
+from shardmig.errors import BadInput, HostilePath, NotFound, TargetConflict
 from shardmig.records import MigrationKey, TargetRunId
 
 WHOLE: Final = "offline-run-"
 PARTIAL: Final = "partial-run-"
 WRITING: Final = ".writing-"
+_REPLACED: Final = "-replaced"
 
 
 class FolderRun:
     """A run folder as StoredRun. `log`: its log; None: the one that lies there."""
+
+    superseded: Sequence[TargetRunId] = ()
 
     def __init__(self, folder: Path, run_id: TargetRunId, log: Path | None = None) -> None:
         self.id = run_id
@@ -110,19 +114,26 @@ class FolderStore:
         return found
 
     def new_id(self, block: Block, entity: str, project: str) -> str:  # noqa: ARG002 (a server needs them)
-        """As RunStore."""
+        """As RunStore. Raises TargetConflict for a run that was sent: a sync of another one with its id would append to it."""
+        sent = next((self._root / f"{WHOLE}{block.key}").glob("*.synced"), None)
+        if sent is not None:
+            hint = "load into another folder and project; or, if it was never sent, remove that file and load again"
+            raise TargetConflict(f"the run that is to be replaced was sent to W&B already: {sent}", hint=hint)
         return block.key
 
     def publish(self, staged: Staged, block: Block) -> TargetRunId:
-        """As RunStore: by rename."""
+        """As RunStore: by rename, and what was there before is removed afterwards."""
         folder, run_id = staged.folder, staged.run_id
         with disk_errors(f"run folder of {run_id}"):
             for path in folder.rglob("*"):
                 (sync_folder if path.is_dir() else sync_file)(path)
-            for kind in (WHOLE, PARTIAL):
-                shutil.rmtree(self._root / f"{kind}{run_id}", ignore_errors=True)
+            aside = self._root / f"{WRITING}{run_id}{_REPLACED}"
+            shutil.rmtree(self._root / f"{PARTIAL}{run_id}", ignore_errors=True)
+            if block.is_complete and (old := self._root / f"{WHOLE}{run_id}").is_dir():
+                old.rename(aside)
             folder.rename(self._root / f"{WHOLE if block.is_complete else PARTIAL}{run_id}")
             sync_folder(self._root)
+            shutil.rmtree(aside, ignore_errors=True)
         return TargetRunId(run_id)
 
     def set_parent(self, run: StoredRun, parent: TargetRunId) -> None:
@@ -152,13 +163,18 @@ class FolderStore:
         """As RunStore."""
         return ""
 
-    def staging(self, run_id: str) -> Path:
+    @contextmanager
+    def staging(self, run_id: str) -> Iterator[Path]:
         """As RunStore. What a killed worker left there goes."""
         folder = self._root / f"{WRITING}{run_id}"
-        with disk_errors("the folder for run folders"):
+        for left in (folder, self._root / f"{WRITING}{run_id}{_REPLACED}"):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            with disk_errors("the folder for run folders"):
+                folder.mkdir(parents=True)
+            yield folder
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        return folder
 
     def close(self) -> None:
         """As RunStore."""

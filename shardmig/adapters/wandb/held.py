@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,6 +15,7 @@ from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.adapters.sidecar.manifest import Manifest
 from shardmig.adapters.sidecar.reading import RunReader
 from shardmig.adapters.sidecar.rules import Value
+from shardmig.adapters.staging import staging_folder
 from shardmig.adapters.wandb.columns import Points, joined
 from shardmig.adapters.wandb.fit import WandbRules
 from shardmig.adapters.wandb.naming import BLOCK, WandbNaming
@@ -33,9 +33,9 @@ _OWN: Final = frozenset({BLOCK, "_wandb"})
 
 def read_back(stored: StoredRun, want: Want, files: FileSink) -> Iterator[Piece]:
     """The pieces of a run that shardmig wrote, in canonical order. Raises NotFound when its manifest is gone."""
-    with TemporaryDirectory(prefix="shardmig-") as staging:
-        held = _Held(stored, Path(staging))
-        folder = Path(staging, "files")
+    with staging_folder() as staging:
+        held = _Held(stored, staging)
+        folder = staging / "files"
         folder.mkdir()
         yield from RunReader(held, _Files(stored), want, folder, _RULES).pieces(files)
 

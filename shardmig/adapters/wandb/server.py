@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 import msgspec
 
+from shardmig.adapters.staging import staging_folder
 from shardmig.adapters.wandb.connection import Connection
 from shardmig.adapters.wandb.facts import Block
 from shardmig.adapters.wandb.naming import BLOCK
@@ -40,25 +41,35 @@ class ServerStore:
     def __init__(self, options: WandbOptions) -> None:
         self._options = options
         self._connection = Connection(options, points_per_min=options.values_per_minute)
+        self._replaced: list[TargetRunId] = []
+        """Complete runs in whose place the one comes that is being written."""
 
     def find(self, key: MigrationKey) -> StoredRun | None:
         """As RunStore: by run id, in every project of the entities that may hold it."""
-        found = [run for entity in self._entities() for run in self._named(entity, key)]
-        found.sort(key=lambda run: not (run.block is not None and run.block.is_complete))
-        return found[0] if found else None
+        found = sorted(self._of_key(key), key=lambda run: (run.is_complete, _number_of(run.name)))
+        newest = found.pop() if found else None
+        if newest is not None and newest.is_complete:
+            newest.superseded = [run.id for run in found if run.is_complete]
+        return newest
 
     def get(self, run_id: TargetRunId) -> ServerRun:
         """As RunStore."""
         return run_of(self._connection, run_id)
 
     def new_id(self, block: Block, entity: str, project: str) -> str:
-        """As RunStore. Every partial run of this key is discarded: rows that were sent cannot be sent again."""
+        """As RunStore. Every partial run of this key is discarded, because rows that were sent cannot be sent again; but one
+        that has none is gone on with: W&B gives no id twice, and there are few for a run."""
         owner = entity or str(self._connection.account["entity"])
-        for held in self._named(owner, block.key):
-            if held.block is None or not held.block.is_complete:
-                self.discard(held.id)
+        held = self._of_key(block.key, owner)
+        complete = [run for run in held if run.is_complete]
+        self._replaced = [run.id for run in complete]
+        first = max((_number_of(run.name) + 1 for run in complete), default=0)
+        for partial in (run for run in held if not run.is_complete and run.entity == owner):
+            is_usable = partial.project == project and _number_of(partial.name) >= first
+            if not (is_usable and _is_as_new(partial, block)):
+                self.discard(partial.id)
         config = json.dumps({BLOCK: {"value": msgspec.to_builtins(block)}})
-        for number in range(GENERATIONS):
+        for number in range(first, GENERATIONS):
             name = generation(block.key, number)
             try:
                 asked = {"name": name, "project": project, "entity": owner, "config": config}
@@ -67,7 +78,7 @@ class ServerStore:
                 continue
             return name
         raise Permanent(
-            f"run {block.key} was deleted from {owner}/{project} {GENERATIONS} times, and W&B gives no id a second time",
+            f"run {block.key} was deleted or replaced in {owner}/{project} {GENERATIONS} times, and W&B gives no id twice",
             hint="load into another project with the option project or project-prefix",
         )
 
@@ -78,6 +89,8 @@ class ServerStore:
         run = self._arrived(staged, TargetRunId(f"{entity}/{staged.project}/{staged.run_id}"))
         if block.is_complete:
             self._set_block(run, block)
+            while self._replaced:
+                self.discard(self._replaced.pop())
         return run.id
 
     def set_parent(self, run: StoredRun, parent: TargetRunId) -> None:
@@ -92,7 +105,8 @@ class ServerStore:
             run = self.get(run_id)
         except NotFound:
             return
-        self._connection.ask(DELETE, {"id": run.node["id"]})
+        with suppress(NotFound):  # deleted by a request whose answer was lost
+            self._connection.ask(DELETE, {"id": run.node["id"]})
 
     def url(self, run_id: TargetRunId) -> str:
         """As RunStore."""
@@ -101,9 +115,13 @@ class ServerStore:
         app = self._connection.url.replace("://api.wandb.ai", "://wandb.ai")
         return f"{app}/{quote(entity)}/{quote(project)}/runs/{name}"
 
-    def staging(self, run_id: str) -> Path:
+    @contextmanager
+    def staging(self, run_id: str) -> Iterator[Path]:
         """As RunStore: a name as `wandb sync` expects it."""
-        return Path(mkdtemp(prefix=f"offline-run-{run_id}-"))
+        with staging_folder() as staging:
+            folder = staging / f"offline-run-{run_id}"
+            folder.mkdir()
+            yield folder
 
     def close(self) -> None:
         """As RunStore. The vendor's processes are used again by the next store, and end with this one."""
@@ -117,6 +135,11 @@ class ServerStore:
         if template:
             own += [edge["node"]["name"] for edge in (account.get("teams") or {}).get("edges", [])]
         return list(dict.fromkeys(own))
+
+    def _of_key(self, key: MigrationKey, *further: str) -> list[ServerRun]:
+        """Every run that has an id made of this key. `further`: entities to look in beside those of the options."""
+        entities = dict.fromkeys([*self._entities(), *further])
+        return [run for entity in entities for run in self._named(entity, key)]
 
     def _named(self, entity: str, key: MigrationKey) -> Iterator[ServerRun]:
         """Every run of an entity that has an id made of this key."""
@@ -161,6 +184,8 @@ def _missing(run: ServerRun, staged: Staged) -> str:
     """What of a run that was sent is not there as it was sent; "" = all is."""
     if run.row_count != staged.rows:
         return f"wandb sync sent {staged.rows} rows of history, and {run.row_count} are there"
+    if lacking := staged.config - run.raw_config.keys():  # marking it complete would write what is seen now
+        return f"wandb sync sent a config of {len(staged.config)} keys, and {min(lacking)!r} is not there"
     root = staged.folder / "files"
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -172,6 +197,17 @@ def _missing(run: ServerRun, staged: Staged) -> str:
     return ""
 
 
+def _is_as_new(run: ServerRun, block: Block) -> bool:
+    """Has a partial run no rows, and no files but of this content? Files that are sent again take their places."""
+    is_same = run.block is not None and run.block.digest == block.digest
+    return not run.row_count and (is_same or not run.node.get("fileCount"))
+
+
 def generation(key: MigrationKey, number: int) -> str:
     """The run id for a key, after so many deletions."""
     return f"{key}-{number}" if number else key
+
+
+def _number_of(name: str) -> int:
+    """Of a run id that `generation` made."""
+    return int(name.partition("-")[2] or 0)

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +62,7 @@ class ServerRun:
         self.project = project
         self.name = str(node["name"])
         self.node = node
+        self.superseded: Sequence[TargetRunId] = ()
 
     @property
     def id(self) -> TargetRunId:
@@ -83,6 +84,11 @@ class ServerRun:
     def block(self) -> Block | None:
         """As StoredRun."""
         return block_of(self.config().get(BLOCK))
+
+    @property
+    def is_complete(self) -> bool:
+        """Did shardmig write it, to its end?"""
+        return self.block is not None and self.block.is_complete
 
     def config(self) -> dict[str, Any]:
         """As StoredRun."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -26,6 +27,11 @@ class StoredRun(Protocol):
         """What shardmig wrote into its config; None: it was made by something else."""
         ...
 
+    @property
+    def superseded(self) -> Sequence[TargetRunId]:
+        """Older complete runs of its key, which a load that replaced them had no time to remove."""
+        ...
+
     def config(self) -> dict[str, Any]:
         """The whole config."""
         ...
@@ -44,7 +50,8 @@ class StoredRun(Protocol):
 
 
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
-    """A run folder that was written, with `rows` rows and `values` numbers of history, and where it is to go."""
+    """A run folder that was written, with `rows` rows and `values` numbers of history and these keys of the config, and where
+    it is to go."""
 
     folder: Path
     run_id: str
@@ -52,13 +59,14 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
     project: str
     rows: int
     values: int
+    config: Set[str] = frozenset()
 
 
 class RunStore(Protocol):
     """The operations on runs. Raises AdapterError classes, never a vendor's exception."""
 
     def find(self, key: MigrationKey) -> StoredRun | None:
-        """The run that carries the key. A complete one comes before partial ones."""
+        """The run that carries the key. A complete one comes before partial ones, and the newest of them before others."""
         ...
 
     def get(self, run_id: TargetRunId) -> StoredRun:
@@ -69,11 +77,13 @@ class RunStore(Protocol):
     """Is a run marked complete only when it is published? Else its log says so already."""
 
     def new_id(self, block: Block, entity: str, project: str) -> str:
-        """W&B's run id for a run that is to be written. From now on `find` may find it, partial."""
+        """W&B's run id for a run that is to be written. From now on `find` may find it, partial. A complete run of its key
+        stays as it is."""
         ...
 
     def publish(self, staged: Staged, block: Block) -> TargetRunId:
-        """Take over a run folder. Afterwards `find` finds the run in the block's state, and all of it arrived."""
+        """Take over a run folder. Afterwards `find` finds the run in the block's state, and all of it arrived. Once a complete
+        one is whole there, those of its key that were there before are removed."""
         ...
 
     def set_parent(self, run: StoredRun, parent: TargetRunId) -> None:
@@ -88,8 +98,8 @@ class RunStore(Protocol):
         """Where people see a run; "" = nowhere yet."""
         ...
 
-    def staging(self, run_id: str) -> Path:
-        """An empty folder on the disk for a run folder that is being written."""
+    def staging(self, run_id: str) -> AbstractContextManager[Path]:
+        """An empty folder on the disk for a run folder that is being written, gone at the end."""
         ...
 
     def close(self) -> None:

@@ -12,10 +12,13 @@ import select
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from queue import SimpleQueue
+from threading import Thread
 from typing import Final
 
+from shardmig.adapters.staging import staging_folder
 from shardmig.errors import TimedOut, Unavailable
 
 _DONE: Final = b"\0synced\n"
@@ -44,7 +47,8 @@ class Sync:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
-        self._home: TemporaryDirectory[str] | None = None
+        self._home: Path | None = None
+        self._staging = ExitStack()
 
     def send(self, folder: Path, deadline_s: float) -> None:
         """Send a run folder. That this returns does not mean that anything arrived: see `server`. Raises TimedOut after
@@ -73,19 +77,18 @@ class Sync:
                 process.kill()
                 process.wait()
             process.stdout.close()
-        if self._home is not None:
-            self._home.cleanup()
-            self._home = None
+        self._staging.close()
+        self._home = None
 
     def _begin(self) -> subprocess.Popen[bytes]:
-        self._home = TemporaryDirectory(prefix="shardmig-", ignore_cleanup_errors=True)
-        places = {f"WANDB_{name}_DIR": self._home.name for name in ("CACHE", "CONFIG", "DATA")}
+        self._home = self._staging.enter_context(staging_folder())
+        places = {f"WANDB_{name}_DIR": str(self._home) for name in ("CACHE", "CONFIG", "DATA")}
         inherited = {name: value for name, value in os.environ.items() if name not in {_SERVICE, *_OF_RUNS}}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "shardmig.adapters.wandb.syncing"],
                 env=inherited | dict(self._environment) | places,
-                cwd=self._home.name,
+                cwd=self._home,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -112,10 +115,17 @@ class Sync:
     @property
     def _log(self) -> Path:
         assert self._home is not None
-        return Path(self._home.name, "sync.log")
+        return self._home / "sync.log"
 
     def _told(self) -> str:
         return self._log.read_bytes()[-_MOST_TOLD:].decode("utf-8", "replace").strip()
+
+
+def _receive(folders: SimpleQueue[bytes]) -> None:
+    """Take what standard input names. It ends with the process that asked: whoever writes the run anew is not to be sent into."""
+    for line in sys.stdin.buffer:
+        folders.put(line)
+    os._exit(0)
 
 
 def _main() -> None:
@@ -125,7 +135,9 @@ def _main() -> None:
 
     answer = os.dup(1)
     os.dup2(2, 1)  # what wandb prints is no answer
-    for line in sys.stdin.buffer:
+    folders: SimpleQueue[bytes] = SimpleQueue()
+    Thread(target=_receive, args=(folders,), daemon=True).start()
+    while line := folders.get():
         try:
             cli.main(["sync", "--yes", os.fsdecode(line.rstrip(b"\n"))], standalone_mode=False)
         except click.ClickException as error:

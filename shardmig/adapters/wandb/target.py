@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
 import msgspec
@@ -19,6 +17,7 @@ from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Wa
 from shardmig.adapters.sidecar.manifest import MANIFEST, decode_manifest
 from shardmig.adapters.sidecar.uploads import Uploads
 from shardmig.adapters.sidecar.writing import RunContent, leading_fields
+from shardmig.adapters.staging import staging_folder
 from shardmig.adapters.wandb.facts import COMPLETE, LOADING, Block, RunFacts, expected_facts, shown_facts
 from shardmig.adapters.wandb.fit import WandbRules
 from shardmig.adapters.wandb.held import read_back
@@ -97,6 +96,8 @@ class WandbTarget:
         with about_run(header.run.label):
             held = self._held(key, digest)
             if held is not None:
+                for superseded in held.superseded:
+                    self._store.discard(superseded)
                 if parent is not None and _block(held).parent != parent:
                     self._store.set_parent(held, parent)
                 return Written(held.id, [], url=self._store.url(held.id))
@@ -135,7 +136,7 @@ class WandbTarget:
             self._store.close()
 
     def _held(self, key: MigrationKey, digest: str) -> StoredRun | None:
-        """The complete run of this content; one that is to be replaced is discarded."""
+        """The complete run of this content; one that is to be replaced is discarded once the new one is whole."""
         held = self._store.find(key)
         if held is None or not _block(held).is_complete:
             return None
@@ -146,7 +147,6 @@ class WandbTarget:
                 f"W&B holds this run as {held.id}, whole but with other content",
                 hint="--on-existing replace writes it anew",
             )
-        self._store.discard(held.id)
         return None
 
     @staticmethod
@@ -170,9 +170,8 @@ class WandbTarget:
         store = self._store
         place = self._place(header.run)
         run_id = store.new_id(block, *place)
-        folder = store.staging(run_id)
-        try:
-            with TemporaryDirectory(prefix="shardmig-") as scratch:
+        with store.staging(run_id) as folder:
+            with staging_folder() as scratch:
                 staged = StagedRun(folder, _subfolder(scratch, "spools"))
                 content, shown = self._stage(staged, _subfolder(scratch, "files"), header, chunks, facts, files)
                 end_ms = facts.ended_ms(content.last_point_ms)
@@ -182,11 +181,15 @@ class WandbTarget:
                 log = staged.write_log(head, int(facts.is_failed), end_ms)
             entity, project = place
             whole = Staged(
-                folder=folder, run_id=run_id, entity=entity, project=project, rows=log.rows, values=log.values
+                folder=folder,
+                run_id=run_id,
+                entity=entity,
+                project=project,
+                rows=log.rows,
+                values=log.values,
+                config=staged.config.keys(),
             )
             target_id = store.publish(whole, block)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         notes = [Finding("note", "not-shown", path, count=count) for path, count in sorted(log.left_out.items())]
         findings = [*content.findings, *shown.findings(), *notes, *facts.findings(), *self._renamed(header.run.project)]
         changes = sum(finding.code == "name-changed" for finding in content.findings)
@@ -241,8 +244,8 @@ class WandbTarget:
             yield Finding("note", "project-name-changed", detail=f"W&B has {held!r}")
 
 
-def _subfolder(folder: str, name: str) -> Path:
-    path = Path(folder, name)
+def _subfolder(folder: Path, name: str) -> Path:
+    path = folder / name
     path.mkdir()
     return path
 
@@ -256,5 +259,6 @@ def _block(stored: StoredRun) -> Block:
 
 def _target_run(stored: StoredRun, key: MigrationKey, url: str) -> TargetRun:
     block = stored.block
-    state: Literal["complete", "partial"] = "complete" if block is not None and block.is_complete else "partial"
+    is_complete = block is not None and block.is_complete and not stored.superseded
+    state: Literal["complete", "partial"] = "complete" if is_complete else "partial"
     return TargetRun(stored.id, key, state, block.digest if block is not None else "", url)

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written
 from shardmig.adapters.run_facts import RunFacts
+from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.writing import leading_fields
 from shardmig.adapters.zenml import facts
 from shardmig.adapters.zenml.artifacts import Folder
@@ -82,13 +83,17 @@ class ZenmlTarget:
         run_facts.learn(fields)
         content = itertools.chain([Fields(fields)] if fields else [], rest)
         with about_run(header.run.label):
+            old = self.find_run(key) if self._load.on_existing == "replace" else None
             held = self._kept(key, digest)
             if held is not None:
                 self._link(held, parent)
                 return Written(held.id, [])
-            collected = Collected(self._rules, self._folder(key), self._options.artifact_workers)
-            collected.write(header, content, run_facts, files)
-            return self._register(key, digest, header, run_facts, collected, parent)
+            with provenance.in_place_of(
+                f"model version {old.id}" if old is not None and old.state == "complete" else ""
+            ):
+                collected = Collected(self._rules, self._folder(key), self._options.artifact_workers)
+                collected.write(header, content, run_facts, files)
+                return self._register(key, digest, header, run_facts, collected, parent)
 
     def discard_run(self, run: TargetRun) -> None:
         """As WriteSide. The model version goes first: without it the run is not found any more."""

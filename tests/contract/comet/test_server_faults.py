@@ -34,6 +34,7 @@ from tests.servers.comet.server import CometServer
 pytestmark = pytest.mark.xdist_group("comet")
 
 LOAD = LoadOptions(step_multiplier=1)
+REPLACE = LoadOptions(step_multiplier=1, on_existing="replace")
 NOWHERE = ArchiveFiles(ArchivePaths("/nonexistent", "/nonexistent"), ProjectId("ws/plain"))
 DIGEST = "d" * 32
 
@@ -128,6 +129,30 @@ def test_what_the_uploader_lost_in_silence_is_found_by_reading_back(
     assert target.find_run(key).state == "complete"
 
 
+def test_a_run_whose_replacement_failed_is_told_to_be_gone(comet: CometServer) -> None:
+    chunks = plain_run()
+    _write(_target(comet), chunks)
+    replacing = open_target({"url": comet.url, "settle-s": "0.4", "requests-per-s": "0"}, REPLACE)
+    comet.faults.failing["batch/logger/experiment/metric"] = 400
+    with pytest.raises(Unavailable, match="which was to be replaced, is deleted already"):
+        replacing.write_run(migration_key(_run(chunks)), "e" * 32, iter(chunks), NOWHERE, None)
+    comet.faults.failing.clear()
+    replacing.write_run(migration_key(_run(chunks)), "e" * 32, iter(chunks), NOWHERE, None)
+    assert field_digests(_read(replacing, chunks)) == field_digests(chunks)
+
+
+def test_points_that_the_uploader_gave_up_are_not_taken_for_sampled_away(comet: CometServer) -> None:
+    chunks = _long_run(15_100)
+    comet.faults.path = "batch/logger/experiment/metric"
+    comet.faults.upcoming = ["400"]
+    target = _target(comet)
+    with pytest.raises(Unavailable, match="15100 points of metrics/long"):
+        _write(target, chunks)
+    _write(target, chunks)
+    [experiment] = comet.experiments.values()
+    assert len(experiment.metrics["metrics/long"]) == 15_100
+
+
 def test_assets_that_the_server_throttled_are_sent_again(comet: CometServer) -> None:
     comet.faults.path = "asset/upload"
     comet.faults.upcoming = ["429"]
@@ -138,6 +163,18 @@ def test_assets_that_the_server_throttled_are_sent_again(comet: CometServer) -> 
     assert target.find_run(migration_key(_run(chunks))).state == "complete"
     [experiment] = comet.experiments.values()
     assert len(experiment.metrics["metrics/loss"]) == 10
+
+
+def test_an_error_that_the_uploader_left_with_a_whole_run_is_told(comet: CometServer) -> None:
+    comet.faults.path = "batch/logger/experiment/parameter"
+    comet.faults.upcoming = ["400"]
+    chunks = plain_run()
+    target = _target(comet)
+    written = _write(target, chunks)
+    assert target.find_run(migration_key(_run(chunks))).state == "complete"
+    [experiment] = comet.experiments.values()
+    assert "parameters batch" in str(experiment.error)
+    assert [(one.kind, one.code) for one in written.findings] == [("note", "error-shown")]
 
 
 def test_reading_waits_as_long_as_the_server_asks(comet: CometServer) -> None:

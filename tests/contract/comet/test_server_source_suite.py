@@ -122,6 +122,17 @@ class TestServer(SourceSuite):
             with pytest.raises(BadInput, match="never loaded to its end"):
                 list(source.read_runs([run], Want(), DigestSink()))
 
+    def test_an_experiment_that_was_renamed_is_another_version(self, tmp_path: Path) -> None:
+        experiment = self._server.experiments[VENDOR_KEY]
+        name, before = experiment.others["Name"], self._listed(self.open_source(tmp_path), ProjectId("ws/vision"))
+        experiment.others["Name"] = "renamed"
+        try:
+            after = self._listed(self.open_source(tmp_path), ProjectId("ws/vision"))
+        finally:
+            experiment.others["Name"] = name
+        changed = [old.id for old, new in zip(before, after, strict=True) if old.fingerprint != new.fingerprint]
+        assert changed == [VENDOR_KEY]
+
     def test_an_unknown_key_is_told_at_once(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("COMET_API_KEY", "another")
         with pytest.raises(AuthFailed):

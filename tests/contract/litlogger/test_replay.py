@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from shardmig.errors import RateLimited, TargetConflict, Transient, Unavailable
+from shardmig.errors import BadInput, RateLimited, TargetConflict, Transient, Unavailable
 from shardmig.records import Chunk, LoadOptions
 from tests.contract.litlogger.runs import Sample, opened, sample
 from tests.servers.lightning.server import Lightning, lightning_server
@@ -208,6 +208,20 @@ def test_a_whole_run_of_other_content_is_left_unless_it_is_to_be_replaced(lightn
     run.written(target, digest="e" * 32)
     assert len(lightning.store.streams) == 1
     assert run.is_equal_in(target)
+
+
+def test_a_run_whose_replacement_failed_is_told_to_be_gone(lightning: Lightning, run: Sample) -> None:
+    run.written(opened())
+    target = opened(LoadOptions(step_multiplier=1, on_existing="replace"))
+    with pytest.raises(BadInput, match="which was to be replaced, is deleted already"):
+        run.written(target, _torn(run.chunks), digest="e" * 32)
+    run.written(target, digest="e" * 32)
+    assert run.is_equal_in(target)
+
+
+def _torn(chunks: list[Chunk]) -> Iterator[Chunk]:
+    yield from chunks[:-1]
+    raise BadInput("torn")
 
 
 def test_an_experiment_of_that_name_that_shardmig_did_not_make_is_left_alone(lightning: Lightning, run: Sample) -> None:

@@ -163,6 +163,25 @@ def test_points_without_stored_times_have_none(source: LightningSource) -> None:
     assert time_ms < 0
 
 
+def test_an_experiment_and_its_copy_are_told_apart(source: LightningSource, filled: Lightning) -> None:
+    chunks = plain_run(project=TEAMSPACE, run_id="first")
+    assert isinstance(chunks[0], Header)
+    run, target = chunks[0].run, open_target(BARE, LoadOptions(step_multiplier=1))
+    nowhere = ArchiveFiles(ArchivePaths("/nonexistent", "/nonexistent"), run.project)
+    target.write_run(migration_key(run), "d" * 32, iter(chunks), nowhere, None)
+    try:
+        listed = [one.id for one in source.list_runs(ProjectId(TEAMSPACE), Selection())]
+        assert [one.partition("~")[0] for one in listed] == ["first", "second", "first"]
+        copy = Read(source, TEAMSPACE, listed[-1])
+        assert "params/lr" in copy.fields
+        assert [one.code for one in copy.findings if one.kind == "note"] == ["copy-beside-original"]
+    finally:
+        held = target.find_run(migration_key(run))
+        assert held is not None
+        target.discard_run(held)
+        target.close()
+
+
 def test_a_fork_that_was_brought_names_its_parent_again(source: LightningSource) -> None:
     forked = Read(source, "ws/plain", "RUN-2")
     assert forked.run.parent == "RUN-1"

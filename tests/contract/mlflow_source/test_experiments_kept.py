@@ -78,6 +78,19 @@ def test_an_experiment_that_was_deleted_since_it_was_copied_is_deleted_by_a_merg
     assert set(copy.verify(*INLINE)) == {"equal"}
 
 
+def test_an_experiment_that_was_deleted_between_two_equal_merges_is_deleted_after_its_runs(copy: Copy) -> None:
+    source, target = MlflowClient(copy.source), MlflowClient(copy.target)
+    experiment = source.create_experiment("old")
+    run = source.create_run(experiment).info.run_id
+    copy.migrate(*MERGE)
+    source.log_param(run, "more", "came")
+    source.create_run(experiment)
+    source.delete_experiment(experiment)
+    copy.migrate(*MERGE)
+    assert named(target, "old").lifecycle_stage == "deleted"
+    assert set(copy.verify(*INLINE)) == {"equal"}
+
+
 def test_a_shared_experiment_keeps_the_values_of_its_own_tags_whatever_is_copied(copy: Copy) -> None:
     source, target = MlflowClient(copy.source), MlflowClient(copy.target)
     experiment = source.create_experiment("shared", tags={"owner": "us", "goal": "one"})

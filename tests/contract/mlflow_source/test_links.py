@@ -1,4 +1,4 @@
-"""Logging to a run that was deleted in its source, while other workers log to it."""
+"""Logging to a run that was deleted in its source, while other workers log to it; traces that many runs have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from mlflow.exceptions import MlflowException
 from shardmig.adapters.mlflow import facts
 from shardmig.adapters.mlflow.objects.links import log_to_run
 from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.objects.tag_lists import ids_told
+from shardmig.adapters.mlflow.objects.trace_links import LINKED, TraceLinks
 from shardmig.adapters.sidecar import provenance
+from tests.contract.mlflow_source.plain_traces import make_trace
 
 DELETED_COPY = {facts.LIFECYCLE: facts.DELETED, provenance.STATE: provenance.COMPLETE}
 
@@ -78,3 +81,17 @@ def test_an_active_run_stays_active(client: MlflowClient, stores: Stores) -> Non
     run = client.create_run("0").info.run_id
     log_to_run(stores, run, Log(client, others=0))
     assert client.get_run(run).info.lifecycle_stage == "active"
+
+
+def test_a_trace_of_many_runs_has_no_tag_that_a_server_cuts(client: MlflowClient, stores: Stores) -> None:
+    make_trace(client, "0", 1)
+    trace = f"tr-{1:032x}"
+    runs = [client.create_run("0").info.run_id for _ in range(130)]
+    links, tags = TraceLinks(stores, is_target=True), {LINKED: runs[0]}  # as it was written before
+    tags |= links.link(trace, runs[1:100], tags)
+    tags |= links.link(trace, runs[100:], tags)
+    for key, text in tags.items():
+        client.set_trace_tag(trace, key, text)
+    held = client.get_trace(trace).info.tags
+    assert max(map(len, held.values())) <= 3000  # a server tells 4096 characters
+    assert ids_told(LINKED, held) == runs

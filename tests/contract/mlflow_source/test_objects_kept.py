@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 from collections.abc import Iterator
@@ -244,6 +245,24 @@ def test_texts_that_a_server_may_have_cut_are_told(copy: Copy, mlflow_http: Mlfl
     assert {("may-be-cut", "tags/long"), ("may-be-cut", "metadata/about")} <= told
     loaded = {(finding["code"], finding.get("field")) for one in outcomes["load"] for finding in one["findings"]}
     assert ("prompts-not-linked", "tags/mlflow.linkedPrompts") in loaded
+
+
+@pytest.mark.parametrize(("sizes", "is_lost"), [(None, True), ({"num_spans": 6}, True), ({"num_spans": 0}, False)])
+def test_spans_that_mlflow_archived_and_does_not_give_are_a_loss(
+    copy: Copy, sizes: dict[str, int] | None, is_lost: bool
+) -> None:
+    make_trace(MlflowClient(copy.source), "0", 1)
+    with closing(sqlite3.connect(copy.source.removeprefix("sqlite:///"))) as connection, connection:
+        gone = {"mlflow.trace.spansLocation": "ARCHIVE_REPO", "mlflow.trace.archiveLocation": f"{copy.folder}/gone"}
+        for key, text in gone.items():
+            connection.execute("INSERT OR REPLACE INTO trace_tags VALUES (?, ?, ?)", (key, text, TRACE))
+        if sizes is not None:
+            connection.execute(
+                "INSERT INTO trace_request_metadata VALUES ('mlflow.trace.sizeStats', ?, ?)", (json.dumps(sizes), TRACE)
+            )
+    outcomes = copy._told(copy.migration(*INLINE), 3 if is_lost else 0)["outcomes"]["export"]
+    told = [(one["code"], one["field"]) for outcome in outcomes for one in outcome["findings"] if one["kind"] == "loss"]
+    assert told == ([("artifact-unreadable", "spans")] if is_lost else [])
 
 
 def copied_without_its_run(copy: Copy) -> str:

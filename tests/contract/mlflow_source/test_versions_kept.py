@@ -33,34 +33,23 @@ def told(uri: str, name: str = "churn") -> dict[int, str]:
     return {int(one.version): str(one.description) for one in found}
 
 
-def test_a_model_that_was_deleted_and_created_again_is_not_merged_version_by_version(copy: Copy) -> None:
+@pytest.mark.parametrize("on_existing", ["merge", "replace"])
+def test_a_model_that_was_deleted_and_created_again_is_another_one_which_takes_no_place(
+    copy: Copy, on_existing: str
+) -> None:
     source, target = MlflowClient(copy.source), MlflowClient(copy.target)
     source.create_registered_model("churn")
     make_version(source, "old")
-    source.set_registered_model_alias("churn", "champion", "1")
     copy.migrate(*INLINE)
-    before = target.get_model_version("churn", "1")
     source.delete_registered_model("churn")
     source.create_registered_model("churn", description="again")
     make_version(source, "new")
-    run = make_version(source, "newer")
-    source.set_registered_model_alias("churn", "champion", "2")
-    source.set_registered_model_alias("churn", "former", "1")
-    for _ in range(2):  # nor by the next merge, which finds what the first one left
-        reported = copy.migrate(*MERGE, code=3)
-        assert reported["version-number-taken"] == {"versions/1", "aliases/former"}
-        assert "merge-conflict" not in reported
-        there = target.get_model_version("churn", "1")
-        assert (there.description, there.source, there.run_id) == ("old", before.source, before.run_id)
-        appended = target.get_model_version("churn", "2")
-        assert target.get_run(str(appended.run_id)).data.tags["shardmig.run_id"] == run
-        model = target.get_registered_model("churn")
-        assert (model.description, {name: int(one) for name, one in model.aliases.items()}) == (
-            "again",
-            {"champion": 2},
-        )
-    assert len([one for one in copy.verify(*INLINE, code=5) if one != "equal"]) == 1
-    copy.migrate(*INLINE, "--update", "--on-existing", "replace")
+    for _ in range(2):
+        assert copy.failing(*INLINE, "--update", "--on-existing", on_existing) == {"churn"}
+        assert told(copy.target) == {1: "old"}
+    assert "missing" in copy.verify(*INLINE, code=5)
+    target.delete_registered_model("churn")
+    copy.migrate(*INLINE, "--update", "--on-existing", on_existing)
     assert object_differences(copy.source, copy.target) == []
     assert set(copy.verify(*INLINE)) == {"equal"}
 
@@ -72,8 +61,11 @@ def test_a_version_of_others_is_not_merged_with_one_of_the_same_number(copy: Cop
     copy.migrate(*INLINE)
     target.create_model_version("churn", "s3://bucket/of/others", description="of others")
     make_version(source, "second")
-    assert copy.migrate(*MERGE, code=3)["version-number-taken"] == {"versions/2"}
+    source.set_registered_model_alias("churn", "champion", "2")
+    source.update_registered_model("churn", "changed")
+    assert copy.migrate(*MERGE, code=3)["version-number-taken"] == {"versions/2", "aliases/champion"}
     assert told(copy.target) == {1: "first", 2: "of others"}
+    assert target.get_registered_model("churn").aliases == {}
     copy.verify(*INLINE, code=5)
 
 

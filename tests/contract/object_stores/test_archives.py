@@ -323,6 +323,26 @@ def test_files_missing_changed_or_hostile_are_losses_of_their_fields(bucket: Buc
     assert list(store.members(empty)) == []
 
 
+def test_what_rotted_is_a_loss_where_it_is_to_be_loaded_and_the_rest_is_fetched_once(
+    bucket: Bucket, publish: Publish
+) -> None:
+    store = files_of(bucket.archive, RUN.project)
+    kept = store.put(RUN, "f/kept", "file", io.BytesIO(b"kept"), name="k.txt")
+    rotten = store.put(RUN, "f/rotten", "file", io.BytesIO(b"whole"), name="c.txt")
+    tree = store.put_tree(RUN, "f/tree", "file_set", [("a/b", io.BytesIO(b"1"))])
+    publish(bucket.archive, [Header(RUN), Files([kept, rotten, tree]), End()])
+    [name] = (name for name in bucket.content() if "rotten" in name)
+    bucket.put(name, b"wh?le")
+    loading = files_of(bucket.archive, RUN.project)
+    *chunks, end = [piece.chunk for piece in ArchiveReader(bucket.archive).read(RUN, Want(), proven=loading)]
+    assert isinstance(end, End)
+    assert [(finding.field, finding.code) for finding in end.findings] == [("f/rotten", "damaged-file")]
+    assert [ref for chunk in chunks if isinstance(chunk, Files) for ref in chunk.files] == [kept, tree]
+    [name] = (name for name in bucket.content() if "kept" in name)
+    bucket.client.delete_object(Bucket=bucket.name, Key=name)
+    assert loading.path(kept).read_bytes() == b"kept"
+
+
 def test_a_tree_keeps_its_members_and_no_others(bucket: Bucket) -> None:
     store = files_of(bucket.archive, RUN.project)
     store.put_tree(RUN, "t", "file_set", [("old", io.BytesIO(b"0")), ("a/b", io.BytesIO(b"1"))])

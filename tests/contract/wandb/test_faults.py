@@ -3,6 +3,8 @@ nothing is doubled."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,6 +25,11 @@ from tests.servers.neptune3.faults import Fault, Faults
 from tests.servers.wandb.server import WandbServer
 from tests.waiting import eventually
 
+LOAD = """
+from tests.contract.wandb.test_faults import _target, _write, plain_run
+_write(_target(), plain_run())
+"""
+
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("wandb-server")]
 
 
@@ -34,6 +41,19 @@ def test_a_sync_that_says_it_finished_is_not_believed(wandb: WandbServer) -> Non
     found = target.find_run(migration_key(_run(chunks)))
     assert found is not None
     assert found.state == "partial"
+
+
+def test_attempts_of_which_no_row_arrives_use_up_no_ids(wandb: WandbServer) -> None:
+    target, chunks = _target(), plain_run()
+    key = migration_key(_run(chunks))
+    for _ in range(2):
+        wandb.faults.plan("file_stream", "400", 1000)
+        with pytest.raises(Transient):
+            _write(target, chunks)
+        wandb.faults = Faults()
+    assert _write(target, chunks).endswith(key)
+    assert not wandb.store.deleted
+    _assert_whole(target, chunks)
 
 
 def test_after_a_broken_load_the_next_one_ends_well_and_nothing_is_doubled(wandb: WandbServer) -> None:
@@ -108,6 +128,40 @@ def test_other_content_under_one_key_is_a_conflict(wandb: WandbServer) -> None:
     assert _write(replacing, chunks, digest="e" * 32).endswith("-1")
 
 
+def test_a_run_that_is_replaced_stays_until_the_new_one_is_whole(wandb: WandbServer) -> None:
+    target, chunks = _target(), plain_run()
+    first = _write(target, chunks)
+    replacing = open_target({"arrival-s": "0"}, LoadOptions(step_multiplier=1, on_existing="replace"))
+    wandb.faults.plan("file_stream", "400", 1000)
+    with pytest.raises(Transient):
+        _write(replacing, chunks, digest="e" * 32)
+    wandb.faults = Faults()
+    found = target.find_run(migration_key(_run(chunks)))
+    assert found is not None
+    assert (found.id, found.state, found.digest) == (first, "complete", "d" * 32)
+    _assert_whole(target, chunks)
+    second = _write(replacing, chunks, digest="e" * 32)
+    assert [run.key[2] for run in wandb.store.runs.values()] == [second.rpartition("/")[2]]
+    _assert_whole(target, chunks)
+
+
+def test_a_replaced_run_that_a_killed_load_left_is_removed_by_the_next_one(wandb: WandbServer) -> None:
+    target, chunks = _target(), plain_run()
+    _write(target, chunks)
+    (first,) = wandb.store.runs.values()
+    replacing = open_target({"arrival-s": "0"}, LoadOptions(step_multiplier=1, on_existing="replace"))
+    wandb.faults.plan("DeleteRun", "400")
+    with pytest.raises(Permanent):
+        _write(replacing, chunks, digest="e" * 32)
+    assert len(wandb.store.runs) == 2
+    found = target.find_run(migration_key(_run(chunks)))
+    assert found is not None
+    assert (found.state, found.digest) == ("partial", "e" * 32)
+    _write(replacing, chunks, digest="e" * 32)
+    assert first.key not in wandb.store.runs
+    _assert_whole(target, chunks)
+
+
 def test_a_run_that_was_deleted_too_often_fails_alone(wandb: WandbServer) -> None:
     target, chunks = _target(), plain_run()
     key = migration_key(_run(chunks))
@@ -121,6 +175,14 @@ def test_what_is_seen_late_is_waited_for(wandb: WandbServer) -> None:
     wandb.graph.rows_seen_late = 2
     _write(target, chunks)
     assert wandb.graph.rows_seen_late == 0
+    _assert_whole(target, chunks)
+
+
+def test_a_config_that_is_seen_late_is_not_written_over(wandb: WandbServer) -> None:
+    target, chunks = _target({"arrival-s": "30"}), plain_run()
+    wandb.graph.config_seen_late = 3  # `wandb sync` asks too
+    _write(target, chunks)
+    assert wandb.graph.config_seen_late == 0
     _assert_whole(target, chunks)
 
 
@@ -158,6 +220,17 @@ def test_a_sync_that_takes_too_long_is_given_up_with_everything_it_started(wandb
     wandb.faults.plan("file_stream", "503", 1000)
     with pytest.raises(TimedOut):
         _write(_target({"sync-deadline-s": "5"}), plain_run(run_id="RUN-1"))
+    assert eventually(lambda: not any(map(_is_alive, sending)), within_s=15)
+
+
+def test_a_killed_load_sends_nothing_on(wandb: WandbServer) -> None:
+    wandb.faults.plan("file_stream", "503", 1000)
+    load = subprocess.Popen([sys.executable, "-c", LOAD])
+    assert eventually(lambda: wandb.requests["file_stream"] > 0, within_s=120)
+    sending = psutil.Process(load.pid).children(recursive=True)
+    load.kill()
+    load.wait()
+    assert sending
     assert eventually(lambda: not any(map(_is_alive, sending)), within_s=15)
 
 

@@ -41,6 +41,20 @@ def test_a_run_that_was_brought_is_given_as_what_it_was(tmp_path: Path) -> None:
     assert field_digests(read) == field_digests(chunks)
 
 
+def test_a_run_and_its_copy_below_one_folder_are_told_apart(tmp_path: Path) -> None:
+    recording = Recording("abc", "proj", entity="ent")
+    recording.row(0, {"m": 0.5})
+    recording.exit()
+    recording.write(tmp_path)
+    _bring(tmp_path, plain_run(project="ent/proj", run_id="abc"))
+    source = open_source({"path": str(tmp_path)})
+    runs = sorted(source.list_runs(ProjectId("ent/proj"), Selection()), key=lambda run: run.id)
+    assert [run.id.partition("~")[0] for run in runs] == ["abc", "abc"]
+    first, second = ([piece.chunk for piece in source.read_runs([run], Want(), DigestSink())] for run in runs)
+    assert ("metrics/m", "float_series") in field_digests(first)
+    assert field_digests(second) == field_digests(plain_run(project="ent/proj", run_id="abc"))
+
+
 def test_what_the_client_recorded_is_given_under_its_names(tmp_path: Path) -> None:
     everything(tmp_path)
     chunks = _read(tmp_path, "ent/one", "rich1")

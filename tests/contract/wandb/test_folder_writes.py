@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 import tracemalloc
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,7 +18,7 @@ from shardmig.adapters.conformance import field_digests, plain_run
 from shardmig.adapters.wandb import open_target
 from shardmig.adapters.wandb.log import LogReader, LogWriter
 from shardmig.archive.files import ArchiveFiles, DigestSink
-from shardmig.errors import BadInput
+from shardmig.errors import BadInput, TargetConflict
 from shardmig.records import ArchivePaths, Chunk, FloatPoints, Header, LoadOptions, RunRef, TargetRunId
 
 _FAR_MS = 253_402_300_799_999
@@ -54,6 +56,37 @@ def test_a_link_to_a_parent_does_not_cover_up_a_damaged_log(tmp_path: Path) -> N
         _write(target, chunks, parent=TargetRunId("a" * 32))
     assert log.read_bytes() == content
     assert [path.name for path in log.parent.iterdir() if path.is_file()] == [log.name]
+
+
+def test_a_run_that_is_to_be_replaced_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    target, chunks = _target(tmp_path), plain_run()
+    _write(target, chunks)
+    before = next(tmp_path.rglob("*.wandb")).read_bytes()
+    replacing = open_target({"offline-dir": str(tmp_path)}, LoadOptions(step_multiplier=1, on_existing="replace"))
+    with pytest.raises(BadInput, match="torn"):
+        _write(replacing, _torn(chunks), digest="e" * 32)
+    (log,) = tmp_path.rglob("*.wandb")
+    assert (log.parent.name[:12], log.read_bytes()) == ("offline-run-", before)
+    _write(replacing, chunks, digest="e" * 32)
+    assert [path.name for path in tmp_path.iterdir()] == [log.parent.name]
+    assert next(tmp_path.rglob("*.wandb")).read_bytes() != before
+
+
+def test_a_run_that_was_sent_is_not_replaced(tmp_path: Path) -> None:
+    """A sync of the new one would append its rows to the old one's."""
+    target, chunks = _target(tmp_path), plain_run()
+    _write(target, chunks)
+    log = next(tmp_path.rglob("*.wandb"))
+    before = log.read_bytes()
+    mark = log.with_name(log.name + ".synced")
+    mark.touch()
+    replacing = open_target({"offline-dir": str(tmp_path)}, LoadOptions(step_multiplier=1, on_existing="replace"))
+    with pytest.raises(TargetConflict, match="was sent to W&B already"):
+        _write(replacing, chunks, digest="e" * 32)
+    assert log.read_bytes() == before
+    mark.unlink()
+    _write(replacing, chunks, digest="e" * 32)
+    assert log.read_bytes() != before
 
 
 def test_a_log_is_written_in_little_memory_however_long_it_is(tmp_path: Path) -> None:
@@ -94,9 +127,17 @@ def _target(folder: Path) -> WriteSide:
     return open_target({"offline-dir": str(folder)}, LoadOptions(step_multiplier=1))
 
 
-def _write(target: WriteSide, chunks: list[Chunk], parent: TargetRunId | None = None) -> None:
-    header = chunks[0]
+def _torn(chunks: list[Chunk]) -> Iterator[Chunk]:
+    yield from chunks[:-1]
+    raise BadInput("torn")
+
+
+def _write(
+    target: WriteSide, chunks: Iterable[Chunk], parent: TargetRunId | None = None, digest: str = "d" * 32
+) -> None:
+    chunks = iter(chunks)
+    header = next(chunks)
     assert isinstance(header, Header)
     run: RunRef = header.run
     nowhere = ArchiveFiles(ArchivePaths("/nonexistent", "/nonexistent"), run.project)
-    target.write_run(migration_key(run), "d" * 32, iter(chunks), nowhere, parent)
+    target.write_run(migration_key(run), digest, itertools.chain([header], chunks), nowhere, parent)

@@ -93,6 +93,18 @@ def test_what_the_server_no_longer_has_of_system_metrics_and_artifacts_is_told(w
     assert gaps == {("file-not-here", "artifacts/model:v0", 1), ("series-sampled", "system", 2)}
 
 
+def test_of_very_many_system_metrics_a_sample_is_read_and_told(wandb: WandbServer) -> None:
+    _fill(wandb)
+    event = '{{"_timestamp": {0}, "system.cpu": {0}.5}}'
+    for run in wandb.store.runs.values():
+        run.lines["wandb-events.jsonl"] = {number: event.format(number) for number in range(100_007)}
+    chunks = _read("team/two", {})
+    assert field_digests(chunks)["system/cpu", "float_series"].rows == 100_000
+    assert [(one.code, one.count) for one in _findings(chunks) if one.code == "series-sampled"] == [
+        ("series-sampled", 7)
+    ]
+
+
 def test_what_was_said_of_an_artifact_comes_from_the_server_too(wandb: WandbServer) -> None:
     _fill(wandb)
     wandb.store.runs["team", "one", "r1"].used = [f"set{number:02}" for number in range(60)]

@@ -15,7 +15,7 @@ from shardmig.adapters.base import Want, migration_key
 from shardmig.adapters.conformance.runs import fact_fields, field_digests, plain_run, rich_run
 from shardmig.adapters.zenml import open_target
 from shardmig.archive.files import ArchiveFiles, DigestSink
-from shardmig.errors import TargetConflict
+from shardmig.errors import BadInput, TargetConflict
 from shardmig.records import (
     ArchivePaths,
     Chunk,
@@ -155,6 +155,22 @@ def test_other_content_is_refused_or_replaces_what_is_there() -> None:
         target.close()
         assert _held(chunks).digest == expected
     assert _counts() == (1, 2)
+
+
+def test_a_run_whose_replacement_failed_is_told_to_be_gone() -> None:
+    chunks = plain_run()
+    write(chunks)
+    target = open_target({}, LoadOptions(step_multiplier=1, on_existing="replace"))
+    with pytest.raises(BadInput, match="which was to be replaced, is deleted already"):
+        target.write_run(migration_key(run_of(chunks)), "e" * 32, _torn(chunks), _NOWHERE, None)
+    target.write_run(migration_key(run_of(chunks)), "e" * 32, iter(chunks), _NOWHERE, None)
+    target.close()
+    assert _held(chunks).digest == "e" * 32
+
+
+def _torn(chunks: list[Chunk]) -> Iterator[Chunk]:
+    yield from chunks[:-1]
+    raise BadInput("torn")
 
 
 def test_a_parent_that_comes_late_is_linked() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from shardmig.records import (
     StepNeeds,
     Steps,
 )
-from tests.unit.archive.runs import floats, histograms, int64s, texts
+from tests.unit.archive.runs import floats, histograms, int64s, publish, read, texts
 
 
 def digest(*chunks: Chunk) -> str:
@@ -105,3 +106,17 @@ def test_counts_and_step_needs_are_those_of_all_chunks() -> None:
     assert (counters.runs, counters.fields, counters.points, counters.texts) == (1, 5, 2, 1)
     assert (counters.files, counters.bytes) == (2, 7)
     assert counted.steps() == StepNeeds(4, "-7", "0.5")
+
+
+def test_a_float_that_a_source_gives_as_an_integer_is_the_float_that_parquet_holds(tmp_path: Path) -> None:
+    publish(tmp_path, [Fields([Field("lr", "float", 1), Field("seed", "int", 1)])])
+    assert [chunk.fields for chunk in read(tmp_path) if isinstance(chunk, Fields)] == [
+        [Field("lr", "float", 1.0), Field("seed", "int", 1)]
+    ]
+
+
+def test_a_set_that_a_source_gives_with_a_member_twice_is_a_set(tmp_path: Path) -> None:
+    publish(tmp_path, [Fields([Field("tags", "string_set", ["b", "a", "b"])])])
+    assert [chunk.fields for chunk in read(tmp_path) if isinstance(chunk, Fields)] == [
+        [Field("tags", "string_set", ["a", "b"])]
+    ]

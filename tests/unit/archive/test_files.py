@@ -12,7 +12,7 @@ import pytest
 from shardmig.archive.files import ArchiveFiles, DigestSink, described
 from shardmig.archive.reader import ArchiveReader
 from shardmig.errors import BadInput, HostilePath, NotFound, Unavailable
-from shardmig.records import FieldType, FileRef, Files, FloatPoints, RunId, RunRef
+from shardmig.records import Field, Fields, FieldType, FileRef, Files, FloatPoints, RunId, RunRef
 from tests.unit.archive.runs import RUN, end_of, floats, paths_in, points_of_kind, publish, read, write_exporter_part
 
 
@@ -278,3 +278,16 @@ def test_hashes_of_files_are_left_out_on_demand(tmp_path: Path) -> None:
         piece.chunk for piece in pieces
     ]
     assert [finding.code for finding in end_of([piece.chunk for piece in pieces]).findings] == ["no-receipt"]
+
+
+def test_two_files_of_one_step_time_and_name_are_told_of(tmp_path: Path) -> None:
+    store = ArchiveFiles(paths_in(tmp_path), RUN.project)
+    refs = [
+        store.put(RUN, path, "file_series", io.BytesIO(content), name="a.png", step=Decimal(1), time_ms=5)
+        for path, content in (("other", b"one"), ("same", b"one"), ("other", b"two"), ("same", b"one"))
+    ]
+    fields = [Fields([Field("lr", "float", value), Field("nan", "float", float("nan"))]) for value in (0.1, 0.2)]
+    receipt = publish(tmp_path, [*fields, Files(refs)])
+    told = [(one.kind, one.code, one.field, one.count) for one in receipt.findings]
+    assert told == [("gap", "value-replaced", "lr", 1), ("loss", "two-values", "other", 1)]
+    assert (receipt.counters.fields, receipt.counters.files) == (4, 2)

@@ -70,6 +70,21 @@ def test_a_run_that_only_the_report_names_is_not_in_the_archive(tmp_path: Path) 
     assert len(audit_of_archive(paths_in(tmp_path), Selection(runs="RUN"), errors).runs) == 1
 
 
+def test_a_line_of_the_report_without_a_run_names_its_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exporter_run(tmp_path)
+    lines = [ERROR | {"run_id": None, "attribute_path": None}, {"exception": "Lost"}]
+    (tmp_path / "errors.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    command = ["audit", "-d", "data", "-f", "files", "--exporter-errors", "errors.jsonl"]
+    assert execute(command) == 3
+    told = " ".join(capsys.readouterr().out.split())
+    assert "project ws/proj could not be listed: NeptuneConnectionLostException" in told
+    assert "project (any) could not be listed: Lost" in told
+    assert execute([*command, "-p", "ws/other"]) == 3, "a line without a project may be of this one"
+
+
 def test_a_run_that_is_there_and_not_selected_is_not_missed(tmp_path: Path) -> None:
     exporter_run(tmp_path)
     errors = errors_in(json.dumps(ERROR).encode())

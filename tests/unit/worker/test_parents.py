@@ -111,3 +111,25 @@ def test_a_retry_of_a_failed_parent_links_its_forks(
     part.write_bytes(content)
     assert command(["retry", "--failed", "-d", "data", "--engine", "inline", "--no-progress"]) == 0
     assert parent_of_child(archive) != ""
+
+
+def test_a_shard_of_a_plan_file_says_that_the_parent_of_another_shard_did_not_arrive(
+    archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(archive)
+    part = project_folder(archive / "data", RUN.project) / f"{sanitize(RUN.id)}_part_1.parquet"
+    content = part.read_bytes()
+    target = ["--target", "comet", "--target-option", "offline-dir=comet"]
+    plan = ["plan", "-d", "data", "-f", "files", *target, "--out", "shards.plan", "--step-multiplier", "1"]
+    assert command(plan) == 0
+    part.write_bytes(content[:100] + b"rotten" + content[106:])
+
+    def executed(shard: str) -> int:
+        return command(["execute-shard", "--plan", "shards.plan", "--shard", shard, "--engine", "inline"])
+
+    assert [executed("1"), executed("2")] == [3, 3]
+    assert "its parent ws/proj/RUN-1 did not arrive" in " ".join(capsys.readouterr().err.split())
+    part.write_bytes(content)
+    assert [executed("1"), executed("2")] == [0, 0]
+    assert command(["collect", "--plan", "shards.plan"]) == 0
+    assert parent_of_child(archive) != ""

@@ -11,10 +11,12 @@ from typing import Final
 import msgspec
 
 from shardmig import logs
+from shardmig.adapters.comet.experiment import KEY_PREFIX
 from shardmig.adapters.comet.messages import ExperimentFile
 from shardmig.adapters.comet.offline import STAGING
 from shardmig.adapters.comet.reader import messages_mark, read_experiment
 from shardmig.adapters.names import digest_of
+from shardmig.adapters.sidecar.reading import beside_original
 from shardmig.errors import BadInput, NotFound
 from shardmig.records import ProjectId, RunId, RunRef
 
@@ -45,7 +47,9 @@ def experiments_in(paths: Iterable[Path]) -> list[RunRef]:
             copies.setdefault((file.start_time, mark), (path, file))
     stems = Counter(path.stem for path in unreadable)
     found = [_unreadable(path, is_only=stems[path.stem] == 1) for path in unreadable]
-    found += [_found(key, list(archives.values())) for key, archives in readable.items()]
+    listed = {key: _found(key, list(archives.values())) for key, archives in readable.items()}
+    own = {run.entity for key, run in listed.items() if not key.startswith(KEY_PREFIX)}
+    found += [beside_original(run, key, own) if key.startswith(KEY_PREFIX) else run for key, run in listed.items()]
     return sorted(found, key=lambda run: (run.project, run.created_ms or 0, run.id))
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.comet.fit import CometRules
@@ -20,6 +18,7 @@ from shardmig.adapters.comet.source.archives import ArchiveReading
 from shardmig.adapters.comet.source.listing import at, experiments_in
 from shardmig.adapters.comet.source.options import SourceOptions
 from shardmig.adapters.sidecar.reading import RunReader, brought
+from shardmig.adapters.staging import staging_folder
 from shardmig.errors import BadInput, about_run
 from shardmig.records import LoadOptions, Piece, ProjectId, RunRef, Selection
 from shardmig.selection import Matcher
@@ -68,6 +67,6 @@ class ArchiveSource:
         if (found := sum(not read_experiment(path).shardmig for path in paths)) != file.shardmig.numbered:
             raise BadInput(f"{found} of {file.shardmig.numbered} numbered archives of this run are there")
         experiment = ArchivedExperiment(file.offline_id, paths, paths[-1])
-        with closing(experiment), TemporaryDirectory(prefix="shardmig-") as staging:
-            pieces = RunReader(experiment, experiment, want, Path(staging), RULES).pieces(files)
+        with closing(experiment), staging_folder() as staging:
+            pieces = RunReader(experiment, experiment, want, staging, RULES).pieces(files)
             yield from brought(pieces, run, file.shardmig.digest, want)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
@@ -22,8 +20,10 @@ from shardmig.adapters.comet.sampled import WholeExperiment
 from shardmig.adapters.comet.source.options import SourceOptions
 from shardmig.adapters.comet.source.reader import RULES
 from shardmig.adapters.comet.source.remote import RemoteReading
+from shardmig.adapters.names import digest_of
 from shardmig.adapters.sidecar import provenance
-from shardmig.adapters.sidecar.reading import RunReader, brought
+from shardmig.adapters.sidecar.reading import RunReader, beside_original, brought
+from shardmig.adapters.staging import staging_folder
 from shardmig.errors import BadInput, Permanent, about_run
 from shardmig.records import Piece, ProjectId, RunId, RunRef, Selection
 from shardmig.selection import Matcher
@@ -63,10 +63,12 @@ class ServerSource:
     def list_runs(self, project: ProjectId, selection: Selection) -> Iterator[RunRef]:
         """As ReadSide."""
         matcher = Matcher(selection)
+        own: list[RunRef] = []
         if project in self._projects:
-            own = (run for run in self._experiments(project) if not run.id.startswith(KEY_PREFIX))
-            yield from filter(matcher.wants_run, own)
-        yield from (run for run in self._brought if run.project == project and matcher.wants_run(run))
+            own = [run for run in self._experiments(project) if not run.id.startswith(KEY_PREFIX)]
+        originals = {run.entity for run in own}
+        copies = [beside_original(run, run.locator, originals) for run in self._brought if run.project == project]
+        yield from filter(matcher.wants_run, [*own, *copies])
 
     def read_runs(self, runs: Iterable[RunRef], want: Want, files: FileSink) -> Iterator[Piece]:
         """As ReadSide; none can be resumed inside."""
@@ -131,14 +133,13 @@ class ServerSource:
                 created_ms=one.start_time_millis,
                 archived=one.archived,
                 locator=one.experiment_key,
-                fingerprint=f"{one.end_time_millis}:{one.running}",
+                fingerprint=_fingerprint(one),
             )
 
     def _read_run(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
         experiment = RemoteExperiment(self._client, run.locator or run.id)
         experiment.look_up()
-        with TemporaryDirectory(prefix="shardmig-") as folder:
-            staging = Path(folder)
+        with staging_folder() as staging:
             if not experiment.id.startswith(KEY_PREFIX):
                 is_wanted = self._options.system_metrics == "yes"
                 reading = RemoteReading(run, experiment, want, staging, system_metrics=is_wanted)
@@ -149,3 +150,9 @@ class ServerSource:
             whole = WholeExperiment(experiment, staging)
             pieces = RunReader(whole, experiment, want, staging, RULES).pieces(files)
             yield from brought(pieces, run, experiment.others.get(provenance.DIGEST, ""), want)
+
+
+def _fingerprint(listed: Metadata) -> str:
+    """Changes with what a listing tells of an experiment: not with its tags, facts and parameters."""
+    told = [listed.experiment_name, listed.file_name, listed.start_time_millis, listed.has_crashed, listed.error]
+    return f"{listed.end_time_millis}:{listed.running}:{digest_of(repr(told))}"

@@ -7,7 +7,8 @@
     where artifacts lie         sys/mlflow/artifact_uri
     tag                         tags/<key>, string
 
-In the target an experiment is found by its name: the runs that it holds may have made it, or somebody whose it is. A
+In the target an experiment is found by its name: the runs that it holds may have made it, or somebody whose it is, or
+another source that has one of this name (see `shared`). A
 deleted one is made last of all, that is deleted, unless it holds what did not come from there: MLflow deletes the runs of
 an experiment with it.
 """
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from shardmig.adapters.mlflow import facts as marks
+from shardmig.adapters.mlflow.objects import shared
 from shardmig.adapters.mlflow.objects.base import LINKING, TAGS, Making, Stored, Tree, scalars, tag_fields, times
 from shardmig.adapters.mlflow.objects.references import References
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
@@ -51,14 +53,24 @@ class Experiments:
         return map(self._stored, self._stores.experiments())
 
     def find(self, key: MigrationKey) -> list[Stored]:
-        """As ObjectClass."""
+        """As ObjectClass: in the experiment that has the name which this one would have here now."""
+        copies = [self._seen(one, key) for one in self._candidates(key)]
+        whole = [one for one in copies if one.tags.get(provenance.KEY) == key]
+        return [one for one in whole if not one.is_deleted or one.tags.get(marks.LIFECYCLE) == marks.DELETED]
+
+    def _candidates(self, key: MigrationKey) -> Iterator[Any]:
         from mlflow.entities import ViewType
 
-        search = self._stores.tracking.search_experiments
+        if (meant := self._references.expected(key)) is not None:
+            name = self._references.experiment_named(meant.project)
+            found: Any = self._stores.tracking.get_experiment_by_name(name)
+            yield from [found] if found is not None and found.name == name else []
+            return
         condition = f"tags.`{provenance.KEY}` = '{key}'"
-        found = pages(search, view_type=ViewType.ALL, filter_string=condition, max_results=IN_PAGE)
-        copies = map(self._stored, found)
-        return [one for one in copies if not one.is_deleted or one.tags.get(marks.LIFECYCLE) == marks.DELETED]
+        search = self._stores.tracking.search_experiments
+        for one in pages(search, view_type=ViewType.ALL, filter_string=condition, max_results=IN_PAGE):
+            if one.name == self._references.experiment_named(ProjectId(one.tags[provenance.PROJECT])):
+                yield one
 
     def get(self, id_: str) -> Stored:
         """As ObjectClass."""
@@ -76,7 +88,7 @@ class Experiments:
         }
         yield from scalars(texts)
         yield from times({"sys/creation_time": experiment.creation_time})
-        yield from tag_fields(TAGS, experiment.tags)
+        yield from tag_fields(TAGS, stored.tags)
         yield from self._stores.permissions(self.scope, stored.id)
 
     def points(self, stored: Stored) -> Iterator[Points]:  # noqa: ARG002
@@ -98,17 +110,19 @@ class Experiments:
     def make(self, making: Making) -> tuple[Stored, list[Finding]]:
         """As ObjectClass. One of the name that is there is taken; its own tags stay."""
         facts = making.facts
-        stored = self.get(self._references.experiment(facts.run.project))
-        brought = facts.texts(TAGS)
-        theirs = _theirs(stored.tags, brought)
+        key = making.tags[provenance.KEY]
+        stored = self._held(self._references.experiment(facts.run.project), key)
+        texts = facts.texts(TAGS)
+        theirs = _theirs(stored, texts)
+        brought = {key: text for key, text in texts.items() if key not in theirs}
         lifecycle = {marks.LIFECYCLE: marks.RESTORED} if marks.LIFECYCLE in stored.tags else {}
         if facts.holds(DELETED):
             self._refuse_others(stored, facts.run.project)
             lifecycle = {marks.LIFECYCLE: marks.DELETED}
         # First of all whose the tags are: who is cut behind it has not taken them for its own.
-        tags = {THEIRS: json.dumps(theirs)} | {key: text for key, text in brought.items() if key not in theirs}
-        self._set_tags(stored.id, tags | making.tags | lifecycle)
-        return self.get(stored.id), []
+        notes = {THEIRS: json.dumps(theirs)} | shared.brought(brought)
+        self._set_tags(stored, notes | brought | making.tags | lifecycle)
+        return self._held(stored.id, key), []
 
     def merge(self, stored: Stored, making: Making) -> tuple[Stored, list[Finding]]:
         """As ObjectClass."""
@@ -125,39 +139,41 @@ class Experiments:
         self._restore(stored)
         if is_to_go:
             self._refuse_others(stored, stored.tags.get(provenance.PROJECT, ""))
-        self._set_tags(stored.id, tags)
+        self._set_tags(stored, tags)
         if is_to_go:
             self._stores.tracking.delete_experiment(stored.id)
 
     def discard(self, stored: Stored) -> None:
         """As ObjectClass: what it holds stays, and so does it, but it is no copy any more."""
         self._restore(stored)
-        self._set_tags(stored.id, {THEIRS: stored.tags.get(THEIRS, "[]")})
-        for key in [key for key in stored.tags if key.startswith(marks.PROVENANCE) and key != THEIRS]:
-            self._stores.tracking.delete_experiment_tag(stored.id, key)
+        self._set_tags(stored, {THEIRS: stored.tags.get(THEIRS, "[]")})
+        for tag in self._place(stored).cleared([THEIRS]):
+            self._stores.tracking.delete_experiment_tag(stored.id, tag)
 
     def _restore(self, stored: Stored) -> None:
         """Make it active, if it is not since `stored` was read."""
         if stored.is_deleted and self.get(stored.id).is_deleted:
             self._stores.tracking.restore_experiment(stored.id)
 
-    def _set_tags(self, id_: str, tags: Mapping[str, str]) -> None:
+    def _set_tags(self, stored: Stored, tags: Mapping[str, str]) -> None:
         from mlflow.entities import ExperimentTag
 
-        for key, text in tags.items():
-            self._stores.tracking.set_experiment_tag(id_, ExperimentTag(key, text))
+        for key, text in self._place(stored, tags.get(provenance.KEY)).put(tags).items():
+            self._stores.tracking.set_experiment_tag(stored.id, ExperimentTag(key, text))
 
     def _refuse_others(self, stored: Stored, project: str) -> None:
         """Raise TargetConflict if it holds what did not come from this project: it would be deleted with it."""
-        for tags in self._held(stored.id):
-            came_from = tags.get(provenance.PROJECT, "") if tags.get(provenance.KEY) else None
-            if came_from is None or marks.tag_value(came_from) != marks.tag_value(project):
-                raise TargetConflict(
-                    f"experiment {stored.name!r} was deleted in the source, but holds what did not come from there",
-                    hint="delete it yourself, or copy to others with --name-prefix",
-                )
+        is_brought = self._place(stored).is_alone and all(
+            tags.get(provenance.KEY) and marks.tag_value(tags.get(provenance.PROJECT, "")) == marks.tag_value(project)
+            for tags in self._contents(stored.id)
+        )
+        if not is_brought:
+            raise TargetConflict(
+                f"experiment {stored.name!r} was deleted in the source, but holds what did not come from there",
+                hint="delete it yourself, or copy to others with --name-prefix",
+            )
 
-    def _held(self, id_: str) -> Iterator[Mapping[str, str]]:
+    def _contents(self, id_: str) -> Iterator[Mapping[str, str]]:
         """The tags of each run, logged model and trace that is active in it."""
         from mlflow.entities import ViewType
         from mlflow.store.entities import PagedList
@@ -171,8 +187,19 @@ class Experiments:
         traces = pages(lambda **page: PagedList(*tracking.search_traces(**page)), locations=[id_], max_results=IN_PAGE)
         yield from (trace.tags for trace in traces)
 
-    def _stored(self, experiment: Any) -> Stored:
-        tags = dict(experiment.tags)
+    def _held(self, id_: str, key: str) -> Stored:
+        """An experiment here, as the copy with this key sees it."""
+        return self._seen(self.get(id_).content, key)
+
+    def _seen(self, experiment: Any, key: str) -> Stored:
+        return self._stored(experiment, shared.Place(self._references, experiment, key).seen())
+
+    def _place(self, stored: Stored, key: str | None = None) -> shared.Place:
+        return shared.Place(self._references, stored.content, key or stored.tags.get(provenance.KEY))
+
+    def _stored(self, experiment: Any, seen: Mapping[str, str] | None = None) -> Stored:
+        """`seen`: its tags, as far as they are not all meant."""
+        tags = dict(experiment.tags if seen is None else seen)
         is_deleted = experiment.lifecycle_stage == "deleted"
         if (
             tags.get(marks.LIFECYCLE) == marks.DELETED
@@ -192,10 +219,13 @@ class Experiments:
         )
 
 
-def _theirs(held: Mapping[str, str], brought: Mapping[str, str]) -> list[str]:
-    """Which tags were somebody's before the experiment was taken: those with other values, unless it came from here."""
-    if THEIRS in held:
-        known: list[str] = json.loads(held[THEIRS])
-        return known
-    is_taken = provenance.KEY in held
-    return [] if is_taken else [key for key, text in brought.items() if held.get(key, text) != text]
+def _theirs(stored: Stored, brought: Mapping[str, str]) -> list[str]:
+    """Which tags are somebody's: those that had other values before the experiment was taken, unless it came from here, and
+    those that another copy brought."""
+    held, every = stored.tags, stored.content.tags
+    known: list[str] = json.loads(held.get(THEIRS, "[]"))
+    is_taken = provenance.KEY in held or THEIRS in held
+    unseen = [
+        key for key, text in brought.items() if (not is_taken or key not in held) and every.get(key, text) != text
+    ]
+    return sorted({*known, *unseen})

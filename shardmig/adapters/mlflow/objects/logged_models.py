@@ -30,6 +30,7 @@ from shardmig.adapters.mlflow.native import ARTIFACTS, PARAMS
 from shardmig.adapters.mlflow.objects.base import TAGS, Facts, Making, Stored, Tree, scalars, tag_fields, times, upload
 from shardmig.adapters.mlflow.objects.fit import sent_values
 from shardmig.adapters.mlflow.objects.links import RunLinks, delete_again, log_to_run
+from shardmig.adapters.mlflow.objects.model_versions import MODEL_VERSIONS
 from shardmig.adapters.mlflow.objects.references import References, not_here
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches, pages
 from shardmig.adapters.mlflow.refusals import mlflow_errors
@@ -37,7 +38,6 @@ from shardmig.errors import BadInput
 from shardmig.records import Field, Finding, FloatPoints, MigrationKey, Points, RunId, Scope, Steps
 
 EVALUATIONS: Final = "evaluations/"
-MODEL_VERSIONS: Final = "mlflow.modelVersions"
 METRICS_IN_BATCH: Final = 1000
 _EXPERIMENTS_IN_SEARCH: Final = 100
 _OWN: Final = ("sys/id", "sys/creation_time", "sys/mlflow/artifact_uri", "sys/mlflow/status_message")

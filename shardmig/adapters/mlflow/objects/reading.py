@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from hashlib import blake2b
 from itertools import count
@@ -15,7 +16,8 @@ from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.mlflow.native import SOURCE
 from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.base import ObjectClass, Stored, Tree
-from shardmig.adapters.mlflow.objects.references import Identity, identity_of, was_brought
+from shardmig.adapters.mlflow.objects.merging import MERGING
+from shardmig.adapters.mlflow.objects.references import Identity, creation_of, identity_of, was_brought
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.objects.traces import Traces
 from shardmig.adapters.mlflow.refusals import mlflow_errors
@@ -74,9 +76,9 @@ class ObjectSource:
         self._stores.lost.clear()
         with mlflow_errors(run.label):
             stored = kind.get(run.locator or run.id)
-            if was_brought(stored.tags) and stored.tags.get(provenance.STATE) != provenance.COMPLETE:
+            if was_brought(stored.tags) and not _is_ended(stored):
                 raise BadInput(f"{run.label} was never loaded to its end", hint="finish that load, or delete it")
-            yield from pieces(run, kind, stored, self._stores, want, files, version)
+            yield from Reading(run, kind, stored, self._stores, want).pieces(files, version)
 
     def close(self) -> None:
         """As ReadSide.close."""
@@ -115,65 +117,67 @@ class ObjectSource:
         return found
 
 
-def pieces(
-    run: RunRef, kind: ObjectClass, stored: Stored, stores: Stores, want: Want, files: FileSink, version: str
-) -> Iterator[Piece]:
-    """One object in canonical order."""
-    with TemporaryDirectory(prefix="shardmig-") as staging:
-        reading = _Reading(run, kind, stored, stores, want, Path(staging))
-        yield Piece(run, Header(run, SOURCE, version))
-        yield from (Piece(run, chunk) for chunk in reading.chunks(files))
-        yield Piece(run, End([*reading.findings, *stores.lost]))
+class Reading:
+    """One object as pieces. `is_all`: also what was here before it was copied; else only what came with the last copy."""
 
-
-class _Reading:
     def __init__(
-        self, run: RunRef, kind: ObjectClass, stored: Stored, stores: Stores, want: Want, staging: Path
+        self, run: RunRef, kind: ObjectClass, stored: Stored, stores: Stores, want: Want, *, is_all: bool = True
     ) -> None:
         self._run = run
         self._kind = kind
         self._stored = stored
         self._stores = stores
         self._matcher = Matcher(want.selection)
-        self._staging = staging
+        self._is_all = is_all
         self._numbers = count()
-        self.findings: list[Finding] = []
+        self._findings: list[Finding] = []
 
-    def chunks(self, sink: FileSink) -> Iterator[Chunk]:
+    def pieces(self, files: FileSink, version: str) -> Iterator[Piece]:
+        """In canonical order."""
+        yield Piece(self._run, Header(self._run, SOURCE, version))
+        with TemporaryDirectory(prefix="shardmig-") as staging:
+            yield from (Piece(self._run, chunk) for chunk in self._chunks(files, Path(staging)))
+        yield Piece(self._run, End([*self._findings, *self._stores.lost]))
+
+    def _chunks(self, sink: FileSink, staging: Path) -> Iterator[Chunk]:
         known = changes.decode(self._stored.tags, self._run.label)
-        fields = changes.restored(self._kind.fields(self._stored), known, self._kind.is_volatile)
+        held, is_volatile = self._kind.fields(self._stored), self._kind.is_volatile
+        fields = changes.restored(held, known, is_volatile, is_all=self._is_all)
+        parts = {changes.part_of(field.path) for field in fields}
+        left = {changes.part_of(change.path) for change in known if change.is_left} - parts
         wanted = [field for field in fields if self._matcher.wants_field(field.path, field.type)]
         for start in range(0, len(wanted), FIELDS_IN_CHUNK):
             yield Fields(wanted[start : start + FIELDS_IN_CHUNK])
         if "files" in self._matcher.selection.classes:
             for tree in self._kind.trees(self._stored):
-                yield from self._files(tree, sink)
+                if changes.part_of(tree.folder) not in left:
+                    yield from self._files(tree, sink, staging)
         for points in self._kind.points(self._stored):
             if self._matcher.wants_field(points.paths[0], _type_of(points)):
                 yield points
 
-    def _files(self, tree: Tree, sink: FileSink) -> Iterator[Files]:
+    def _files(self, tree: Tree, sink: FileSink, staging: Path) -> Iterator[Files]:
         artifacts = self._stores.artifacts(tree.uri)
         refs: list[FileRef] = []
         left_out = LeftOut(self._stores.wanted.limit, tree.folder)
         for path in self._paths(tree, left_out):
             field = tree.folder + path
             try:
-                local = artifacts.on_disk(path) or self._staging / str(next(self._numbers))
-                if local.parent == self._staging:
+                local = artifacts.on_disk(path) or staging / str(next(self._numbers))
+                if local.parent == staging:
                     retrying(lambda path=path, local=local: artifacts.get(path, local))  # type: ignore[misc]
                 if left_out.takes(path, size_on_disk(local)):
                     refs.append(sink.put(self._run, field, "file", local, name=path.rpartition("/")[2]))
-                if local.parent == self._staging:
+                if local.parent == staging:
                     local.unlink()
             except Permanent as error:
-                self.findings.append(Finding("loss", "artifact-unreadable", field, detail=error.message))
+                self._findings.append(Finding("loss", "artifact-unreadable", field, detail=error.message))
             if len(refs) == FILES_IN_CHUNK:
                 yield Files(refs)
                 refs = []
         if refs:
             yield Files(refs)
-        self.findings += left_out.findings()
+        self._findings += left_out.findings()
 
     def _paths(self, tree: Tree, left_out: LeftOut) -> Iterator[str]:
         try:
@@ -182,7 +186,7 @@ class _Reading:
                 if is_wanted and left_out.takes(path, size_bytes):
                     yield path
         except Permanent as error:
-            self.findings.append(left_out.unlisted(error.message))
+            self._findings.append(left_out.unlisted(error.message))
 
 
 def _type_of(points: Points) -> FieldType:
@@ -193,8 +197,20 @@ def _identity(stored: Stored) -> Identity:
     return identity_of(stored.tags) if was_brought(stored.tags) else Identity(stored.project, stored.name)
 
 
+def _is_ended(stored: Stored) -> bool:
+    is_merging = stored.tags.get(MERGING, "").strip()
+    return stored.tags.get(provenance.STATE) == provenance.COMPLETE and not is_merging
+
+
 def _is_whole(stored: Stored) -> bool:
     return stored.tags.get(provenance.STATE, provenance.COMPLETE) == provenance.COMPLETE
+
+
+def _created_ms(stored: Stored) -> int | None:
+    """When its original was created."""
+    with suppress(BadInput):  # whoever reads it says so
+        return creation_of(stored.tags, stored.name, stored.created_ms) or stored.created_ms
+    return stored.created_ms
 
 
 def _run_ref(scope: Scope, identity: Identity, stored: Stored, limit: str) -> RunRef:
@@ -203,7 +219,7 @@ def _run_ref(scope: Scope, identity: Identity, stored: Stored, limit: str) -> Ru
         project=identity.project,
         id=identity.id,
         scope=scope,
-        created_ms=stored.created_ms,
+        created_ms=_created_ms(stored),
         archived=stored.is_deleted,
         parent=stored.after,
         locator=stored.id,

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from shardmig.adapters.base import migration_key
 from shardmig.adapters.mlflow.objects.base import Facts
+from shardmig.adapters.mlflow.objects.changes import decode
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.sidecar import provenance
@@ -14,6 +15,7 @@ from shardmig.errors import Permanent
 from shardmig.records import Field, Finding, MigrationKey, ProjectId, RunId, RunRef, Scope, TargetRunId
 
 NOT_HERE: Final = "reference-not-here"
+_CREATION: Final = "sys/creation_time"
 
 
 class Here(NamedTuple):
@@ -44,6 +46,14 @@ def identity_of(tags: Mapping[str, str]) -> Identity:
     return Identity(ProjectId(tags[provenance.PROJECT]), RunId(tags[provenance.RUN_ID]))
 
 
+def creation_of(tags: Mapping[str, str], name: str, created_ms: int | None) -> int | None:
+    """When the original of a copy was created; None: nobody knows. `created_ms`: when the copy itself was."""
+    given = next((change.value for change in decode(tags, name) if change.path == _CREATION), None)
+    if isinstance(given, int):
+        return given
+    return created_ms if tags.get(provenance.STATE) == provenance.COMPLETE else None
+
+
 class References:
     """Both ways, in a target; from an object to its name in an archive in a source, which has no `here`.
 
@@ -56,6 +66,21 @@ class References:
         self._identities: dict[tuple[Scope, str], Identity] = {}
         self._found: dict[MigrationKey, TargetRunId] = {}
         self._experiments: dict[str, ProjectId] = {}
+        self._expected: dict[MigrationKey, RunRef] = {}
+
+    def expect(self, runs: Iterable[RunRef]) -> None:
+        """These are asked for next: of two originals that have one key, which one is meant."""
+        self._expected |= {migration_key(run): run for run in runs}
+
+    def expected(self, key: MigrationKey) -> RunRef | None:
+        """The object that is meant by a key, where somebody told."""
+        return self._expected.get(key)
+
+    def is_meant(self, key: MigrationKey, created_ms: int | None) -> bool:
+        """May the object that is meant by a key be the one that was created then? Two sources, or one in which it was deleted and
+        made again, have two objects of one key; when each was created never changes."""
+        run = self._expected.get(key)
+        return run is None or not run.created_ms or not created_ms or run.created_ms == created_ms
 
     @property
     def is_target(self) -> bool:
@@ -116,7 +141,7 @@ class References:
         for project in projects:
             name = self.experiment_named(ProjectId(project))
             found: Any = self._stores.tracking.get_experiment_by_name(name)
-            if found is not None:
+            if found is not None and found.name == name:  # some databases do not tell upper from lower case
                 ids.append(str(found.experiment_id))
                 continue
             self.wait_for(RunRef(project=ProjectId(project), id=RunId(project), scope="experiments"))

@@ -36,15 +36,18 @@ from shardmig.adapters.mlflow.objects.base import (
     times,
 )
 from shardmig.adapters.mlflow.objects.merging import TAKEN
-from shardmig.adapters.mlflow.objects.references import NOT_HERE, References
+from shardmig.adapters.mlflow.objects.references import NOT_HERE, References, creation_of
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
 from shardmig.adapters.mlflow.objects.versions import CREATED, VERSIONS, Version, logged_model_of, other_versions
 from shardmig.adapters.mlflow.places import on_this_machine
 from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.sidecar.provenance import KEY, RUN_ID
 from shardmig.errors import BadInput, Permanent, TargetConflict, Unavailable
 from shardmig.records import Field, FileRef, Finding, MigrationKey, Points, RunId, Scope
 
 ALIASES: Final = "aliases/"
+NAMED: Final = "shardmig.name"
+"""Tag: the name under which it was brought."""
 MOST_VERSIONS: Final = 100_000
 """More than anybody has; each gap costs two calls."""
 IS_PROMPT: Final = "mlflow.prompt.is_prompt"
@@ -81,8 +84,9 @@ class Registered:
         return self._search("")
 
     def find(self, key: MigrationKey) -> list[Stored]:
-        """As ObjectClass."""
-        return list(self._search(f"tags.`shardmig.key` = '{key}'"))
+        """As ObjectClass: of the copies with this key those that have the name it would have here now, and that are of the
+        object that is meant, not of another source's of that name."""
+        return [one for one in self._search(f"tags.`{KEY}` = '{key}'") if self._is_meant(one, key)]
 
     def get(self, id_: str) -> Stored:
         """As ObjectClass."""
@@ -136,7 +140,8 @@ class Registered:
             raise BadInput(f"version {numbers[-1]} of {name!r} is beyond {MOST_VERSIONS}", run=facts.run.label)
         own_files = _by_version(making.refs)
         linked, findings = self._references.experiments(facts.set("experiments"))
-        self._create(name, facts.text("sys/description"), facts.texts(TAGS) | self._prompt_tags(linked) | making.tags)
+        tags = facts.texts(TAGS) | self._prompt_tags(linked) | making.tags | {NAMED: name}
+        self._create(name, facts.text("sys/description"), tags)
         for number in range(1, numbers[-1] + 1 if numbers else 1):
             if number in numbers:
                 version = Version(self._stores, self._references, facts, f"{VERSIONS}{number}", name)
@@ -199,6 +204,12 @@ class Registered:
         filters = " AND ".join(filter(None, (condition, prompt)))
         found = pages(self._stores.registry.search_registered_models, filter_string=filters, max_results=IN_PAGE)
         return map(self._stored, found)
+
+    def _is_meant(self, stored: Stored, key: MigrationKey) -> bool:
+        named = stored.tags.get(NAMED, stored.id)  # people may have given it another name here since
+        created_ms = creation_of(stored.tags, stored.id, stored.created_ms)
+        is_named = named == self._references.model_named(stored.tags.get(RUN_ID, named))
+        return is_named and self._references.is_meant(key, created_ms)
 
     def _stored(self, model: Any) -> Stored:
         versions = self._versions(model.name)
@@ -320,8 +331,9 @@ class Registered:
                 self._stores.registry.create_registered_model(name, entries, description or None)
         except TargetConflict as error:
             raise TargetConflict(
-                f"a registered model or prompt {name!r} is in MLflow already, and did not come from here",
-                hint="--model-rename-file gives one of them another name",
+                f"a registered model or prompt {name!r} is in MLflow already, and is another one: made there, or copied from "
+                "another source, or from one of this name that was deleted since",
+                hint="--model-rename-file gives one of them another name; or delete the one that is in the way",
             ) from error
 
     def _set_pointers(

@@ -31,7 +31,9 @@ SPANS_IN_REQUEST: Final = 200
 _CHARACTERS_IN_REQUEST: Final = 4_000_000
 """Of JSON, where the spans of several traces go together."""
 TRACKING_STORE: Final = "TRACKING_STORE"
-_IN_STORE: Final = (TRACKING_STORE, "ARCHIVE_REPO")
+_ARCHIVED: Final = "ARCHIVE_REPO"
+_IN_STORE: Final = (TRACKING_STORE, _ARCHIVED)
+_SIZES: Final = "mlflow.trace.sizeStats"
 _ENDED: Final = ("OK", "ERROR")
 _DERIVED_ID: Final = re.compile(r"tr-[0-9a-f]{32}")
 
@@ -123,7 +125,11 @@ def spans_of(stores: Stores, info: Any) -> list[Any]:
     """The spans of a trace, wherever they are stored."""
     if info.tags.get(SPANS_LOCATION) in _IN_STORE:
         trace = stores.tracking.get_trace(info.trace_id, allow_partial=True)
-        return list(trace.data.spans) if trace is not None else []
+        spans = list(trace.data.spans) if trace is not None else []
+        if not spans and info.tags[SPANS_LOCATION] == _ARCHIVED and _count_of(info) != 0:
+            # MLflow tells no spans where it cannot read them, whatever the reason (3.17.2).
+            _tell(stores, NotFound("MLflow moved the spans into its archive, and gives none of them from there"))
+        return spans
     if (uri := info.tags.get(ARTIFACT_LOCATION)) is None:
         return []
     with TemporaryDirectory(prefix="shardmig-") as folder:
@@ -140,6 +146,14 @@ def spans_of(stores: Stores, info: Any) -> list[Any]:
             return [_span(json.dumps(one)) for one in json.loads(local.read_bytes())["spans"]]
         except (ValueError, KeyError) as error:
             raise BadInput(f"{SPANS_FILE} of {info.trace_id} cannot be read: {error!r}", field=SPANS) from error
+
+
+def _count_of(info: Any) -> int | None:
+    """How many spans MLflow counted; None: it did not."""
+    try:
+        return int(json.loads(info.trace_metadata[_SIZES])["num_spans"])
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def _has_spans(info: Any) -> bool:

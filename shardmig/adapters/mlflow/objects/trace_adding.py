@@ -23,7 +23,7 @@ from shardmig.adapters.mlflow.objects.spans import (
     spans_of,
 )
 from shardmig.adapters.mlflow.objects.stores import Stores
-from shardmig.adapters.mlflow.objects.trace_links import LINKED, LINKED_PROMPTS, TraceLinks
+from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, TraceLinks
 from shardmig.records import Finding, Points
 
 LINKED_RUNS = "linked_runs/"
@@ -88,9 +88,7 @@ class TraceAdding:
                 yield not_here(folder, facts)
             elif run not in held:
                 new.append(run)
-        tags = self._links.link(self._info.trace_id, new)
-        if LINKED in tags:
-            self._tag({LINKED: " ".join(filter(None, (self._info.tags.get(LINKED, ""), tags[LINKED])))})
+        self._tag(self._links.link(self._info.trace_id, new, self._info.tags))
 
     def _log_spans(self, points: Iterable[Points], facts: Facts) -> None:
         held = {told["span_id"]: told for told in map(_told, spans_of(self._stores, self._info))}

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from shardmig.adapters.mlflow.objects.base import TAGS
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
+from shardmig.adapters.mlflow.objects.tag_lists import id_tags, ids_told
 from shardmig.records import Finding
 
 LINKED: Final = "shardmig.linked_runs"
-"""Tag of a trace: MLflow's ids of the runs that shardmig linked it to."""
+"""Tags of a trace, see `tag_lists`: MLflow's ids of the runs that shardmig linked it to."""
 LINKED_PROMPTS: Final = "mlflow.linkedPrompts"
 """Tag of a trace: names and versions of prompts, as JSON."""
 RUN: Final = "mlflow.sourceRun"
@@ -32,12 +34,12 @@ class TraceLinks:
         self._runs: dict[str, list[str]] = {}
         self._experiments: dict[str, str] = {}
 
-    def link(self, trace_id: str, run_ids: list[str]) -> dict[str, str]:
-        """Link a trace; the tag that remembers it."""
+    def link(self, trace_id: str, run_ids: list[str], tags: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+        """Link a trace that has these tags; the tags that remember it."""
         for run_id in run_ids:
             self._stores.tracking.link_traces_to_run([trace_id], run_id)
             self._traces.pop(run_id, None)
-        return {LINKED: " ".join(run_ids)} if run_ids else {}
+        return id_tags(LINKED, [*ids_told(LINKED, tags), *run_ids], tags) if run_ids else {}
 
     def link_prompts(self, trace_id: str, linked: str) -> Iterator[Finding]:
         """Link a trace to versions of prompts. `linked`: the tag LINKED_PROMPTS."""
@@ -61,11 +63,8 @@ class TraceLinks:
         by_trace = getattr(self._stores.tracking, "search_entities_by_source", None)
         if by_trace is not None:
             return list(by_trace(info.trace_id, "trace", "run").to_list())
-        known = self._known_runs(info.tags) if self._is_target else self._runs_in(info.experiment_id)
+        known = ids_told(LINKED, info.tags) if self._is_target else self._runs_in(info.experiment_id)
         return [run for run in known if run != info.trace_metadata.get(RUN) and info.trace_id in self._traces_of(run)]
-
-    def _known_runs(self, tags: Mapping[str, str]) -> list[str]:
-        return tags.get(LINKED, "").split()
 
     def _runs_in(self, experiment: str) -> list[str]:
         from mlflow.entities import ViewType

@@ -133,6 +133,10 @@ class Traces:
         is_here = info is not None and info.tags.get(provenance.KEY) == key
         return [self._stored(info, is_deleted=False)] if is_here else []
 
+    def of_model(self, model_id: str) -> Iterator[Stored]:
+        """Those of a logged model, by MLflow's id of it."""
+        return self._search(f"request_metadata.`{_MODEL}` = '{model_id}'")
+
     def get(self, id_: str) -> Stored:
         """As ObjectClass."""
         if self._sought.is_absent(id_):

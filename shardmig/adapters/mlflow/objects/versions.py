@@ -8,6 +8,7 @@ from typing import Any, Final
 from shardmig.adapters.base import FileStore
 from shardmig.adapters.mlflow.objects.base import REGISTRY, Facts, Making, Stored, times
 from shardmig.adapters.mlflow.objects.changes import decode, restored
+from shardmig.adapters.mlflow.objects.model_versions import tell_version
 from shardmig.adapters.mlflow.objects.references import References, not_here
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.refusals import mlflow_errors
@@ -69,7 +70,7 @@ class Version:
         self.number = int(made.version)
         if arguments["model_id"]:  # a refusal of this is none of the source: the version is there
             with mlflow_errors(what), self._stores.as_default():
-                self._stores.tracking.set_model_versions_tags(self._name, made.version, arguments["model_id"])
+                tell_version(self._stores, arguments["model_id"], self._name, self.number)
         return True
 
     def _is_nowhere(self, source: str) -> bool:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
+import msgspec
+
 from shardmig.adapters.base import FileSink, FileStore, ToWrite, Want, Written, migration_key, scope_of
 from shardmig.adapters.mlflow.native import ModelLink
 from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.base import LINKING, Facts, Making, ObjectClass, Stored
 from shardmig.adapters.mlflow.objects.links import RunLinks
-from shardmig.adapters.mlflow.objects.merging import BEYOND, CONTENT, ObjectMerge, content_of
-from shardmig.adapters.mlflow.objects.reading import pieces
-from shardmig.adapters.mlflow.objects.references import NOT_HERE, References, identity_of
+from shardmig.adapters.mlflow.objects.merging import BEYOND, CONTENT, ObjectMerge, content_of, made
+from shardmig.adapters.mlflow.objects.reading import Reading
+from shardmig.adapters.mlflow.objects.references import NOT_HERE, References, identity_of, was_brought
+from shardmig.adapters.mlflow.objects.referring import let_wait
 from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.objects.tag_lists import waiting_for, waiting_tags
 from shardmig.adapters.mlflow.objects.traces import Opened, Traces
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.sidecar import provenance
@@ -39,10 +43,10 @@ from shardmig.records import (
     TargetRunId,
 )
 
-WAITS: Final = "shardmig.waits"
-"""Tag: migration keys of what an object refers to and what was not here. Once one of them is, it is written again."""
 _WHOLE: Final = (provenance.DIGEST, CONTENT)
 """Tags that say what a whole object was made of: an object that is merged keeps them until the end."""
+_NAMED: Final[frozenset[Scope]] = frozenset({"experiments", "registered_models", "prompts"})
+"""Scopes whose objects are told by their names, which two sources may both have."""
 
 Taken = tuple[Header, list[Field], Iterator[Chunk]]
 """A stream of chunks whose header and scalar fields were taken."""
@@ -59,20 +63,25 @@ class ObjectTarget:
         self._classes = classes
         self._load = load
 
-    def expect(self, runs: Iterable[RunRef]) -> None:
+    def expect(self, runs: Sequence[RunRef]) -> None:
         """As Expecting."""
+        self._references.expect(run for run in runs if run.scope in _NAMED)
         traces = self._classes.get("traces")
         if isinstance(traces, Traces):
             traces.look_up([run for run in runs if run.scope == "traces"])
 
     def find(self, key: MigrationKey) -> TargetRun | None:
-        """As WriteSide.find_run. One whose references came since then is partial: it is to be written again."""
+        """As WriteSide.find_run. One whose references came since then is partial: it is to be written again. So is one beside
+        which another was begun, as by a request that a proxy repeated: who writes discards that one."""
         with mlflow_errors(f"looking for {key}"):
             found = self._classes[scope_of(key)].find(key)
         runs = [
             TargetRun(TargetRunId(one.id), key, self._state(one), one.tags.get(provenance.DIGEST, "")) for one in found
         ]
-        return min(runs, key=lambda run: run.state != "complete", default=None)
+        best = min(runs, key=lambda run: run.state != "complete", default=None)
+        if best is not None and not all(map(_is_whole, found)):
+            return msgspec.structs.replace(best, state="partial")
+        return best
 
     def write(self, key: MigrationKey, digest: str, taken: Taken, files: FileStore) -> Written:
         """As WriteSide.write_run. What is there in part is removed and made anew."""
@@ -119,7 +128,7 @@ class ObjectTarget:
         kind = self._classes[header.run.scope]
         tags = provenance.notes(key, digest, header) | {CONTENT: content_of(fields, kind.is_volatile)}
         merge = None
-        for stored in _there(kind, header.run, key):
+        for stored in sorted(self._there(kind, header.run, key), key=_is_whole):
             is_same = stored.tags.get(provenance.DIGEST) == digest
             if is_same and stored.tags.get(provenance.STATE) == LINKING:
                 self._finish(kind, stored, header.run.id)
@@ -131,7 +140,7 @@ class ObjectTarget:
                 merge = self._kept(kind, ObjectMerge(kind, stored, fields), is_same=is_same)
                 if merge is not None:
                     break
-            kind.discard(stored)
+            self._discard(kind, stored)
         self._references.missing.clear()
         rest = _Rest(chunks)
         begun_tags = tags | ({name: merge.stored.tags.get(name, "") for name in _WHOLE} if merge else {})
@@ -140,24 +149,52 @@ class ObjectTarget:
         making = Making(made_of, begun_tags, rest.refs, rest.points(), files, rest.has_losses, is_left_alone)
         return _New(kind, header, tags, making, rest, merge)
 
+    def _there(self, kind: ObjectClass, run: RunRef, key: MigrationKey) -> list[Stored]:
+        """The copies of an object. Raises TargetConflict where another object has the id that the copy would have."""
+        if not kind.keeps_id:
+            return kind.find(key)
+        try:
+            stored = kind.get(run.id)
+        except NotFound:
+            return []
+        if stored.tags.get(provenance.KEY) == key:
+            return [stored]
+        if not was_brought(stored.tags) or identity_of(stored.tags).id != run.id:
+            raise TargetConflict(
+                f"{run.label} is in MLflow already, and did not come from here", hint="delete it first"
+            )
+        if self._load.on_existing == "replace":
+            self._discard(kind, stored)
+            return []
+        raise TargetConflict(
+            f"{run.label} is in MLflow already: it came with experiment {identity_of(stored.tags).project!r}, as that was "
+            "called then or in another source, and an id is in MLflow once",
+            hint="--on-existing replace brings it anew, into the experiment of this name",
+        )
+
     def discard(self, run: TargetRun) -> None:
         """As WriteSide.discard_run."""
         kind = self._classes[scope_of(run.key)]
         with mlflow_errors(f"discarding {run.id}"):
             try:
-                kind.discard(kind.get(run.id))
+                self._discard(kind, _held(kind, run))
             except NotFound:
                 return
+
+    def _discard(self, kind: ObjectClass, stored: Stored) -> None:
+        if kind.scope == "logged_models" and _is_whole(stored):
+            let_wait(self._stores, self._classes, stored)
+        kind.discard(stored)
 
     def read(self, run: TargetRun, want: Want, files: FileSink) -> Iterator[Piece]:
         """As WriteSide.read_run."""
         scope = scope_of(run.key)
         kind = self._classes[scope]
         with mlflow_errors(f"{scope} {run.id}"):
-            stored = kind.get(run.id)
+            stored = _held(kind, run)
             project, id_ = identity_of(stored.tags)
             entity = RunRef(project=project, id=id_, scope=scope)
-            yield from pieces(entity, kind, stored, self._stores, want, files, "")
+            yield from Reading(entity, kind, stored, self._stores, want, is_all=False).pieces(files, "")
 
     def link_run(self, run_id: TargetRunId, links: Mapping[str, ModelLink]) -> None:
         """Link a run to the logged models that are here already; for the others its tags wait."""
@@ -174,17 +211,18 @@ class ObjectTarget:
         made_of = making.facts
         findings += rest.findings()
         wanted = merge.outcome(findings) if merge else made_of.fields
-        known = changes.changes(wanted, kind.fields(stored), kind.is_volatile)
-        known = merge.changes(known) if merge else known
+        known = merge.changes(wanted, stored) if merge else made(kind, wanted, stored)
         findings += _changed(kind, merge.new(known) if merge else known, findings)
         is_whole = not rest.has_losses() and not any(finding.kind == "loss" for finding in findings)
         beyond = {BEYOND: stored.beyond} if stored.beyond else {}
         if merge is None:
-            waits = {WAITS: " ".join(self._references.missing)} if self._references.missing else {}
+            waits = waiting_tags(self._references.missing, stored.tags)
             end_tags = changes.encode(known, stored.tags) | waits | beyond
         else:
-            findings += self._not_made(kind, merge, made_of, known)
-            end_tags = merge.tags(known) | self._waits(kind, merge) | (beyond if merge.is_left_alone else {})
+            unmade = list(_references(known, made_of))
+            findings += self._not_made(kind, merge, unmade)
+            end_tags = changes.switched(known, stored.tags, stored.name) | self._waits(kind, merge, stored, unmade)
+            end_tags |= beyond if merge.is_left_alone else {}
             content = {CONTENT: content_of(wanted, kind.is_volatile)} if merge.is_untouched else {}
             end_tags |= merge.end_tags(tags | content, is_whole=is_whole)
             told = f"{stored.id} was there, {'as it was brought' if merge.is_untouched else 'and changed since'}"
@@ -205,8 +243,7 @@ class ObjectTarget:
     def _state(self, stored: Stored) -> Literal["complete", "partial"]:
         if stored.tags.get(provenance.STATE) != provenance.COMPLETE:
             return "partial"
-        waits = stored.tags.get(WAITS, "").split()
-        return "partial" if any(self._references.find(MigrationKey(key)) for key in waits) else "complete"
+        return "partial" if any(map(self._references.find, waiting_for(stored.tags))) else "complete"
 
     def _kept(self, kind: ObjectClass, merge: ObjectMerge, *, is_same: bool) -> ObjectMerge | None:
         """How a whole object is to be merged with what comes; None: it is made anew, because what it waited for has come and
@@ -220,41 +257,37 @@ class ObjectTarget:
                 f"MLflow holds this as {stored.id}, whole but with other content",
                 hint="--on-existing merge brings what is new, --on-existing replace writes it anew",
             )
-        if kind.completes or (is_merging and not merge.is_left_alone):
+        if kind.completes or (is_merging and not merge.is_to_be_made_anew):
             return merge
-        if merge.is_left_alone:
+        if merge.is_to_be_made_anew:
             return None
         raise TargetConflict(
-            f"what {stored.id} refers to has come, but it was changed since it was written: making it anew would lose that",
+            f"what {stored.id} refers to has come, but it has more than this copy brought: making it anew would lose that",
             hint="--on-existing merge keeps it as it is, without the reference, --on-existing replace makes it anew",
         )
 
-    def _waits(self, kind: ObjectClass, merge: ObjectMerge) -> dict[str, str]:
-        """The tag that says what a merged object still waits for, if it has any. What came is made, or never will be; but a copy
-        that nobody changed is made anew by the next command."""
-        left = before = merge.stored.tags.get(WAITS, "").split()
-        if kind.completes or not merge.is_left_alone:
-            left = [key for key in before if self._references.find(MigrationKey(key)) is None]
-        waits = " ".join(dict.fromkeys([*left, *self._references.missing]))
-        return {WAITS: waits or " "} if waits or before else {}
+    def _waits(
+        self, kind: ObjectClass, merge: ObjectMerge, stored: Stored, references: Iterable[tuple[str, MigrationKey]]
+    ) -> dict[str, str]:
+        """The tags that say what a merged object still waits for, if it has any. What came is made, or never will be; but a copy
+        that nobody changed is made anew by the next command. `references`: what is not linked, also of what was there."""
+        left = waiting_for(merge.stored.tags)
+        if kind.completes or not merge.is_to_be_made_anew:
+            left = [key for key in left if self._references.find(key) is None]
+        absent = (key for _, key in references if self._references.find(key) is None)
+        return waiting_tags([*left, *self._references.missing, *absent], stored.tags)
 
     def _not_made(
-        self, kind: ObjectClass, merge: ObjectMerge, made_of: Facts, known: Iterable[changes.Change]
+        self, kind: ObjectClass, merge: ObjectMerge, references: Iterable[tuple[str, MigrationKey]]
     ) -> Iterator[Finding]:
         """References to what has come that a copy somebody changed does not get: MLflow makes none of what is there."""
-        if kind.completes or merge.is_left_alone:
+        if kind.completes or merge.is_to_be_made_anew:
             return
-        waited = merge.stored.tags.get(WAITS, "").split()
-        for change in known:
-            folder, _, name = change.path.rpartition("/")
-            project, id_ = made_of.text(f"{folder}/project"), made_of.text(change.path)
-            if name != "id" or not project or not id_:
-                continue
-            scope: Scope = "logged_models" if folder.endswith("model") else "runs"
-            key = migration_key(RunRef(project=ProjectId(project), id=RunId(id_), scope=scope))
+        waited = waiting_for(merge.stored.tags)
+        for path, key in references:
             if key in waited and self._references.find(key) is not None:
-                detail = f"{id_} has come, but the copy was changed before: only one that is made anew can refer to it"
-                yield Finding("approximation", "reference-not-made", change.path, detail=detail)
+                detail = "it has come, but there is more in the copy: only one that is made anew can refer to it"
+                yield Finding("approximation", "reference-not-made", path, detail=detail)
 
 
 class _New(NamedTuple):
@@ -288,17 +321,15 @@ class _Begun(NamedTuple):
         return str(self.opened.info.trace_id)
 
 
-def _there(kind: ObjectClass, run: RunRef, key: MigrationKey) -> list[Stored]:
-    """The copies of an object. Raises TargetConflict where another object has the id that the copy would have."""
-    if not kind.keeps_id:
-        return kind.find(key)
-    try:
-        stored = kind.get(run.id)
-    except NotFound:
-        return []
-    if stored.tags.get(provenance.KEY) != key:
-        raise TargetConflict(f"{run.label} is in MLflow already, and did not come from here", hint="delete it first")
-    return [stored]
+def _held(kind: ObjectClass, run: TargetRun) -> Stored:
+    """An object that was found. Raises NotFound. An experiment may be several copies: the key tells which is meant."""
+    found = kind.find(run.key) if kind.scope == "experiments" else []
+    return next((one for one in found if one.id == run.id), None) or kind.get(run.id)
+
+
+def _is_whole(stored: Stored) -> bool:
+    """Was it written to its end, but for a last step?"""
+    return stored.tags.get(provenance.STATE) in (provenance.COMPLETE, LINKING)
 
 
 class _Rest:
@@ -337,6 +368,17 @@ class _Rest:
         left = sorted({path for points in self.points() for path in points.paths})
         lost = [Finding("loss", "unknown-series", path, detail="MLflow has no place for it") for path in left]
         return [*lost, *(finding for finding in self.end.findings if finding.code == "run-cut")]
+
+
+def _references(known: Iterable[changes.Change], made_of: Facts) -> Iterator[tuple[str, MigrationKey]]:
+    """The fields that name what MLflow does not refer to here, and the keys of that."""
+    values = {change.path: change.value for change in known}
+    for change in known:
+        folder, _, name = change.path.rpartition("/")
+        project = values.get(f"{folder}/project") or made_of.text(f"{folder}/project")
+        if name == "id" and isinstance(project, str) and project and isinstance(change.value, str):
+            scope: Scope = "logged_models" if folder.endswith("model") else "runs"
+            yield change.path, migration_key(RunRef(project=ProjectId(project), id=RunId(change.value), scope=scope))
 
 
 def _changed(kind: ObjectClass, known: list[changes.Change], findings: list[Finding]) -> list[Finding]:

@@ -18,12 +18,13 @@ import msgspec
 from shardmig import logs
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.mlflow import facts, native
-from shardmig.adapters.mlflow.artifacts import artifacts_of
+from shardmig.adapters.mlflow.artifacts import RunArtifacts, artifacts_of
 from shardmig.adapters.mlflow.http import HttpClient
 from shardmig.adapters.mlflow.objects.base import REGISTRY
 from shardmig.adapters.mlflow.objects.classes import SCOPES as OBJECT_SCOPES
 from shardmig.adapters.mlflow.objects.reading import ObjectSource
-from shardmig.adapters.mlflow.run import read_run
+from shardmig.adapters.mlflow.run import run_reader
+from shardmig.adapters.mlflow.source.added import AddedFiles, brought_artifacts, tag_fields
 from shardmig.adapters.mlflow.source.databricks import notebooks_of
 from shardmig.adapters.mlflow.source.limits import LEFT_OUT
 from shardmig.adapters.mlflow.source.listing import fingerprint, points_of_runs
@@ -31,12 +32,11 @@ from shardmig.adapters.mlflow.source.reading import Reading
 from shardmig.adapters.mlflow.source.wanted import Wanted
 from shardmig.adapters.mlflow.store import Experiment, ReadStore, StoredRun
 from shardmig.adapters.sidecar import provenance
-from shardmig.adapters.sidecar.uploads import Artifacts
 from shardmig.errors import AdapterError, BadInput, NotFound, Permanent
 from shardmig.records import (
     End,
-    Field,
     Fields,
+    Files,
     Finding,
     Header,
     Piece,
@@ -254,7 +254,7 @@ class MlflowSource:
             yield Piece(run, End([*reading.findings, *self._lost]))
 
     def _restored(
-        self, run: RunRef, stored: StoredRun, artifacts: Artifacts, want: Want, files: FileSink
+        self, run: RunRef, stored: StoredRun, artifacts: RunArtifacts, want: Want, files: FileSink
     ) -> Iterator[Piece]:
         if not _is_whole(stored):
             raise BadInput(
@@ -263,32 +263,36 @@ class MlflowSource:
             )
         if not self._limit.takes_any:
             want = _without_files(want)
-        new_tags = {} if not facts.is_native_copy(stored) else dict(stored.tags)
-        for piece in read_run(self._store, stored, artifacts, want, files):
-            chunk = piece.chunk
-            if isinstance(chunk, Header):
-                chunk = msgspec.structs.replace(chunk, run=run)
-            elif isinstance(chunk, Fields):
-                for field in chunk.fields:
-                    new_tags.pop(field.path.removeprefix(native.TAGS), None)
-            elif isinstance(chunk, End):
-                if added := _tag_fields(new_tags, want):
-                    yield Piece(run, Fields(added))
-                if not self._limit.takes_any:
-                    chunk.findings.append(Finding("gap", LEFT_OUT, detail="all files, as asked: --no-artifacts"))
-            yield Piece(run, chunk)
+        is_native = facts.is_native_copy(stored)
+        new_tags = dict(stored.tags) if is_native else {}
+        with TemporaryDirectory(prefix="shardmig-") as own, TemporaryDirectory(prefix="shardmig-") as others:
+            reader = run_reader(self._store, stored, artifacts, want, Path(own))
+            added = AddedFiles(run, stored, self._experiment(stored), want, Path(others))
+            added.own = brought_artifacts(reader.manifest)
+            added.folder = native.ARTIFACTS if is_native else ""
+            is_before_series = True
+            for piece in reader.pieces(files):
+                chunk = piece.chunk
+                if is_before_series and not isinstance(chunk, Header | Fields | Files):
+                    yield from (Piece(run, one) for one in added.files(artifacts, self._http, files))
+                    is_before_series = False
+                if isinstance(chunk, Header):
+                    chunk = msgspec.structs.replace(chunk, run=run)
+                elif isinstance(chunk, Fields):
+                    for field in chunk.fields:
+                        new_tags.pop(field.path.removeprefix(native.TAGS), None)
+                elif isinstance(chunk, End):
+                    if fields := tag_fields(new_tags, want):
+                        yield Piece(run, Fields(fields))
+                    chunk.findings.extend(added.findings)
+                    if not self._limit.takes_any:
+                        chunk.findings.append(Finding("gap", LEFT_OUT, detail="all files, as asked: --no-artifacts"))
+                yield Piece(run, chunk)
 
 
 def _without_files(want: Want) -> Want:
     classes = tuple(name for name in want.selection.classes if name != "files")
     return msgspec.structs.replace(want, selection=msgspec.structs.replace(want.selection, classes=classes))
-
-
-def _tag_fields(tags: Mapping[str, str], want: Want) -> list[Field]:
-    """Tags that somebody added to a copy."""
-    wants = Matcher(want.selection).wants_field
-    added = (Field(native.TAGS + key, "string", text) for key, text in tags.items() if not native.is_reserved(key))
-    return [field for field in added if wants(field.path, field.type)]
 
 
 def _was_brought(run: StoredRun) -> bool:

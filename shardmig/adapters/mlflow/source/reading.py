@@ -35,6 +35,8 @@ class Reading:
 
     limit = FileLimit()
     """Which artifacts are read."""
+    folder = native.ARTIFACTS
+    """Of their fields."""
 
     def __init__(
         self,
@@ -67,9 +69,9 @@ class Reading:
     def files(self, artifacts: RunArtifacts, http: HttpClient | None, sink: FileSink) -> Iterator[Files]:
         """The artifacts, as they are listed."""
         refs: list[FileRef] = []
-        left_out = LeftOut(self.limit, native.ARTIFACTS)
+        left_out = LeftOut(self.limit, self.folder)
         for path, fetched in self._fetched(self._artifact_paths(http, left_out), artifacts):
-            field = native.ARTIFACTS + path
+            field = self.folder + path
             if self._notebooks.pop(field, None) is not None:
                 self._not_read(field, "the run has an artifact of that name")
             try:
@@ -113,6 +115,10 @@ class Reading:
                 points = FloatPoints(paths, metrics.lengths, Steps(metrics.steps), metrics.times_ms, metrics.values)
                 yield from _bounded(points, self._want.chunk_points)
 
+    def _is_own(self, path: str) -> bool:  # noqa: ARG002
+        """Is it an artifact that this reads?"""
+        return True
+
     def _not_read(self, notebook: str, why: str) -> None:
         self.findings.append(Finding("loss", "notebook-not-read", notebook, detail=why))
 
@@ -121,7 +127,8 @@ class Reading:
             return
         try:
             for path, size_bytes in artifacts_listed(self._stored, http):
-                if self._matcher.wants_field(native.ARTIFACTS + path, "file") and left_out.takes(path, size_bytes):
+                is_wanted = self._is_own(path) and self._matcher.wants_field(self.folder + path, "file")
+                if is_wanted and left_out.takes(path, size_bytes):
                     yield path
         except Permanent as error:
             self.findings.append(left_out.unlisted(error.message))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
+from shardmig.adapters.sidecar.reading import beside_original
 from shardmig.adapters.wandb.facts import Block
 from shardmig.adapters.wandb.folder import FolderRun
 from shardmig.adapters.wandb.source.foreign import ForeignRun
@@ -50,8 +51,14 @@ class Folders:
             else (_brought_ref(run, blocks), run)
             for run, logs in found
         ]
+        originals = {ref.entity for ref, run in refs if isinstance(run, RecordedRun)}
+        told_apart = [
+            (beside_original(ref, run.block.key, originals) if isinstance(run, FolderRun) and run.block else ref, run)
+            for ref, run in refs
+        ]
         ordered = sorted(
-            refs, key=lambda one: (one[0].project, one[0].scope, one[0].created_ms or 0, one[0].id, _is_whole(one[1]))
+            told_apart,
+            key=lambda one: (one[0].project, one[0].scope, one[0].created_ms or 0, one[0].id, _is_whole(one[1])),
         )
         return {(ref.project, ref.scope, ref.id): (ref, run) for ref, run in ordered}
 

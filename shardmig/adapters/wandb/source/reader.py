@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.sidecar.reading import brought
+from shardmig.adapters.staging import staging_folder
 from shardmig.adapters.wandb.held import read_back
 from shardmig.adapters.wandb.source.foreign import ForeignRun
 from shardmig.adapters.wandb.source.options import SourceOptions
@@ -76,8 +75,8 @@ class WandbSource:
             yield from brought(read_back(found, want, files), run, digest, want)
             return
         yield Piece(run, Header(run, "wandb", version("wandb")))
-        with TemporaryDirectory(prefix="shardmig-") as staging:
-            reading = Reading(run, found, want, self._options, Path(staging))
+        with staging_folder() as staging:
+            reading = Reading(run, found, want, self._options, staging)
             for chunk in reading.chunks(files):
                 yield Piece(run, chunk)
             yield Piece(run, End(reading.findings()))

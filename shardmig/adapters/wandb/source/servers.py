@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shardmig.adapters.names import digest_of
+from shardmig.adapters.sidecar.reading import beside_original
 from shardmig.adapters.wandb.connection import Connection
 from shardmig.adapters.wandb.facts import Block
 from shardmig.adapters.wandb.queries import ARTIFACT_FILES, ARTIFACTS, EVENTS, PROJECTS, RUNS, USED
@@ -22,7 +23,7 @@ from shardmig.adapters.wandb.source.options import SourceOptions
 from shardmig.adapters.wandb.stored import StoredRun
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import NotFound, Permanent, Unavailable
-from shardmig.records import Finding, ProjectId, RunId, RunRef, TargetRunId
+from shardmig.records import Entity, Finding, ProjectId, RunId, RunRef, TargetRunId
 
 _RUNS_IN_PAGE: Final = 100
 _PROJECTS_IN_PAGE: Final = 100
@@ -30,6 +31,8 @@ _ARTIFACTS_IN_PAGE: Final = 50
 _FILES_IN_PAGE: Final = 500
 _ARTIFACT_FILES: Final = ("project", "artifactCollection", "artifactMembership", "files")
 _SYSTEM: Final = "system."
+MOST_EVENTS: Final = 100_000
+"""System metrics come in one answer, of lines of about 1 kB; W&B has no pages of them, only samples."""
 
 
 class Servers:
@@ -49,11 +52,14 @@ class Servers:
     def runs(self, project: ProjectId) -> Iterator[RunRef]:
         """As Catalogue: the earliest first. Raises what hinders to say that these are all."""
         is_own = False
+        originals: set[Entity] = set()
         for name in self._project_names:
             if project_id(self._entity, name) == project:
                 is_own = True
-                yield from (self._ref(run) for run in self._listed(name) if run.block is None)
-        yield from (ref for ref in self._brought if ref.project == project)
+                own = [self._ref(run) for run in self._listed(name) if run.block is None]
+                originals |= {ref.entity for ref in own}
+                yield from own
+        yield from (beside_original(ref, ref.locator, originals) for ref in self._brought if ref.project == project)
         if self._refused and not is_own:
             raise self._refused[0]
 
@@ -163,11 +169,14 @@ class ForeignServerRun:
         if not count:
             return
         run = self._run
-        asked = {"entity": run.entity, "project": run.project, "name": run.name, "samples": count}
+        most = min(count, MOST_EVENTS)
+        asked = {"entity": run.entity, "project": run.project, "name": run.name, "samples": most}
         answer = self._connection.ask(EVENTS, asked)
         events = ((answer.get("project") or {}).get("run") or {}).get("events") or []
         self._events_left_out = max(0, count - len(events))
-        for line in events:
+        events.reverse()
+        while events:  # each is let go of once it is read
+            line = events.pop()
             event = with_numbers(json.loads(line) if isinstance(line, str) else line)
             time_ms = round(float(event.get("_timestamp", 0)) * 1000)
             for key, value in event.items():

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import cast
-
 import pytest
 
-from shardmig.adapters.mlflow.objects.base import REGISTRY, ObjectClass, Stored
-from shardmig.adapters.mlflow.objects.changes import Change, changes, decode, encode, restored
-from shardmig.adapters.mlflow.objects.merging import ObjectMerge
+from shardmig.adapters.mlflow.objects.changes import Change, changes, decode, encode, restored, switched
 from shardmig.errors import BadInput
-from shardmig.records import Field, RunId
+from shardmig.records import Field
 
 WANTED = [Field("sys/id", "string", "old"), Field("tags/a", "string", "1"), Field("updated", "int", 5)]
 HELD = [Field("sys/id", "string", "new"), Field("tags/a", "string", "1"), Field("updated", "int", 6)]
@@ -69,13 +64,45 @@ def test_a_blank_piece_within_a_long_text_is_a_part_of_it() -> None:
     assert decode(encode(known), "x") == known
 
 
-def test_an_object_is_readable_after_a_merge_that_left_no_changes() -> None:
-    known = [Change(f"versions/{number}/source", "string", "s" * 100, None) for number in range(60)]
-    stored = Stored(id="1", project=REGISTRY, name=RunId("x"), tags=encode(known), content=None, revision="")
-    assert len(stored.tags) > 1
-    kind = SimpleNamespace(fields=lambda stored: iter(HELD), is_volatile=_is_volatile, is_own=_is_volatile)
-    merge = ObjectMerge(cast("ObjectClass", kind), stored, HELD)
-    assert decode(stored.tags | merge.tags([]), "x") == []
+def many(text: str, count: int = 60) -> list[Change]:
+    return [Change(f"versions/{number}/source", "string", text, None) for number in range(count)]
+
+
+@pytest.mark.parametrize(("before", "after"), [(60, 60), (60, 90), (90, 60), (60, 0), (0, 60)])
+def test_who_is_cut_between_the_tags_of_a_merge_leaves_what_was_told_before(before: int, after: int) -> None:
+    old, new = many("a" * 100, before), many("b" * 100, after)
+    tags: dict[str, str] = encode(old)
+    for told, to_tell in ((old, new), (new, old), (old, new)):  # each merge again
+        assert decode(tags, "x") == told
+        for key, text in list(switched(to_tell, tags, "x").items())[:-1]:
+            tags[key] = text
+            assert decode(tags, "x") == told
+        tags |= switched(to_tell, tags, "x")
+    assert decode(tags, "x") == new
+    assert switched(new, tags, "x") == {}
+
+
+def test_pieces_that_a_discarded_object_left_are_no_part_of_the_next_one() -> None:
+    left = encode(many("a" * 100)) | switched(many("b" * 100), {}, "x")
+    assert decode(left | encode(many("c", 3), left), "x") == many("c", 3)
+
+
+def test_changes_that_an_earlier_shardmig_told_are_read() -> None:
+    assert decode({"shardmig.changes.0": '[["sys/id","string","old",', "shardmig.changes.1": '"new"]]'}, "x") == [
+        Change("sys/id", "string", "old", "new")
+    ]
+
+
+def test_of_a_part_that_is_gone_nothing_comes_back() -> None:
+    wanted = [
+        Field("versions/1/run", "string", "r"),
+        Field("versions/1/time", "int", 1),
+        Field("tags/a", "string", "1"),
+    ]
+    held = [Field("versions/1/time", "int", 7)]
+    known = changes(wanted, held, lambda path: path.endswith("time"))
+    assert restored(held, known, _is_volatile) == sorted(wanted, key=lambda field: field.path)
+    assert restored([], known, lambda path: path.endswith("time")) == wanted[2:]
 
 
 def test_damaged_tags_are_refused_by_name() -> None:

@@ -1,0 +1,195 @@
+"""Two sources are copied into one target: both are there whole, and neither copy takes the other for its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from tests.contract.mlflow_source.copies import Copy
+from tests.contract.mlflow_source.marks import doubled_or_half
+from tests.contract.mlflow_source.plain_traces import make_trace
+from tests.contract.mlflow_source.test_experiments_kept import named
+from tests.contract.mlflow_source.test_objects_kept import INLINE, MERGE, copy
+
+__all__ = ["copy"]
+
+REPLACE = (*INLINE, "--update", "--on-existing", "replace")
+
+
+@pytest.fixture
+def second(copy: Copy, sqlite_template: Path) -> Copy:
+    """Another source for the same target."""
+    folder = copy.folder / "second"
+    folder.mkdir()
+    (folder / "source.db").write_bytes(sqlite_template.read_bytes())
+    return Copy(folder, f"sqlite:///{folder}/source.db", copy.target)
+
+
+def fill(uri: str, words: str, number: int) -> None:
+    """Experiments, a model, a prompt, a trace and a run of names that both sources have."""
+    client = MlflowClient(uri)
+    churn = client.create_experiment("churn", tags={"owner": words})
+    for experiment in ("0", churn):
+        run = client.create_run(experiment, run_name=words).info.run_id
+        client.log_metric(run, "loss", 0.5)
+    client.create_registered_model("model", description=words)
+    client.create_model_version("model", f"runs:/{run}/model", run, description=words)
+    client.register_prompt("prompt", f"say {words}")
+    client.create_logged_model(churn, words)
+    make_trace(client, churn, number)
+
+
+def apart(second: Copy) -> tuple[str, ...]:
+    """How the second source gets names of its own."""
+    names = second.folder / "names.csv"
+    names.write_text("model,second model\nprompt,second prompt\n")
+    return ("--name-prefix", "second", "--model-rename-file", str(names))
+
+
+def there(uri: str) -> dict[str, Any]:
+    """What a target holds, by names: descriptions of models and their versions, names of runs."""
+    client = MlflowClient(uri)
+    experiments = client.search_experiments(ViewType.ALL)
+    models = client.search_registered_models()
+    return {
+        one.name: sorted(run.info.run_name for run in client.search_runs([one.experiment_id])) for one in experiments
+    } | {
+        f"model {one.name}": [
+            one.description,
+            *(two.description for two in client.search_model_versions(f"name = '{one.name}'")),
+        ]
+        for one in models
+    }
+
+
+def test_two_sources_are_whole_in_one_target_under_names_of_their_own(copy: Copy, second: Copy) -> None:
+    fill(copy.source, "first", 1)
+    fill(second.source, "other", 2)
+    options = (*INLINE, *apart(second))
+    held: list[dict[str, Any]] = []
+    for _ in range(2):
+        copy.migrate(*INLINE)
+        second.migrate(*options)
+        assert set(copy.verify(*INLINE)) == {"equal"}
+        assert set(second.verify(*options)) == {"equal"}
+        assert doubled_or_half(copy.target) == []
+        held.append(there(copy.target))
+    assert held[0] == held[1]
+    assert held[0] == {
+        "Default": ["first"],
+        "churn": ["first"],
+        "second/Default": ["other"],
+        "second/churn": ["other"],
+        "model model": ["first", "first"],
+        "model second model": ["other", "other"],
+    } | {name: text for name, text in held[0].items() if "prompt" in name}
+    prompts = [
+        (one.name, MlflowClient(copy.target).get_prompt_version(one.name, 1).template)
+        for one in MlflowClient(copy.target).search_prompts()
+    ]
+    assert sorted(prompts) == [("prompt", "say first"), ("second prompt", "say other")]
+
+
+def test_experiments_of_one_name_are_one_that_takes_the_runs_of_both_sources(copy: Copy, second: Copy) -> None:
+    for one, words in ((copy, "first"), (second, "other")):
+        client = MlflowClient(one.source)
+        client.create_run(client.create_experiment("churn", tags={"owner": words}), run_name=words)
+        client.create_run("0", run_name=words)
+    for _ in range(2):
+        copy.migrate(*INLINE)
+        second.migrate(*INLINE)
+        assert set(copy.verify(*INLINE)) == {"equal"}
+        assert set(second.verify(*INLINE)) == {"equal"}
+    assert there(copy.target) == {"Default": ["first", "other"], "churn": ["first", "other"]}
+    assert named(MlflowClient(copy.target), "churn").tags["owner"] == "first"
+
+
+def test_what_changes_in_one_of_two_sources_leaves_the_copy_of_the_other_alone(copy: Copy, second: Copy) -> None:
+    for one, words in ((copy, "first"), (second, "other")):
+        client = MlflowClient(one.source)
+        client.create_run(client.create_experiment("churn", tags={words: "1"}), run_name=words)
+        one.migrate(*INLINE)
+    tags = named(MlflowClient(copy.target), "churn").tags
+    for one, words in ((copy, "first"), (second, "other")):
+        client = MlflowClient(one.source)
+        client.set_experiment_tag(named(client, "churn").experiment_id, words, "2")
+        one.migrate(*(MERGE if one is copy else REPLACE))
+    now = named(MlflowClient(copy.target), "churn").tags
+    assert (now["first"], now["other"]) == ("2", "2")
+    ours = [tag for tag in tags if tag.startswith("shardmig.")]
+    assert [tag for tag in ours if now.get(tag) is None] == []
+    assert set(copy.verify(*INLINE)) == {"equal"}
+    assert set(second.verify(*INLINE)) == {"equal"}
+
+
+@pytest.mark.parametrize("on_existing", ["fail", "merge", "replace"])
+def test_a_model_of_the_other_source_is_refused_by_name_and_never_changed(
+    copy: Copy, second: Copy, on_existing: str
+) -> None:
+    for one, words in ((copy, "first"), (second, "other")):
+        client = MlflowClient(one.source)
+        client.create_registered_model("model", description=words)
+        client.create_model_version("model", "s3://bucket/one", description=words)
+        client.register_prompt("prompt", f"say {words}")
+    copy.migrate(*INLINE)
+    before = there(copy.target)
+    told = second._told(second.migration(*INLINE, "--max-attempts", "1", "--on-existing", on_existing), 3)
+    failures = {one["run"]["id"]: one["failure"] for one in told["outcomes"]["load"] if one["state"] == "failed"}
+    assert set(failures) == {"model", "prompt"}
+    assert all("another source" in one["message"] and "--model-rename-file" in one["hint"] for one in failures.values())
+    assert there(copy.target) == before
+    assert set(copy.verify(*INLINE)) == {"equal"}
+    copy.migrate(*INLINE)
+    assert there(copy.target) == before
+
+
+def test_an_experiment_of_two_sources_is_not_deleted_because_one_of_them_deleted_its_own(
+    copy: Copy, second: Copy
+) -> None:
+    for one in (copy, second):
+        client = MlflowClient(one.source)
+        client.create_run(client.create_experiment("churn"))
+        one.migrate(*INLINE)
+    for one in (copy, second):
+        client = MlflowClient(one.source)
+        client.delete_experiment(named(client, "churn").experiment_id)
+        assert "churn" in one.failing(*MERGE)
+        assert named(MlflowClient(copy.target), "churn").lifecycle_stage == "active"
+
+
+def test_two_experiments_that_get_one_name_share_it(copy: Copy) -> None:
+    client = MlflowClient(copy.source)
+    for name in ("old", "new"):
+        client.create_run(client.create_experiment(name, tags={"owner": name}), run_name=name)
+    names = copy.folder / "names.csv"
+    names.write_text("old,new\n")
+    options = (*INLINE, "--experiment-rename-file", str(names))
+    for _ in range(2):
+        copy.migrate(*options)
+        assert set(copy.verify(*options)) == {"equal"}
+    assert there(copy.target) == {"Default": [], "new": ["new", "old"]}
+
+
+def test_a_copied_model_that_got_another_name_in_the_target_is_found_again(copy: Copy) -> None:
+    MlflowClient(copy.source).create_registered_model("model")
+    copy.migrate(*INLINE)
+    MlflowClient(copy.target).rename_registered_model("model", "better")
+    copy.migrate(*INLINE)
+    assert [one.name for one in MlflowClient(copy.target).search_registered_models()] == ["better"]
+
+
+def test_a_copy_of_a_copy_is_found_again(copy: Copy, sqlite_template: Path) -> None:
+    fill(copy.source, "first", 1)
+    copy.migrate(*INLINE)
+    folder = copy.folder / "further"
+    folder.mkdir()
+    (folder / "target.db").write_bytes(sqlite_template.read_bytes())
+    further = Copy(folder, copy.target, f"sqlite:///{folder}/target.db")
+    for _ in range(2):
+        further.migrate(*MERGE)
+        assert set(further.verify(*INLINE)) == {"equal"}
+    assert there(further.target) == there(copy.target)
