@@ -66,6 +66,36 @@ def there(uri: str) -> dict[str, Any]:
     }
 
 
+def test_what_two_sources_brought_is_copied_on_whole(copy: Copy, second: Copy) -> None:
+    """Models that were copied from one another, too, and one that people made here under a name that a copy had before."""
+    for source, words in ((copy.source, "first"), (second.source, "other")):
+        fill(source, words, 1 if words == "first" else 2)
+        client = MlflowClient(source)
+        client.create_registered_model("a model of it")
+        client.create_model_version("a model of it", "models:/model/1")
+    names = apart(second)
+    Path(names[-1]).write_text(
+        "model,second model\nprompt,second prompt\na model of it,second model of it\nown,second own\n"
+    )
+    MlflowClient(second.source).create_registered_model("own", description="brought")
+    copy.migrate(*INLINE)
+    second.migrate(*INLINE, *names)
+    MlflowClient(copy.target).create_registered_model("own", description="made here")
+    folder = copy.folder / "on"
+    folder.mkdir()
+    on = Copy(folder, copy.target, f"sqlite:///{folder}/on.db")
+    found = on.findings(*INLINE)
+    assert "copy-beside-original" in {one["code"] for one in found}
+    assert on.verify() == ["equal"] * 20
+    before, after = there(copy.target), there(on.target)
+    assert before.keys() == after.keys()
+    assert {key: one for key, one in after.items() if key.startswith("model ")} == {
+        key: one for key, one in before.items() if key.startswith("model ")
+    }
+    [version] = MlflowClient(on.target).search_model_versions("name = 'second model of it'")
+    assert version.source == "models:/second model/1"
+
+
 def test_two_sources_are_whole_in_one_target_under_names_of_their_own(copy: Copy, second: Copy) -> None:
     fill(copy.source, "first", 1)
     fill(second.source, "other", 2)

@@ -17,12 +17,14 @@ from shardmig.adapters.mlflow.native import SOURCE
 from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.base import ObjectClass, Stored, Tree
 from shardmig.adapters.mlflow.objects.merging import MERGING
-from shardmig.adapters.mlflow.objects.references import Identity, creation_of, identity_of, was_brought
+from shardmig.adapters.mlflow.objects.references import NAMED, Identity, creation_of, identity_of, was_brought
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.objects.traces import Traces
+from shardmig.adapters.mlflow.objects.versions import logged_model_of
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.mlflow.source.limits import LeftOut, size_on_disk
 from shardmig.adapters.mlflow.source.listing import engine_of
+from shardmig.adapters.names import digest_of
 from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import BadInput, NotFound, Permanent, Unavailable
@@ -38,6 +40,7 @@ from shardmig.records import (
     Piece,
     Points,
     ProjectId,
+    RunId,
     RunRef,
     Scope,
     StringPoints,
@@ -93,23 +96,22 @@ class ObjectSource:
         return by_project
 
     def _of_class(self, kind: ObjectClass) -> Iterable[RunRef]:
-        """Of several copies of one object the whole one counts. Raises Unavailable where something was removed meanwhile."""
-        chosen: dict[Identity, Stored] = {}
+        """Raises Unavailable where something was removed meanwhile."""
+        copies: dict[Identity, list[Stored]] = {}
         try:
             with mlflow_errors(f"listing {kind.scope}"):
                 for stored in kind.all():
-                    identity = _identity(stored)
-                    held = chosen.get(identity)
-                    if held is None or _is_whole(stored) >= _is_whole(held):
-                        chosen[identity] = stored
+                    copies.setdefault(_first_identity(stored), []).append(stored)
         except NotFound as error:
-            if chosen:  # the server has this class: the others of it must not be left out
+            if copies:  # the server has this class: the others of it must not be left out
                 raise Unavailable(f"{error.message}, while {kind.scope} were listed") from error
             logs.get_logger().warning(logs.Event.PROJECT_SKIPPED, project=kind.scope, reason=error.message)
         wanted = self._stores.wanted
+        chosen = dict(_told_apart(kind.scope, copies))
+        names = {stored.name: identity.id for identity, stored in chosen.items()}
         listed = [
-            (_run_ref(kind.scope, identity, stored, wanted.mark(kind.scope)), stored)
-            for identity, stored in sorted(chosen.items())
+            (_run_ref(kind.scope, identity, stored, wanted.mark(kind.scope), names), stored)
+            for identity, stored in sorted(chosen.items(), key=lambda one: one[0])
         ]
         found = [run for run, stored in listed if wanted.wants(run, getattr(stored.content, "name", None) or "")]
         if kind.scope != "experiments":  # runs belong to some, too
@@ -141,6 +143,10 @@ class Reading:
 
     def _chunks(self, sink: FileSink, staging: Path) -> Iterator[Chunk]:
         known = changes.decode(self._stored.tags, self._run.label)
+        if (first := _first_identity(self._stored)) != (self._run.project, self._run.id):
+            detail = f"a copy of {first.project}/{first.id}, which is here too"
+            self._findings.append(Finding("note", "copy-beside-original", detail=detail))
+            known = [change for change in known if not _tells_name(change)]
         held, is_volatile = self._kind.fields(self._stored), self._kind.is_volatile
         fields = changes.restored(held, known, is_volatile, is_all=self._is_all)
         parts = {changes.part_of(field.path) for field in fields}
@@ -193,7 +199,8 @@ def _type_of(points: Points) -> FieldType:
     return "string_series" if isinstance(points, StringPoints) else "float_series"
 
 
-def _identity(stored: Stored) -> Identity:
+def _first_identity(stored: Stored) -> Identity:
+    """What it was called before shardmig brought it."""
     return identity_of(stored.tags) if was_brought(stored.tags) else Identity(stored.project, stored.name)
 
 
@@ -213,7 +220,27 @@ def _created_ms(stored: Stored) -> int | None:
     return stored.created_ms
 
 
-def _run_ref(scope: Scope, identity: Identity, stored: Stored, limit: str) -> RunRef:
+def _told_apart(scope: Scope, copies: Mapping[Identity, list[Stored]]) -> Iterator[tuple[Identity, Stored]]:
+    """Of several copies of one object a whole one counts. Where names tell objects, two sources may have brought them: the
+    one that has its first name here goes by that, and each other one by the name that it has here."""
+    for identity, found in copies.items():
+        *others, best = sorted(found, key=lambda one: (_is_whole(one), one.name == identity.id))
+        yield identity, best
+        for other in others if scope in NAMED else ():
+            own = Identity(other.project, other.name)
+            yield (Identity(own.project, RunId(f"{own.id}~{digest_of(other.id)}")) if own in copies else own), other
+
+
+def _tells_name(change: changes.Change) -> bool:
+    """Is it about a name here, or about another object by its name here? Of a copy that goes by its name here both are as
+    they are."""
+    given = change.given if isinstance(change.given, str) else ""
+    is_registered = given.startswith("models:/") and logged_model_of(given) is None
+    return change.path in ("sys/id", "sys/name") or is_registered
+
+
+def _run_ref(scope: Scope, identity: Identity, stored: Stored, limit: str, names: Mapping[RunId, RunId]) -> RunRef:
+    """`names`: by what MLflow calls objects of the class, what they are listed as."""
     revision = repr((stored.revision, sorted(stored.tags.items())))
     return RunRef(
         project=identity.project,
@@ -221,7 +248,7 @@ def _run_ref(scope: Scope, identity: Identity, stored: Stored, limit: str) -> Ru
         scope=scope,
         created_ms=_created_ms(stored),
         archived=stored.is_deleted,
-        parent=stored.after,
+        parent=names.get(stored.after, stored.after) if stored.after else None,
         locator=stored.id,
         fingerprint=blake2b(revision.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() + limit,
     )
