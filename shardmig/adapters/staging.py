@@ -37,6 +37,18 @@ def staging_folder() -> Iterator[Path]:
         os.close(lock)
 
 
+@contextmanager
+def emptied(folder: Path, what: str) -> Iterator[Path]:
+    """This folder, empty, and gone at the end: what a killed process left in it goes. `what`: words for it. Raises DiskFull."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with disk_errors(what):
+            folder.mkdir(parents=True)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @cache
 def _remove_left_behind(root: str) -> None:
     """Remove what killed processes left: the lock of a folder dies with its process."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -37,6 +36,7 @@ from shardmig.adapters.sidecar.fitting import Metrics, NativePoints
 from shardmig.adapters.sidecar.manifest import Manifest
 from shardmig.adapters.sidecar.reading import HeldRun
 from shardmig.adapters.sidecar.rules import Value
+from shardmig.adapters.staging import emptied
 from shardmig.archive.layout import disk_errors, sync_file, sync_folder
 from shardmig.errors import BadInput, NotFound
 from shardmig.records import Field, Finding
@@ -226,17 +226,9 @@ class OfflineFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    @contextmanager
-    def staging(self, key: str) -> Iterator[Path]:
+    def staging(self, key: str) -> AbstractContextManager[Path]:
         """As Place: on the same disk, and without what an earlier attempt left."""
-        staging = self._folder / f"{STAGING}{key}"
-        shutil.rmtree(staging, ignore_errors=True)
-        try:
-            with disk_errors("the folder of offline archives"):
-                staging.mkdir(parents=True)
-            yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        return emptied(self._folder / f"{STAGING}{key}", "the folder of offline archives")
 
     def find(self, key: str) -> Mark | None:
         """As Place."""
@@ -260,7 +252,7 @@ class OfflineFolder:
         """As Place: archives have all points."""
         return experiment
 
-    def keep(self, key: str, archives: Sequence[Path]) -> list[Finding]:
+    def keep(self, key: str, archives: Sequence[Path], *, replaces: bool) -> list[Finding]:  # noqa: ARG002 (a server tells it)
         """Take over finished archives, in the place of older ones. Raises DiskFull."""
         self.discard(key)
         with disk_errors("the folder of offline archives"):

@@ -67,14 +67,13 @@ class CometServer:
         """As Place."""
         return WholeExperiment(experiment, staging)
 
-    def keep(self, key: str, archives: Sequence[Path]) -> list[Finding]:
+    def keep(self, key: str, archives: Sequence[Path], *, replaces: bool) -> list[Finding]:
         """As Place: send, then read back until everything is there; what stays away and is not doubled by sending it again
         is sent again. Raises Unavailable when that does not help: the experiment is not marked complete, and the next
         attempt begins anew. A key names one experiment at a time, so one that is replaced goes before the new one comes; where
         that fails, the error says so."""
-        old = self.find(key)
         self.discard(key)
-        with provenance.in_place_of(f"experiment {key}" if old is not None and old.is_complete else ""):
+        with provenance.in_place_of(f"experiment {key}" if replaces else ""):
             return self._bring(key, archives)
 
     def _bring(self, key: str, archives: Sequence[Path]) -> list[Finding]:

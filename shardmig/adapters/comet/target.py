@@ -83,8 +83,9 @@ class Place(Protocol):
         """The experiment with all of its points, where the place shows fewer. `staging`: a folder."""
         ...
 
-    def keep(self, key: str, archives: Sequence[Path]) -> list[Finding]:
-        """Bring finished archives there; what is not as it was given. A run that is there already is replaced."""
+    def keep(self, key: str, archives: Sequence[Path], *, replaces: bool) -> list[Finding]:
+        """Bring finished archives there; what is not as it was given. A run that is there already is replaced. `replaces`: is
+        it whole?"""
         ...
 
     def add_others(self, key: str, others: Mapping[str, str]) -> None:
@@ -105,13 +106,14 @@ class Place(Protocol):
 
 
 class _Asked(NamedTuple):
-    """What is to be written, but its content."""
+    """What is to be written, but its content. `replaces`: is a whole run of other content there?"""
 
     key: MigrationKey
     digest: str
     header: Header
     facts: RunFacts
     parent: TargetRunId | None
+    replaces: bool
 
 
 class CometTarget:
@@ -153,17 +155,20 @@ class CometTarget:
         run_facts.learn(fields)
         with about_run(header.run.label):
             found = self.find_run(key)
-            if found is not None and found.state == "complete":
-                if found.digest == digest:
-                    self._link(found, parent)
-                    return Written(found.id, [], url=found.url)
+            whole = found if found is not None and found.state == "complete" else None
+            if whole is not None:
+                if whole.digest == digest:
+                    self._link(whole, parent)
+                    return Written(whole.id, [], url=whole.url)
                 if self._load.on_existing != "replace":
                     raise TargetConflict(
-                        f"Comet holds this run as {found.id}, whole but with other content",
+                        f"Comet holds this run as {whole.id}, whole but with other content",
                         hint="--on-existing replace writes it anew",
                     )
             content = itertools.chain([Fields(fields)] if fields else [], rest)
-            return self._write(_Asked(key, digest, header, run_facts, parent), content, files)
+            return self._write(
+                _Asked(key, digest, header, run_facts, parent, replaces=whole is not None), content, files
+            )
 
     def discard_run(self, run: TargetRun) -> None:
         """As WriteSide."""
@@ -213,7 +218,7 @@ class CometTarget:
                 state = provenance.COMPLETE if content.is_whole else provenance.LOADING
                 first = provenance.LOADING if self._place.marks_afterwards else state
                 archives.add_others(asked.facts.others(asked.parent) | self._provenance(asked, first))
-                kept = self._place.keep(held, archives.finish())
+                kept = self._place.keep(held, archives.finish(), replaces=asked.replaces)
         if first != state:
             self._place.add_others(held, {provenance.STATE: state})
         changes = sum(finding.code == "name-changed" for finding in content.findings)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import msgspec
 
+from shardmig.adapters.staging import emptied
 from shardmig.adapters.wandb.facts import Block, HeldFacts
 from shardmig.adapters.wandb.log import LogWriter
 from shardmig.adapters.wandb.naming import BLOCK
@@ -163,18 +164,10 @@ class FolderStore:
         """As RunStore."""
         return ""
 
-    @contextmanager
-    def staging(self, run_id: str) -> Iterator[Path]:
+    def staging(self, run_id: str) -> AbstractContextManager[Path]:
         """As RunStore. What a killed worker left there goes."""
-        folder = self._root / f"{WRITING}{run_id}"
-        for left in (folder, self._root / f"{WRITING}{run_id}{_REPLACED}"):
-            shutil.rmtree(left, ignore_errors=True)
-        try:
-            with disk_errors("the folder for run folders"):
-                folder.mkdir(parents=True)
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self._root / f"{WRITING}{run_id}{_REPLACED}", ignore_errors=True)
+        return emptied(self._root / f"{WRITING}{run_id}", "the folder for run folders")
 
     def close(self) -> None:
         """As RunStore."""
