@@ -140,12 +140,8 @@ class ArchiveFiles:
         """Raise BadInput if what `path` gives has another digest than its row says. A row without one proves nothing."""
         if not ref.sha256:
             return
-        tree, sha256 = _TreeDigest(), ""
-        for name, member in self.members(ref):
-            sha256 = file_sha256(member)
-            tree.add(name, 0, sha256)
-        is_tree = self.path(ref).is_dir()
-        if (tree.ref(ref.path, ref.type, "").sha256 if is_tree else sha256) != ref.sha256:
+        measured = _measured(ref, self.members(ref), is_tree=self.path(ref).is_dir(), with_hash=True)
+        if measured.sha256 != ref.sha256:
             raise BadInput(f"{ref.stored} has other bytes than its row says", field=ref.path)
 
     def held(self, ref: FileRef) -> tuple[Place, bool]:
@@ -314,8 +310,13 @@ def described(store: ArchiveFiles, ref: FileRef, *, with_hash: bool) -> FileRef:
         _refuse_other_size(found, ref, sum(member.stat().st_size for _, member in store.held_members(ref)))
     if ref.size_bytes >= 0 and ref.sha256:
         return ref
+    return _measured(ref, store.held_members(ref), is_tree=is_tree, with_hash=with_hash)
+
+
+def _measured(ref: FileRef, members: Iterable[tuple[str, Place]], *, is_tree: bool, with_hash: bool) -> FileRef:
+    """A reference with the size and hash that its members have."""
     tree = _TreeDigest()
-    for name, member in store.held_members(ref):
+    for name, member in members:
         known = (member.stat().st_size, file_sha256(member) if with_hash else "")
         tree.add(name, *known)
         if not is_tree:

@@ -16,8 +16,6 @@ from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
 MODEL_VERSIONS: Final = "mlflow.modelVersions"
 _TRIES: Final = 5
 
-_Versions = set[tuple[str, int]]
-
 
 class _Entry(msgspec.Struct):
     name: str
@@ -33,7 +31,7 @@ def tell_version(stores: Stores, model_id: str, name: str, number: int) -> None:
     for _ in range(_TRIES):
         text = stores.tracking.get_logged_model(model_id).tags.get(MODEL_VERSIONS) or "[]"
         told = _told(text)
-        wanted = {*told, (name, number)} | _made_from(stores, model_id)
+        wanted = {*told, (name, number)} | versions_made_from(stores, model_id)
         if sorted(told) == sorted(wanted):
             return
         entries = [{"name": one, "version": version} for one, version in sorted(wanted)]
@@ -47,7 +45,8 @@ def _told(text: str) -> list[tuple[str, int]]:
         return []
 
 
-def _made_from(stores: Stores, model_id: str) -> _Versions:
+def versions_made_from(stores: Stores, model_id: str) -> set[tuple[str, int]]:
+    """Names and numbers of the versions whose source is this logged model."""
     condition = f"source_path = 'models:/{model_id}'"
     found: Any = pages(stores.registry.search_model_versions, filter_string=condition, max_results=IN_PAGE)
     return {(str(one.name), int(one.version)) for one in found}

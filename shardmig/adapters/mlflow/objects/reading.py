@@ -17,7 +17,7 @@ from shardmig.adapters.mlflow.native import SOURCE
 from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.base import ObjectClass, Stored, Tree
 from shardmig.adapters.mlflow.objects.merging import MERGING
-from shardmig.adapters.mlflow.objects.references import NAMED, Identity, creation_of, identity_of, was_brought
+from shardmig.adapters.mlflow.objects.references import TOLD_BY_NAME, Identity, creation_of, identity_of, was_brought
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.objects.traces import Traces
 from shardmig.adapters.mlflow.objects.versions import logged_model_of
@@ -96,7 +96,7 @@ class ObjectSource:
         return by_project
 
     def _of_class(self, kind: ObjectClass) -> Iterable[RunRef]:
-        """Raises Unavailable where something was removed meanwhile."""
+        """Every wanted object of a class, each under an identity of its own. Raises Unavailable where something was removed meanwhile."""
         copies: dict[Identity, list[Stored]] = {}
         try:
             with mlflow_errors(f"listing {kind.scope}"):
@@ -111,7 +111,7 @@ class ObjectSource:
         names = {stored.name: identity.id for identity, stored in chosen.items()}
         listed = [
             (_run_ref(kind.scope, identity, stored, wanted.mark(kind.scope), names), stored)
-            for identity, stored in sorted(chosen.items(), key=lambda one: one[0])
+            for identity, stored in sorted(chosen.items())
         ]
         found = [run for run, stored in listed if wanted.wants(run, getattr(stored.content, "name", None) or "")]
         if kind.scope != "experiments":  # runs belong to some, too
@@ -226,7 +226,7 @@ def _told_apart(scope: Scope, copies: Mapping[Identity, list[Stored]]) -> Iterat
     for identity, found in copies.items():
         *others, best = sorted(found, key=lambda one: (_is_whole(one), one.name == identity.id))
         yield identity, best
-        for other in others if scope in NAMED else ():
+        for other in others if scope in TOLD_BY_NAME else ():
             own = Identity(other.project, other.name)
             yield (Identity(own.project, RunId(f"{own.id}~{digest_of(other.id)}")) if own in copies else own), other
 

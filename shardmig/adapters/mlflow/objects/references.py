@@ -15,7 +15,7 @@ from shardmig.errors import Permanent
 from shardmig.records import Field, Finding, MigrationKey, ProjectId, RunId, RunRef, Scope, TargetRunId
 
 NOT_HERE: Final = "reference-not-here"
-NAMED: Final[frozenset[Scope]] = frozenset({"experiments", "registered_models", "prompts"})
+TOLD_BY_NAME: Final[frozenset[Scope]] = frozenset({"experiments", "registered_models", "prompts"})
 """Scopes whose objects are told by their names, which two sources may both have."""
 _CREATION: Final = "sys/creation_time"
 

@@ -4,12 +4,12 @@ anew, under a new id, they wait for that one and are made anew too."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from shardmig.adapters.mlflow.objects.base import ObjectClass, Stored
 from shardmig.adapters.mlflow.objects.merging import MERGING, ObjectMerge
+from shardmig.adapters.mlflow.objects.model_versions import versions_made_from
 from shardmig.adapters.mlflow.objects.references import was_brought
-from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
+from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.objects.tag_lists import waiting_for, waiting_tags
 from shardmig.adapters.mlflow.objects.traces import Traces
 from shardmig.adapters.sidecar import provenance
@@ -36,7 +36,8 @@ def _referring(
     traces = classes["traces"]
     assert isinstance(traces, Traces)
     yield from ((traces, trace) for trace in list(traces.of_model(model_id)))
-    condition = f"source_path = 'models:/{model_id}'"
-    found: Any = pages(stores.registry.search_model_versions, filter_string=condition, max_results=IN_PAGE)
     registered = classes["registered_models"]
-    yield from ((registered, registered.get(name)) for name in sorted({str(one.name) for one in found}))
+    yield from (
+        (registered, registered.get(name))
+        for name in sorted({name for name, _ in versions_made_from(stores, model_id)})
+    )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from shardmig.adapters.mlflow.objects.changes import CHARACTERS
 from shardmig.records import MigrationKey
 
 WAITS: Final = "shardmig.waits"
 """Migration keys of what an object refers to and what is not here. Once one of them is, it is written again."""
-CHARACTERS: Final = 3000
-"""Of one tag, see `changes.CHARACTERS`."""
 
 
 def ids_told(name: str, tags: Mapping[str, str]) -> list[str]:

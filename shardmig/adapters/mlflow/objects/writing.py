@@ -14,7 +14,7 @@ from shardmig.adapters.mlflow.objects.base import LINKING, Facts, Making, Object
 from shardmig.adapters.mlflow.objects.links import RunLinks
 from shardmig.adapters.mlflow.objects.merging import BEYOND, CONTENT, ObjectMerge, content_of, made
 from shardmig.adapters.mlflow.objects.reading import Reading
-from shardmig.adapters.mlflow.objects.references import NAMED, NOT_HERE, References, identity_of, was_brought
+from shardmig.adapters.mlflow.objects.references import NOT_HERE, TOLD_BY_NAME, References, identity_of, was_brought
 from shardmig.adapters.mlflow.objects.referring import let_wait
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.objects.tag_lists import waiting_for, waiting_tags
@@ -46,7 +46,6 @@ from shardmig.records import (
 _WHOLE: Final = (provenance.DIGEST, CONTENT)
 """Tags that say what a whole object was made of: an object that is merged keeps them until the end."""
 
-
 Taken = tuple[Header, list[Field], Iterator[Chunk]]
 """A stream of chunks whose header and scalar fields were taken."""
 
@@ -64,7 +63,7 @@ class ObjectTarget:
 
     def expect(self, runs: Sequence[RunRef]) -> None:
         """As Expecting."""
-        self._references.expect(run for run in runs if run.scope in NAMED)
+        self._references.expect(run for run in runs if run.scope in TOLD_BY_NAME)
         traces = self._classes.get("traces")
         if isinstance(traces, Traces):
             traces.look_up([run for run in runs if run.scope == "traces"])
