@@ -191,6 +191,7 @@ def _traces(client: MlflowClient, experiment: str, runs: list[str], model: str, 
     linked = _stored_trace(store, experiment, "linked", {})
     store.link_traces_to_run([linked], runs[2])
     store.link_traces_to_run([linked, plain], runs[1])
+    store.link_traces_to_run([linked], other)
     prompt = client.load_prompt("greeting", 2)
     client.link_prompt_versions_to_trace([prompt], plain)
     _stored_trace(store, experiment, "in progress", {}, state="IN_PROGRESS")

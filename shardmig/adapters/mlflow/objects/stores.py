@@ -24,6 +24,7 @@ from shardmig.records import Field, Finding, Scope
 T = TypeVar("T")
 
 IN_PAGE: Final = 200
+EXPERIMENTS_IN_SEARCH: Final = 100
 NAME_IN_FILTER: Final = re.compile("name = (['\"])(.*?)\\1(?: AND .*)?", re.DOTALL)
 """How the versions of one model, its second group, are asked for."""
 
@@ -117,6 +118,17 @@ class Stores:
         from mlflow.entities import ViewType
 
         return pages(self.tracking.search_experiments, view_type=ViewType.ALL, max_results=IN_PAGE)
+
+    def trace_pages(self, experiments: list[str], condition: str | None) -> Iterator[list[Any]]:
+        """What a search for traces in these experiments, EXPERIMENTS_IN_SEARCH at most, finds."""
+        token = None
+        while True:
+            found, token = self.tracking.search_traces(
+                locations=experiments, filter_string=condition, max_results=IN_PAGE, page_token=token
+            )
+            yield list(found)
+            if not token:
+                return
 
     def close(self) -> None:
         """As RunStore. A database's connections go back to their pool."""

@@ -1,18 +1,21 @@
 """Which runs a trace was linked to after it was made, beside the run that it was made in.
 
-A database tells the runs of a trace. A server tells only the traces of a run: a source asks for every run of the
-experiment, once; a target only for those that it linked itself, which a tag of the trace names.
+A database tells the runs of a trace. A server tells only the traces of a run: a source asks for every run that there
+is, once, since a trace may be linked to runs of any experiment; a target only for those that it linked itself, which a tag of
+the trace names.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cached_property
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final
 
 from shardmig.adapters.mlflow.objects.base import TAGS
-from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
+from shardmig.adapters.mlflow.objects.stores import EXPERIMENTS_IN_SEARCH, IN_PAGE, Stores, batches, pages
 from shardmig.adapters.mlflow.objects.tag_lists import id_tags, ids_told
 from shardmig.records import Finding
 
@@ -30,9 +33,7 @@ class TraceLinks:
     def __init__(self, stores: Stores, *, is_target: bool) -> None:
         self._stores = stores
         self._is_target = is_target
-        self._traces: dict[str, set[str]] = {}
-        self._runs: dict[str, list[str]] = {}
-        self._experiments: dict[str, str] = {}
+        self._traces: dict[str, dict[str, set[str]]] = {}
 
     def link(self, trace_id: str, run_ids: list[str], tags: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
         """Link a trace that has these tags; the tags that remember it."""
@@ -63,40 +64,41 @@ class TraceLinks:
         by_trace = getattr(self._stores.tracking, "search_entities_by_source", None)
         if by_trace is not None:
             return list(by_trace(info.trace_id, "trace", "run").to_list())
-        known = ids_told(LINKED, info.tags) if self._is_target else self._runs_in(info.experiment_id)
-        return [run for run in known if run != info.trace_metadata.get(RUN) and info.trace_id in self._traces_of(run)]
+        return self._linked_here(info) if self._is_target else self._by_trace.get(info.trace_id, [])
 
-    def _runs_in(self, experiment: str) -> list[str]:
+    def _linked_here(self, info: Any) -> list[str]:
+        return [run for run in ids_told(LINKED, info.tags) if info.trace_id in self._traces_of(run, info.experiment_id)]
+
+    def _traces_of(self, run: str, experiment: str) -> set[str]:
+        """Those of this experiment that the run has."""
+        known = self._traces.setdefault(run, {})
+        if experiment not in known:
+            known[experiment] = set(self._linked_to(run, [experiment]))
+        return known[experiment]
+
+    @cached_property
+    def _by_trace(self) -> dict[str, list[str]]:
+        """The runs of each trace that was linked to any."""
         from mlflow.entities import ViewType
 
-        if experiment not in self._runs:
-            found = pages(
+        experiments = [str(one.experiment_id) for one in self._stores.experiments()]
+        searched = list(batches(experiments, EXPERIMENTS_IN_SEARCH))
+        found: dict[str, list[str]] = {}
+        for some in searched:
+            runs = pages(
                 self._stores.tracking.search_runs,
-                experiment_ids=[experiment],
+                experiment_ids=some,
                 filter_string="",
                 run_view_type=ViewType.ALL,
                 max_results=IN_PAGE,
                 order_by=[],
             )
-            self._runs[experiment] = [run.info.run_id for run in found]
-            self._experiments |= dict.fromkeys(self._runs[experiment], experiment)
-        return self._runs[experiment]
+            for run_id in (run.info.run_id for run in runs):
+                for trace in chain.from_iterable(self._linked_to(run_id, others) for others in searched):
+                    found.setdefault(trace, []).append(run_id)
+        return found
 
-    def _traces_of(self, run: str) -> set[str]:
-        if run not in self._traces:
-            experiment = self._experiments.get(run) or str(self._stores.tracking.get_run(run).info.experiment_id)
-            self._traces[run] = {info.trace_id for info in self._search(experiment, run)}
-        return self._traces[run]
-
-    def _search(self, experiment: str, run: str) -> Iterator[Any]:
-        token = None
-        while True:
-            found, token = self._stores.tracking.search_traces(
-                locations=[experiment],
-                filter_string=f"attributes.run_id = '{run}'",
-                max_results=IN_PAGE,
-                page_token=token,
-            )
-            yield from found
-            if not token:
-                return
+    def _linked_to(self, run: str, experiments: list[str]) -> Iterator[str]:
+        """Traces of these experiments. The search finds those that were made in the run, too."""
+        for page in self._stores.trace_pages(experiments, f"attributes.run_id = '{run}'"):
+            yield from (info.trace_id for info in page if info.trace_metadata.get(RUN) != run)

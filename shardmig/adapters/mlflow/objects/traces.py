@@ -60,7 +60,7 @@ from shardmig.adapters.mlflow.objects.spans import (
     span_points,
     spans_of,
 )
-from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches
+from shardmig.adapters.mlflow.objects.stores import EXPERIMENTS_IN_SEARCH, Stores, batches
 from shardmig.adapters.mlflow.objects.trace_adding import LINKED_RUNS, MADE_BY_STORES, TraceAdding
 from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, RUN, TraceLinks
 from shardmig.adapters.mlflow.refusals import mlflow_errors
@@ -77,7 +77,6 @@ _FINALIZED: Final = "mlflow.trace.infoFinalized"
 _OWN: Final = frozenset(
     {*(TAGS + key for key in MADE_BY_STORES), *(METADATA + key for key in (RUN, _MODEL, _FINALIZED))}
 )
-_EXPERIMENTS_IN_SEARCH: Final = 100
 
 WITH_SPANS: Final = "complete with spans"
 
@@ -291,18 +290,12 @@ class Traces:
 
     def _search(self, condition: str | None) -> Iterator[Stored]:
         experiments = {one.experiment_id: one.lifecycle_stage == "deleted" for one in self._stores.experiments()}
-        for ids in batches(experiments, _EXPERIMENTS_IN_SEARCH):
-            token = None
-            while True:
-                found, token = self._stores.tracking.search_traces(
-                    locations=ids, filter_string=condition, max_results=IN_PAGE, page_token=token
-                )
+        for ids in batches(experiments, EXPERIMENTS_IN_SEARCH):
+            for found in self._stores.trace_pages(ids, condition):
                 linked = {} if self._references.is_target else self._linked_runs(found)
                 for one in found:
                     is_deleted = experiments[str(one.experiment_id)]
                     yield self._stored(one, is_deleted=is_deleted, linked=linked.get(one.trace_id, ()))
-                if not token:
-                    break
 
     def _linked_runs(self, infos: Iterable[Any]) -> Mapping[str, Sequence[str]]:
         """The runs that traces were linked to, where that takes one look: in a database."""
