@@ -7,7 +7,7 @@ digest. A name that already looks like that is treated as not accepted, so nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from hashlib import blake2b
 from typing import Final
 
@@ -31,3 +31,12 @@ def fit_name(name: str, *, accepts: Callable[[str], bool], clean: Callable[[str]
 def changed_names(paths: Iterable[str], fit: Callable[[str], str]) -> dict[str, str]:
     """{name in the target: field path} of exactly those that changed: what is stored with the run and inverted."""
     return {fitted: path for path in paths if (fitted := fit(path)) != path}
+
+
+def unlike(path: str, taken: Container[str]) -> str:
+    """The path, with a number behind it where that is taken. Two ways may lead to one path: {"a": {"b": 1}} and {"a/b": 1}, version b of
+    artifact a and the artifact a/b."""
+    made, number = path, 2
+    while made in taken:
+        made, number = f"{path} ({number})", number + 1
+    return made

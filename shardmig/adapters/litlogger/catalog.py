@@ -8,6 +8,7 @@ runs may be missing then; its own a worker always asks for by name too, before i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from urllib.parse import quote
 
 from shardmig import logs
@@ -92,6 +93,11 @@ class Catalog:
         if id_of(stream) not in places:
             places.append(id_of(stream))
 
+    @cached_property
+    def _owner(self) -> str:
+        """Whose teamspaces are taken alone; "" = those of everybody. One that is named by itself may be anybody's."""
+        return "" if self._options.teamspace else self._cloud.organization_id(self._options.organization)
+
     def _streams(self) -> Iterator[Stream]:
         for teamspace in self._known():
             try:
@@ -107,7 +113,8 @@ class Catalog:
         return [one for one in self._teamspaces if _is_called(one, self._options.teamspace)]
 
     def _find(self, wanted: str) -> Teamspace | None:
-        names = (one for one in self._known() if _is_called(one, wanted))
+        owner = self._owner
+        names = (one for one in self._known() if _is_called(one, wanted) and owner in ("", one.owner_id))
         return min(names, key=lambda one: (one.name != wanted, one.project_id), default=None)
 
 

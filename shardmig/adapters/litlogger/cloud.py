@@ -127,26 +127,36 @@ class Cloud:
         create = self._api.projects_service_create_project
         try:
             made = self.patiently(f"teamspace {name}", lambda: create(body=body))
-        except (TargetConflict, BadInput):
-            held = next((one for one in self.teamspaces() if one.name == name), None)
+        except (TargetConflict, BadInput) as error:
+            held = next((one for one in self.teamspaces() if one.name == name and owner in (None, one.owner_id)), None)
             if held is None:
+                error.message += f"; {organization or 'this user'} has none of that name"
+                error.args = (error.message,)
                 raise
             return held
         return Teamspace(project_id=made.id, name=made.name, owner_id=made.owner_id or "")
 
-    def streams(self, teamspace_id: str) -> Iterator[Stream]:
-        """Every stream of a teamspace, each once. Offsets move when streams come: whatever comes twice is left out."""
+    def streams(self, teamspace_id: str, *, surely: bool = False) -> Iterator[Stream]:
+        """Every stream of a teamspace, each once. Offsets move when streams come or go: whatever comes twice is left out, and
+        `surely`: several pages are read until that brings nothing new, since whatever moved up was on none."""
         seen: set[str] = set()
-        offset = 0
-        while True:
-            query: Query = {"limit": PER_PAGE, "offset": offset}
-            page = self.get(f"/v1/projects/{teamspace_id}/metrics-stream/list", query, StreamPage).metrics_streams
-            new = [stream for stream in page if stream.id not in seen]
-            if not new:
+        is_new = True
+        while is_new:
+            is_new = False
+            for number, page in enumerate(self._pages_of_streams(teamspace_id)):
+                new = [stream for stream in page if stream.id not in seen]
+                is_new |= surely and bool(new) and (number > 0 or len(seen) > 0)
+                seen |= {stream.id for stream in new}
+                yield from new
+
+    def _pages_of_streams(self, teamspace_id: str) -> Iterator[list[Stream]]:
+        place = f"/v1/projects/{teamspace_id}/metrics-stream/list"
+        offset, before = 0, None
+        while page := self.get(place, {"limit": PER_PAGE, "offset": offset}, StreamPage).metrics_streams:
+            if page == before:  # a server that knows no offsets
                 return
-            seen |= {stream.id for stream in new}
-            offset += len(page)
-            yield from new
+            yield page
+            offset, before = offset + len(page), page
 
     def stream(self, teamspace_id: str, stream_id: str) -> Stream:
         """One by its id. Raises NotFound."""

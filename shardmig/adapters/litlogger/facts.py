@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from shardmig.adapters.litlogger.answers import Stream
+import msgspec
+
+from shardmig.adapters.litlogger.answers import Stream, Tag
 from shardmig.adapters.run_facts import RunFacts, Status
 from shardmig.adapters.sidecar import provenance
 from shardmig.records import TargetRunId
@@ -49,6 +51,12 @@ def held_facts(stream: Stream, teamspace: str) -> dict[str, str]:
     parent = stream.metadata.get(PARENT, "")
     facts = {"status": stream.phase, "name": stream.name, "teamspace": teamspace, "parent": parent}
     return {fact: value for fact, value in facts.items() if value}
+
+
+def with_parent(stream: Stream, parent: TargetRunId | None) -> Stream:
+    """A stream that names this parent, whatever it named when it was made."""
+    others = [tag for tag in stream.tags if tag.name != PARENT]
+    return msgspec.structs.replace(stream, tags=[*others, Tag(PARENT, parent)] if parent else others)
 
 
 def is_complete(stream: Stream) -> bool:

@@ -39,7 +39,8 @@ class TargetOptions(CloudOptions, frozen=True, kw_only=True):
     """Where to write.
 
     teamspace     name or id of one teamspace for the runs of all projects; default: one a project, named after it
-    organization  id or name of the organization in which teamspaces are made; default: the user's own account
+    organization  id or name of the organization whose teamspaces are taken and made; default: any that is called so, and new
+                  ones in the user's own account
     artifact_workers  files of one run that go up at the same time
     most_media    pictures of one run at most that are shown, each for three requests; 0 = none
     """

@@ -14,7 +14,7 @@ media/<name>                         images, texts and videos: a file, or a file
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from itertools import count, groupby
 from pathlib import Path
@@ -67,6 +67,18 @@ class Reading:
     def findings(self) -> list[Finding]:
         """What could not be read."""
         return self._findings
+
+    def artifacts(self) -> Iterable[str]:
+        """The paths of the artifacts to read."""
+        return self._cloud.artifacts(self._stream)
+
+    def media(self) -> Iterable[Media]:
+        """The media to read."""
+        return self._cloud.media(self._stream)
+
+    def named(self, field: str) -> str:
+        """What the field of an artifact or of media is called."""
+        return field
 
     def fields(self) -> Iterator[Chunk]:
         """The scalar fields, sorted."""
@@ -125,8 +137,8 @@ class Reading:
 
     def _all_files(self, sink: FileSink, staging: Path) -> Iterator[FileRef]:
         numbers = count()
-        for path in self._cloud.artifacts(self._stream):
-            field = ARTIFACTS + path
+        for path in self.artifacts():
+            field = self.named(ARTIFACTS + path)
             if not self._wants(field, "file"):
                 continue
             local = staging / str(next(numbers))
@@ -136,7 +148,8 @@ class Reading:
             except Permanent as error:
                 self._findings.append(Finding("loss", "artifact-unreadable", field, detail=error.message))
             local.unlink(missing_ok=True)
-        for field, field_type, media in _media_fields(list(self._cloud.media(self._stream))):
+        for field, field_type, media in _media_fields(self.media()):
+            field = self.named(field)
             if self._wants(field, field_type):
                 yield from self._medium(field, field_type, media, sink, staging / str(next(numbers)))
 
@@ -160,7 +173,7 @@ def time_of(text: str | None) -> int | None:
     return None if time_ms == NO_TIME else time_ms
 
 
-def _media_fields(media: list[Media]) -> Iterator[tuple[str, FieldType, Media]]:
+def _media_fields(media: Iterable[Media]) -> Iterator[tuple[str, FieldType, Media]]:
     """A field for each. Those of one name are a series where their steps tell them apart; else each has a field."""
     for name, group in groupby(sorted(media, key=lambda one: one.name), key=lambda one: one.name):
         same = list(group)

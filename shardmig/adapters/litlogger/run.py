@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,12 +29,19 @@ _RULES: Final = LightningRules(LoadOptions(), LightningNaming())
 
 
 def read_run(cloud: Cloud, stream: Stream, drive: Drive, want: Want, files: FileSink) -> Iterator[Piece]:
-    """The pieces of one run in canonical order. Raises NotFound when its manifest is gone, BadInput when Lightning does
-    not give all points that it counts."""
+    """The pieces of one run in canonical order; see `run_reader`."""
+    with run_reader(cloud, stream, drive, want) as reader:
+        yield from reader.pieces(files)
+
+
+@contextmanager
+def run_reader(cloud: Cloud, stream: Stream, drive: Drive, want: Want) -> Iterator[RunReader]:
+    """Of one run. Raises NotFound when its manifest is gone, BadInput when Lightning does not give all points that it
+    counts."""
     held = _Held(cloud, stream)
     try:
         with TemporaryDirectory(prefix="shardmig-") as staging:
-            yield from RunReader(held, drive, want, Path(staging), _RULES).pieces(files)
+            yield RunReader(held, drive, want, Path(staging), _RULES)
     finally:
         held.close()
 

@@ -19,12 +19,13 @@ import msgspec
 from shardmig import logs
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.litlogger import facts
+from shardmig.adapters.litlogger.added import Added
 from shardmig.adapters.litlogger.answers import Stream, Teamspace
 from shardmig.adapters.litlogger.cloud import Cloud
 from shardmig.adapters.litlogger.drive import Drive
 from shardmig.adapters.litlogger.options import SourceOptions
 from shardmig.adapters.litlogger.reading import Reading, time_of
-from shardmig.adapters.litlogger.run import read_run
+from shardmig.adapters.litlogger.run import run_reader
 from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.reading import beside_original, brought
 from shardmig.errors import BadInput, Permanent, about_run
@@ -101,7 +102,7 @@ class LightningSource:
         found: dict[str, list[Stream]] = {}
         for teamspace_id, name in self._teamspaces.items():
             try:
-                streams = list(self._cloud.streams(teamspace_id))
+                streams = list(self._cloud.streams(teamspace_id, surely=True))
             except Permanent as error:
                 self._refused[teamspace_id] = error
                 logs.get_logger().info(logs.Event.PROJECT_SKIPPED, project=name, reason=error.message)
@@ -170,8 +171,15 @@ class LightningSource:
                 f"experiment {stream.name} was never loaded to its end",
                 hint="finish that load, or delete the experiment",
             )
-        pieces = read_run(self._cloud, stream, drive, want, files)
-        yield from brought(pieces, run, stream.metadata.get(provenance.DIGEST, ""), want)
+        digest = stream.metadata.get(provenance.DIGEST, "")
+        with run_reader(self._cloud, stream, drive, want) as reader, TemporaryDirectory(prefix="shardmig-") as staging:
+            added = Added(self._cloud, run, stream, drive, want)
+            added.pass_over(reader.manifest)
+            for piece in brought(reader.pieces(files, run), run, digest, want):
+                if isinstance(piece.chunk, End):
+                    yield from (Piece(run, chunk) for chunk in added.files(files, Path(staging)))
+                    piece = Piece(run, End([*piece.chunk.findings, *added.findings]))
+                yield piece
 
 
 def _identity(stream: Stream) -> tuple[str, str, str]:

@@ -159,7 +159,7 @@ class LightningTarget:
             else:
                 self._cloud.delete_stream(stream.project_id, stream.id)
         if chosen is not None:
-            return chosen, False
+            return chosen if facts.is_complete(chosen) else facts.with_parent(chosen, parent), False
         tags = self._provenance(key, digest, intent, header, parent)
         return self._cloud.create_stream(home.project_id, name, tags, colors_of(name)), True
 

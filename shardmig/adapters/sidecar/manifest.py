@@ -67,6 +67,12 @@ class Manifest(msgspec.Struct, kw_only=True):
     is_native: bool = False
     held: list[Field] = []
 
+    @property
+    def artifacts(self) -> frozenset[str]:
+        """Where the files of its fields lie, below the run."""
+        of_files = (name for entry in self.files for name in (entry.artifact, *(own for _, own in entry.members or ())))
+        return frozenset(of_files) | {name for series in self.series for name in (series.artifact, series.shown)}
+
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """As JSON. Deterministic."""

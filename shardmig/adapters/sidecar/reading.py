@@ -142,12 +142,15 @@ class RunReader:
         self._numbers = count()
         self._findings: list[Finding] = []
         self.manifest = self._read_manifest()
+        self._listed = self.manifest.run
         self._folders = folders if self.manifest.is_native else NOWHERE
         self._sidecar = self._read_sidecar()
         self._overlay: tuple[str, Overlay] | None = None
 
-    def pieces(self, files: FileSink) -> Iterator[Piece]:
-        """Everything wanted, in canonical order."""
+    def pieces(self, files: FileSink, run: RunRef | None = None) -> Iterator[Piece]:
+        """Everything wanted, in canonical order. `run`: as a source lists it. Its files are put as those of that run, which
+        may be called otherwise, and of which another version may be there."""
+        self._listed = run or self.manifest.run
         return (Piece(self.manifest.run, chunk) for chunk in self._chunks(files))
 
     def _chunks(self, files: FileSink) -> Iterator[Chunk]:
@@ -209,7 +212,7 @@ class RunReader:
             yield Files(refs)
 
     def _file(self, entry: FileEntry, sink: FileSink) -> FileRef:
-        run = self.manifest.run
+        run = self._listed
         if entry.members is not None:
             return sink.put_tree(run, entry.path, entry.type, self._members(entry.members))
         local = self._fetched(entry.artifact)

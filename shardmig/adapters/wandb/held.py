@@ -24,20 +24,21 @@ from shardmig.adapters.wandb.spools import SeriesSpool
 from shardmig.adapters.wandb.stored import StoredRun
 from shardmig.adapters.wandb.times import TIMES, Times
 from shardmig.errors import NotFound
-from shardmig.records import Field, LoadOptions, Piece
+from shardmig.records import Field, LoadOptions, Piece, RunRef
 
 _RULES: Final = WandbRules(LoadOptions(), WandbNaming())
 """For reading: neither names nor steps are fitted."""
 _OWN: Final = frozenset({BLOCK, "_wandb"})
 
 
-def read_back(stored: StoredRun, want: Want, files: FileSink) -> Iterator[Piece]:
-    """The pieces of a run that shardmig wrote, in canonical order. Raises NotFound when its manifest is gone."""
+def read_back(stored: StoredRun, want: Want, files: FileSink, run: RunRef | None = None) -> Iterator[Piece]:
+    """The pieces of a run that shardmig wrote, in canonical order. `run`: as a source lists it. Raises NotFound when its
+    manifest is gone."""
     with staging_folder() as staging:
         held = _Held(stored, staging)
         folder = staging / "files"
         folder.mkdir()
-        yield from RunReader(held, _Files(stored), want, folder, _RULES).pieces(files)
+        yield from RunReader(held, _Files(stored), want, folder, _RULES).pieces(files, run)
 
 
 class _Files:

@@ -16,13 +16,14 @@ Metadata is JSON: what is neither a scalar nor a sorted list of different texts 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 from shardmig.adapters.base import FileSink, Want
+from shardmig.adapters.names import unlike
 from shardmig.adapters.sidecar.rules import Value
 from shardmig.adapters.zenml.artifacts import Folder
 from shardmig.adapters.zenml.entities import Artifact, Version
@@ -32,6 +33,7 @@ from shardmig.errors import Permanent
 from shardmig.records import Chunk, Field, Fields, FieldType, FileRef, Files, Finding, RunRef
 from shardmig.selection import Matcher
 
+ARTIFACTS: Final = "artifacts/"
 FILES_IN_CHUNK: Final = 50
 _KINDS: Final[dict[type, FieldType]] = {bool: "bool", int: "int", float: "float", str: "string", list: "string_set"}
 
@@ -44,13 +46,17 @@ class Reading:
         self._version = version
         self._store = store
         self._matcher = Matcher(want.selection)
-        linked = list(store.artifacts_of(version.id))
+        linked = [artifact for artifact in store.artifacts_of(version.id) if self.gives(artifact)]
         names = Counter(artifact.name for artifact in linked)
         self._artifacts: dict[str, Artifact] = {}
         for one in sorted(linked, key=lambda one: (one.name, one.version)):
             name = one.name if names[one.name] == 1 else f"{one.name}/{one.version}"
-            self._artifacts[_unlike(name, self._artifacts)] = one
+            self._artifacts[unlike(name, self._artifacts)] = one
         self.findings: list[Finding] = []
+
+    def gives(self, artifact: Artifact) -> bool:  # noqa: ARG002 (a run that was brought has some that are its own)
+        """Is this linked artifact to be read?"""
+        return True
 
     def chunks(self, sink: FileSink) -> Iterator[Chunk]:
         """Everything wanted but header and end."""
@@ -60,6 +66,24 @@ class Reading:
         yield from self._files(sink)
 
     def _fields(self) -> Iterator[Field]:
+        yield from self._facts()
+        values: dict[str, Value] = {}
+        for folder, metadata in [
+            *self._metadata(),
+            *((f"artifact_metadata/{name}", artifact.metadata) for name, artifact in self._artifacts.items()),
+        ]:
+            for flat in flattened(metadata):
+                path = unlike(f"{folder}/{flat.key}", values)
+                values[path] = flat.value
+                if not flat.is_exact and self._matcher.wants_field(path, "string"):
+                    self.findings.append(Finding("approximation", "value-as-json", path))
+        yield from (Field(path, _KINDS[type(value)], value) for path, value in values.items())
+
+    def _metadata(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Metadata of the model version, and the folder that it goes to."""
+        yield "metadata", self._version.metadata
+
+    def _facts(self) -> Iterator[Field]:
         version = self._version
         texts = {
             "sys/name": version.name,
@@ -72,22 +96,11 @@ class Reading:
         yield Field("sys/creation_time", "datetime", version.created_ms)
         if version.tags:
             yield Field("sys/tags", "string_set", sorted(set(version.tags)))
-        values: dict[str, Value] = {}
-        for folder, metadata in [
-            ("metadata", version.metadata),
-            *((f"artifact_metadata/{name}", artifact.metadata) for name, artifact in self._artifacts.items()),
-        ]:
-            for flat in flattened(metadata):
-                path = _unlike(f"{folder}/{flat.key}", values)
-                values[path] = flat.value
-                if not flat.is_exact and self._matcher.wants_field(path, "string"):
-                    self.findings.append(Finding("approximation", "value-as-json", path))
-        yield from (Field(path, _KINDS[type(value)], value) for path, value in values.items())
 
     def _files(self, sink: FileSink) -> Iterator[Files]:
         refs: list[FileRef] = []
         for name, artifact in self._artifacts.items():
-            path = f"artifacts/{name}"
+            path = f"{ARTIFACTS}{name}"
             if not self._matcher.wants_field(path, "file"):
                 continue
             try:
@@ -120,11 +133,3 @@ def _fetched(folder: Folder, files: list[str], staging: Path) -> Iterator[tuple[
         folder.get(name, local)
         yield name, local
         local.unlink()
-
-
-def _unlike(path: str, taken: Container[str]) -> str:
-    """Two ways may lead to one path: {"a": {"b": 1}} and {"a/b": 1}, version b of artifact a and the artifact a/b."""
-    made, number = path, 2
-    while made in taken:
-        made, number = f"{path} ({number})", number + 1
-    return made

@@ -39,8 +39,8 @@ class Opened(NamedTuple):
 
 
 def open_store(options: StoreOptions, *, only_read: bool = False) -> Opened:
-    """The store. For reading, a database is neither made nor migrated: raises UsageError when it does not exist, or when
-    another release of ZenML wrote it."""
+    """The store. A SQLite database is not migrated: raises UsageError when another release of ZenML wrote it, and for
+    reading when there is none."""
     _give_source_root()
     own = GlobalConfiguration().get_store_configuration()
     is_own = options.store_url in ("", own.url)
@@ -48,6 +48,8 @@ def open_store(options: StoreOptions, *, only_read: bool = False) -> Opened:
     store = _open_current(config, only_read=only_read) if config.url.startswith(_SQLITE) else None
     if store is None:
         with _one_at_a_time(config.url):
+            if config.url.startswith(_SQLITE):
+                _make_database(config)
             store = BaseZenStore.create_store(config)
         if config.url.startswith(_SQLITE):
             release(store)
@@ -83,19 +85,43 @@ def _configuration(url: str) -> StoreConfiguration:
 
 
 def _open_current(config: StoreConfiguration, *, only_read: bool) -> BaseZenStore | None:
-    """A SQLite database as it is; None: it is yet to be made or migrated, which ZenML does."""
+    """A SQLite database as it is; None: it is yet to be made."""
     path = Path(config.url.removeprefix(_SQLITE))
     held = _revisions(path)
     if only_read and not path.exists():
         raise UsageError(f"there is no ZenML database {path}", hint="set $ZENML_CONFIG_PATH or the option store-url")
     if held and held == _known_revisions():
         return open_local(config)
-    if only_read:
+    if held or only_read:
         raise UsageError(
             f"the ZenML database {path} is of another release than the installed ZenML",
-            hint="install the release of ZenML that wrote it, or let ZenML migrate a copy of it",
+            hint="install the release of ZenML that wrote it, or let ZenML migrate it, or a copy of it",
         )
     return None
+
+
+def _make_database(config: StoreConfiguration) -> None:
+    """Make a database that is not there beside its place: a process that is killed leaves one that is half made, which
+    ZenML takes for that of a release that is too old. Raises UsageError where one lies there already."""
+    path = Path(config.url.removeprefix(_SQLITE))
+    if path.exists():
+        if _is_half_made(path):
+            raise UsageError(
+                f"the ZenML database {path} is of no release: whoever made it was stopped",
+                hint="remove it, it is made anew; or let ZenML 0.54 migrate it, if it is that old",
+            )
+        return
+    making = path.with_name(f"{path.name}.making")
+    for left in path.parent.glob(f"{making.name}*"):
+        left.unlink()
+    release(BaseZenStore.create_store(config.model_copy(update={"url": f"{_SQLITE}{making}"})))
+    making.rename(path)
+
+
+def _is_half_made(path: Path) -> bool:
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=60)) as connection:
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return tables > 0 and not _revisions(path)
 
 
 def _revisions(path: Path) -> list[str]:

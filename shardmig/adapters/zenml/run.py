@@ -11,6 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from shardmig.adapters.base import FileSink, FileStore, Want
+from shardmig.adapters.names import unlike
 from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.adapters.sidecar.manifest import Manifest
 from shardmig.adapters.sidecar.reading import RunReader
@@ -37,6 +38,7 @@ from shardmig.records import (
     MigrationKey,
     Piece,
     Points,
+    RunRef,
 )
 from shardmig.selection import Matcher
 
@@ -55,7 +57,7 @@ class Collected:
 
     def __init__(self, rules: ZenmlRules, folder: Folder, workers: int) -> None:
         self._rules = rules
-        self._folder = folder
+        self.folder = folder
         self._workers = workers
         self.values: dict[str, Value] = {}
         self.cards: dict[str, Any] = {}
@@ -68,7 +70,7 @@ class Collected:
         """Take all chunks in; afterwards the files have arrived."""
         with TemporaryDirectory(prefix="shardmig-") as name:
             staging = Path(name)
-            uploads = Uploads(self._folder, self._workers)
+            uploads = Uploads(self.folder, self._workers)
             points = PointsWriter(staging / "series.parquet")
             contents = staging / "contents"
             contents.mkdir()
@@ -111,8 +113,11 @@ class Collected:
         self.last_point_ms = max((one for one in (self.last_point_ms, time_ms) if one is not None), default=None)
 
 
-def read_run(store: ZenmlStore, version: Version, key: MigrationKey, want: Want, files: FileSink) -> Iterator[Piece]:
-    """The pieces of one run that shardmig wrote. Raises NotFound when its folder or its manifest is gone."""
+def read_run(
+    store: ZenmlStore, version: Version, key: MigrationKey, want: Want, files: FileSink, run: RunRef | None = None
+) -> Iterator[Piece]:
+    """The pieces of one run that shardmig wrote. `run`: as a source lists it. Raises NotFound when its folder or its
+    manifest is gone."""
     entry = store.artifact(ENTRY, key)
     if entry is None:
         raise NotFound(f"the artifact {ENTRY} {key} is gone", hint="load the run again")
@@ -123,7 +128,7 @@ def read_run(store: ZenmlStore, version: Version, key: MigrationKey, want: Want,
         contents.mkdir()
         reader = RunReader(_Held(version), folder, want, contents, _RULES)
         points = _Points(version, folder, want, staging)
-        for piece in reader.pieces(files):
+        for piece in reader.pieces(files, run):
             if isinstance(piece.chunk, Points | End):
                 yield from (Piece(piece.run, chunk) for chunk in points.chunks())
             if isinstance(piece.chunk, End):
@@ -168,8 +173,10 @@ class _Held:
 
     def values(self) -> Mapping[str, Value]:
         others = {key: value for key, value in self._metadata.items() if key not in facts.OWN_KEYS}
-        fields = self._metadata.get(facts.FIELDS, {})
-        return {flat.key: flat.value for flat in (*flattened(others), *flattened(fields))}
+        values = {flat.key: flat.value for flat in flattened(self._metadata.get(facts.FIELDS, {}))}
+        for flat in flattened(others):
+            values[unlike(flat.key, values)] = flat.value
+        return values
 
     def series_keys(self) -> Iterable[str]:
         return ()

@@ -7,8 +7,7 @@ exact. Any other is given by the map of `native`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from hashlib import blake2b
 from importlib.metadata import version as installed
@@ -19,6 +18,7 @@ import msgspec
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.sidecar.reading import brought
 from shardmig.adapters.zenml import facts, native
+from shardmig.adapters.zenml.added import Added
 from shardmig.adapters.zenml.entities import Artifact, Version
 from shardmig.adapters.zenml.naming import is_loading
 from shardmig.adapters.zenml.opening import Opened
@@ -64,13 +64,12 @@ class ZenmlSource:
         runs: dict[ProjectId, list[RunRef]] = {}
         others: dict[ProjectId, list[tuple[Version, str]]] = {}
         for model_id, model in self._store.models():
-            versions = list(self._store.versions(model_id))
-            for version in versions:
+            for version, mark in self._versions(model_id):
                 if version.id in brought:
-                    run = _brought(brought[version.id], version)
+                    run = _brought(brought[version.id], version, mark)
                     runs.setdefault(run.project, []).append(run)
-            if ids := {version.id for version in versions} - brought.keys():
-                others[ProjectId(model)] = list(self._own_versions(model_id, ids))
+                else:
+                    others.setdefault(ProjectId(model), []).append((version, mark))
         for project, held in others.items():
             taken = {run.id for run in runs.get(project, [])}
             runs.setdefault(project, []).extend(_other(project, *one, taken) for one in held)
@@ -78,16 +77,15 @@ class ZenmlSource:
             found.sort(key=lambda run: (run.created_ms or 0, run.id))
         return runs
 
-    def _own_versions(self, model_id: str, ids: AbstractSet[str]) -> Iterator[tuple[Version, str]]:
-        """Versions of ZenML's own with the fingerprint of what is in them: ZenML tells no time for metadata that are added
+    def _versions(self, model_id: str) -> Iterator[tuple[Version, str]]:
+        """The versions of a model with the fingerprint of what is in them: ZenML tells no time for metadata that are added
         and artifacts that are linked."""
         for version in self._store.versions(model_id, whole=True):
-            if version.id in ids:
-                whole = msgspec.structs.replace(version, tags=sorted(version.tags))
-                content = [msgspec.structs.asdict(whole), self._store.artifact_ids_of(version.id)]
-                text = json.dumps(content, sort_keys=True, default=str)
-                mark = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-                yield msgspec.structs.replace(version, description="", tags=[], metadata={}), mark
+            whole = msgspec.structs.replace(version, tags=sorted(version.tags))
+            content = [msgspec.structs.asdict(whole), self._store.artifact_ids_of(version.id)]
+            text = json.dumps(content, sort_keys=True, default=str)
+            mark = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+            yield msgspec.structs.replace(version, description="", tags=[], metadata={}), mark
 
     def _read_run(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
         version = self._store.version(run.locator)
@@ -96,14 +94,29 @@ class ZenmlSource:
                 f"model version {version.name} was never loaded to its end",
                 hint="finish that load, or delete the model version",
             )
-        key = version.metadata.get(facts.SHARDMIG, {}).get(facts.KEY)
-        if key is None:
+        own = version.metadata.get(facts.SHARDMIG, {})
+        if facts.KEY not in own:
             yield Piece(run, Header(run, SOURCE, installed("zenml")))
             reading = native.Reading(run, version, self._store, want)
             yield from (Piece(run, chunk) for chunk in reading.chunks(files))
             yield Piece(run, End(reading.findings))
             return
-        yield from brought(read_run(self._store, version, key, want, files), run, run.fingerprint, want)
+        yield from self._restored(run, version, own, want, files)
+
+    def _restored(
+        self, run: RunRef, version: Version, own: Mapping[str, Any], want: Want, files: FileSink
+    ) -> Iterator[Piece]:
+        """The run that was brought, then what people added to it."""
+        entry = self._store.artifact(ENTRY, own[facts.KEY])
+        added = None if entry is None else Added(run, version, self._store, want, entry.uri)
+        pieces = read_run(self._store, version, own[facts.KEY], want, files, run)
+        for piece in brought(pieces, run, str(own.get(facts.DIGEST, "")), want):
+            if added is not None:
+                added.learn(piece.chunk)
+            if isinstance(piece.chunk, End) and added is not None:
+                yield from (Piece(run, chunk) for chunk in added.chunks(files))
+                piece = Piece(run, End([*piece.chunk.findings, *added.findings]))
+            yield piece
 
 
 def _own(entry: Artifact) -> dict[str, Any]:
@@ -111,7 +124,7 @@ def _own(entry: Artifact) -> dict[str, Any]:
     return own if isinstance(own, dict) and facts.VERSION in own else {}
 
 
-def _brought(own: dict[str, Any], version: Version) -> RunRef:
+def _brought(own: dict[str, Any], version: Version, fingerprint: str) -> RunRef:
     return RunRef(
         project=ProjectId(own["project"]),
         id=RunId(own["run_id"]),
@@ -121,7 +134,7 @@ def _brought(own: dict[str, Any], version: Version) -> RunRef:
         parent=own["parent"],
         parent_project=own["parent_project"],
         locator=version.id,
-        fingerprint=own[facts.DIGEST],
+        fingerprint=fingerprint,
     )
 
 

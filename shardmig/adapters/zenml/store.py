@@ -41,7 +41,7 @@ from shardmig.adapters.zenml.entities import Artifact, NewArtifact, Version, art
 from shardmig.adapters.zenml.local import LocalStore
 from shardmig.adapters.zenml.opening import Opened, release
 from shardmig.adapters.zenml.refusals import database_errors, zenml_errors
-from shardmig.errors import NotFound, TargetConflict, UsageError
+from shardmig.errors import BadInput, NotFound, TargetConflict, Unavailable, UsageError
 
 T = TypeVar("T")
 
@@ -53,10 +53,13 @@ _DATA_TYPE: Final = source_utils.resolve(Path)
 class ZenmlStore:
     """One project of one store. Opened at its first use."""
 
-    def __init__(self, open_store: Callable[[], Opened], project: str = "", artifact_store: str = "") -> None:
+    def __init__(
+        self, open_store: Callable[[], Opened], project: str = "", artifact_store: str = "", *, page: int = PAGE
+    ) -> None:
         self._open_store = open_store
         self._project = project
         self._artifact_store = artifact_store
+        self._page = page
         self._models: dict[str, UUID] = {}
         self._tags: dict[str, UUID] = {}
         self._systems: dict[str, FileSystem] = {}
@@ -150,7 +153,7 @@ class ZenmlStore:
 
     def artifact_ids_of(self, version_id: str) -> list[str]:
         """The ids of the artifact versions linked to a model version, sorted."""
-        wanted = ModelVersionArtifactFilter(model_version_id=UUID(version_id), size=PAGE)
+        wanted = ModelVersionArtifactFilter(model_version_id=UUID(version_id), size=self._page)
         pages = self._pages(
             lambda number: self._store.list_model_version_artifact_links(wanted.model_copy(update={"page": number}))
         )
@@ -171,6 +174,9 @@ class ZenmlStore:
             if held is None or held.uri != new.uri:
                 raise
             made = UUID(held.id)
+            if any(held.metadata.get(key) != value for key, value in new.metadata.items()):
+                # The store, which commits the two apart, did not come to it.
+                self._describe(RunMetadataResource(id=made, type=MetadataResourceTypes.ARTIFACT_VERSION), new.metadata)
         link = ModelVersionArtifactRequest(model_version=UUID(version_id), artifact_version=made)
         self._call(f"artifact {new.name}", lambda: self._store.create_model_version_artifact_link(link))
         return str(made)
@@ -181,17 +187,7 @@ class ZenmlStore:
 
     def add_metadata(self, version_id: str, values: Mapping[str, Mapping[str, Any]]) -> None:
         """Add to metadata dictionaries of a model version. What is there under the same names is replaced."""
-
-        def create() -> None:
-            request = RunMetadataRequest(
-                project=self._project_id,
-                resources=[RunMetadataResource(id=UUID(version_id), type=MetadataResourceTypes.MODEL_VERSION)],
-                values={key: dict(value) for key, value in values.items()},
-                types=dict.fromkeys(values, MetadataTypeEnum.DICT),
-            )
-            self._store.create_run_metadata(request)
-
-        self._call(f"metadata of {version_id}", create)
+        self._describe(RunMetadataResource(id=UUID(version_id), type=MetadataResourceTypes.MODEL_VERSION), values)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -202,6 +198,11 @@ class ZenmlStore:
                 yield
         else:
             yield
+
+    @property
+    def undoes(self) -> bool:
+        """Is nothing there of what was written `together` until all of it is?"""
+        return isinstance(self._store, LocalStore)
 
     def new_folder(self, path: str) -> Folder:
         """A folder in the artifact store that is written to."""
@@ -267,6 +268,18 @@ class ZenmlStore:
         request = ModelRequest(name=name, description=description, project=self._project_id)
         return self._store.create_model(request).id
 
+    def _describe(self, what: RunMetadataResource, values: Mapping[str, Mapping[str, Any]]) -> None:
+        def create() -> None:
+            request = RunMetadataRequest(
+                project=self._project_id,
+                resources=[what],
+                values={key: dict(value) for key, value in values.items()},
+                types=dict.fromkeys(values, MetadataTypeEnum.DICT),
+            )
+            self._store.create_run_metadata(request)
+
+        self._call(f"metadata of {what.id}", create)
+
     def _create_artifact(self, new: NewArtifact) -> UUID:
         request = ArtifactVersionRequest(
             artifact_name=new.name,
@@ -319,14 +332,22 @@ class ZenmlStore:
             yield from map(artifact_of, page.items)
 
     def _filtered(self, kind: type[T], **wanted: Any) -> T:
-        return kind(**{"project": self._project_id, "size": PAGE, "sort_by": "asc:created"} | wanted)
+        return kind(**{"project": self._project_id, "size": self._page, "sort_by": "asc:created"} | wanted)
 
     def _pages(self, page: Callable[[int], Page[Any]]) -> Iterator[Page[Any]]:
-        number, last = 1, 1
+        """Raises Unavailable when something was deleted meanwhile: what lay behind it moved to a page that was read already."""
+        number, last, total = 1, 1, 0
         while number <= last:
-            held = self._call("a listing", lambda number=number: page(number))  # type: ignore[misc]
+            try:
+                held = self._call("a listing", lambda number=number: page(number))  # type: ignore[misc]
+            except BadInput:  # how ZenML says that there are not so many pages any more
+                if number == 1:
+                    raise
+                held = None
+            if held is None or held.total < total:
+                raise Unavailable("ZenML was changed while it was listed")
             yield held
-            number, last = number + 1, held.total_pages
+            number, last, total = number + 1, held.total_pages, held.total
 
     def _gone(self, what: str, delete: Callable[[], None]) -> None:
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from shardmig.adapters.base import Capabilities, FileSink, FileStore, Fitted, Want, Written
 from shardmig.adapters.run_facts import RunFacts
@@ -31,7 +31,6 @@ from shardmig.records import (
     Chunk,
     Field,
     Fields,
-    Header,
     LoadOptions,
     MigrationKey,
     Piece,
@@ -50,6 +49,13 @@ CAPABILITIES: Final = Capabilities(
     replay_is_idempotent=True,
     max_key_length=MAX_KEY,
 )
+
+
+class _Old(NamedTuple):
+    """A complete run that is to be replaced, and the artifact that leads to its files."""
+
+    id: TargetRunId
+    entry: Artifact | None
 
 
 class ZenmlTarget:
@@ -83,17 +89,17 @@ class ZenmlTarget:
         run_facts.learn(fields)
         content = itertools.chain([Fields(fields)] if fields else [], rest)
         with about_run(header.run.label):
-            old = self.find_run(key) if self._load.on_existing == "replace" else None
             held = self._kept(key, digest)
-            if held is not None:
+            if held is not None and held.digest == digest:
                 self._link(held, parent)
                 return Written(held.id, [])
-            with provenance.in_place_of(
-                f"model version {old.id}" if old is not None and old.state == "complete" else ""
-            ):
-                collected = Collected(self._rules, self._folder(key), self._options.artifact_workers)
-                collected.write(header, content, run_facts, files)
-                return self._register(key, digest, header, run_facts, collected, parent)
+            old = None if held is None else _Old(held.id, self._entry(key))
+            collected = Collected(self._rules, self._free_folder(key, old), self._options.artifact_workers)
+            collected.write(header, content, run_facts, files)
+            if old is not None and not collected.is_whole:
+                collected.folder.remove()
+                return Written(old.id, collected.findings)
+            return self._register(key, facts.provenance(key, digest, header), run_facts, collected, parent, old)
 
     def discard_run(self, run: TargetRun) -> None:
         """As WriteSide. The model version goes first: without it the run is not found any more."""
@@ -121,17 +127,17 @@ class ZenmlTarget:
         self._store.close()
 
     def _kept(self, key: MigrationKey, digest: str) -> TargetRun | None:
-        """The complete run of this digest. Any other run of this key, and what is left of one, is discarded."""
+        """The complete run of this key: of this digest, or one that is to be replaced once the new one is whole. A partial
+        one, and what is left of one, is discarded."""
         entry = self._entry(key)
         held = None if entry is None else self._run_of(entry, key)
         if held is not None and held.state == "complete":
-            if held.digest == digest:
+            if held.digest == digest or self._load.on_existing == "replace":
                 return held
-            if self._load.on_existing != "replace":
-                raise TargetConflict(
-                    f"ZenML holds this run as model version {held.id}, whole but with other content",
-                    hint="--on-existing replace writes it anew",
-                )
+            raise TargetConflict(
+                f"ZenML holds this run as model version {held.id}, whole but with other content",
+                hint="--on-existing replace writes it anew",
+            )
         if held is not None:
             self._store.delete_version(held.id)
         self._discard(key, entry)
@@ -140,21 +146,24 @@ class ZenmlTarget:
     def _register(
         self,
         key: MigrationKey,
-        digest: str,
-        header: Header,
+        own: dict[str, Any],
         run_facts: RunFacts,
         collected: Collected,
         parent: TargetRunId | None,
+        old: _Old | None,
     ) -> Written:
-        """Everything into ZenML's database; the run's own name last."""
+        """Everything into ZenML's database, in the place of the old run; the run's own name last."""
         name = self._naming.version(run_facts.wanted_name)
-        model_id = self._store.model_id(self._model(run_facts), f"Runs of {header.run.project}")
+        model_id = self._store.model_id(self._model(run_facts), f"Runs of {run_facts.run.project}")
         tag_ids = self._store.tag_ids(facts.tags_of(run_facts, self._naming))
         description = facts.description_of(run_facts)
         shown = facts.run_metadata(run_facts, parent, collected.last_point_ms)
-        own = facts.provenance(key, digest, header) | {facts.NAME: name, facts.SERIES_COUNT: len(collected.cards)}
-        folder = self._folder(key)
-        with self._store.together():
+        own = own | {facts.NAME: name, facts.SERIES_COUNT: len(collected.cards)}
+        folder = collected.folder
+        gone = f"model version {old.id}" if old is not None and not self._store.undoes else ""
+        with provenance.in_place_of(gone), self._store.together():
+            if old is not None:
+                self._unregister(old)
             version_id = self._new_version(model_id, loading_name(name, key), description, tag_ids)
             own[facts.VERSION] = version_id
             self._store.add_artifact(version_id, NewArtifact(ENTRY, key, folder.uri, {facts.SHARDMIG: own}))
@@ -163,6 +172,8 @@ class ZenmlTarget:
             self._add_metadata(version_id, collected, {facts.RUN: shown, facts.SHARDMIG: own})
             if collected.is_whole:
                 self._give_name(version_id, name, key)
+        if old is not None:
+            self._remove_files(old.entry)
         wanted_model = wanted_model_name(self._options, run_facts)
         findings = [*collected.findings, *facts.findings(run_facts, self._naming, wanted_model)]
         changes = sum(finding.code == "name-changed" for finding in findings)
@@ -203,15 +214,30 @@ class ZenmlTarget:
 
     def _discard(self, key: MigrationKey, entry: Artifact | None) -> None:
         """What is there of a run without model version; the artifact that leads to the rest goes last."""
-        if entry is None:
-            self._folder(key).remove()
-            return
+        if entry is not None:
+            self._forget_parts(entry)
+            self._remove_files(entry)
+        for folder in self._folders(key):
+            folder.remove()
+        if entry is not None:
+            self._store.delete_artifact(entry.id)
+
+    def _unregister(self, old: _Old) -> None:
+        """Out of ZenML's database. The artifact that leads to the files goes last."""
+        self._store.delete_version(old.id)
+        if old.entry is not None:
+            self._forget_parts(old.entry)
+            self._store.delete_artifact(old.entry.id)
+
+    def _forget_parts(self, entry: Artifact) -> None:
         for artifact in self._store.artifacts_below(entry.uri):
             if artifact.id != entry.id:
                 self._store.delete_artifact(artifact.id)
-        with contextlib.suppress(NotFound):  # the artifact store may be gone, and the files with it
-            self._store.folder(entry.uri, entry.store_id).remove()
-        self._store.delete_artifact(entry.id)
+
+    def _remove_files(self, entry: Artifact | None) -> None:
+        if entry is not None:
+            with contextlib.suppress(NotFound):  # the artifact store may be gone, and the files with it
+                self._store.folder(entry.uri, entry.store_id).remove()
 
     def _entry(self, key: MigrationKey) -> Artifact | None:
         return self._store.artifact(ENTRY, key) if key.isalnum() else None  # else no key of ours
@@ -225,8 +251,16 @@ class ZenmlTarget:
         state: Literal["partial", "complete"] = "partial" if is_loading(version.name) else "complete"
         return TargetRun(TargetRunId(version.id), key, state, str(own.get(facts.DIGEST, "")))
 
-    def _folder(self, key: MigrationKey) -> Folder:
-        return self._store.new_folder(f"shardmig/{key}")
+    def _folders(self, key: MigrationKey) -> list[Folder]:
+        """The two that a run may have: one while the run that it replaces has the other."""
+        return [self._store.new_folder(f"shardmig/{key}{suffix}") for suffix in ("", ".next")]
+
+    def _free_folder(self, key: MigrationKey, old: _Old | None) -> Folder:
+        """An empty one."""
+        taken = "" if old is None or old.entry is None else old.entry.uri
+        free = next(folder for folder in self._folders(key) if folder.uri != taken)
+        free.remove()
+        return free
 
     def _model(self, run_facts: RunFacts) -> str:
         return self._naming.name(wanted_model_name(self._options, run_facts))

@@ -65,10 +65,10 @@ class Sample(NamedTuple):
         return held.state == "complete" and field_digests(read) == field_digests(self.chunks)
 
 
-def sample(folder: Path, run_id: str = "RUN-1") -> Sample:
+def sample(folder: Path, run_id: str = "RUN-1", project: ProjectId = PROJECT) -> Sample:
     """The run, its file stored below `folder`."""
-    run = RunRef(project=PROJECT, id=RunId(run_id), created_ms=CREATED_MS)
-    files = ArchiveFiles(ArchivePaths(str(folder / "data"), str(folder / "files")), PROJECT)
+    run = RunRef(project=project, id=RunId(run_id), created_ms=CREATED_MS)
+    files = ArchiveFiles(ArchivePaths(str(folder / "data"), str(folder / "files")), project)
     model = files.put(run, "model", "file", io.BytesIO(bytes(range(256))), name="model.pt")
     pictures = [
         files.put(

@@ -22,10 +22,11 @@ from shardmig.adapters.litlogger.appending import RunInLightning
 from shardmig.adapters.litlogger.cloud import Cloud
 from shardmig.adapters.litlogger.drive import Drive
 from shardmig.adapters.litlogger.histories import Histories
+from shardmig.adapters.litlogger.naming import teamspace_name
 from shardmig.adapters.litlogger.options import parse_options
 from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.archive.files import DigestSink
-from shardmig.errors import AuthFailed, BadInput, Denied, HostilePath, NotFound, Transient
+from shardmig.errors import AuthFailed, BadInput, Denied, HostilePath, NotFound, TargetConflict, Transient
 from shardmig.records import End, Files, ProjectId, Selection
 from tests.contract.litlogger.runs import opened, sample
 from tests.servers.lightning.server import KEY, USER, Lightning
@@ -130,6 +131,20 @@ def test_a_teamspace_is_made_in_the_organization_that_is_named(
     sample(tmp_path).written(opened(organization=organization))
     [teamspace] = lightning.store.teamspaces.values()
     assert (teamspace.owner_id, teamspace.display_name) == (owner, "ws/project")
+
+
+def test_where_an_organization_is_named_no_teamspace_of_somebody_else_is_taken(
+    lightning: Lightning, tmp_path: Path
+) -> None:
+    """One of that name in another account is none of the organization's; this server refuses a second of one name."""
+    run = sample(tmp_path)
+    others = lightning.store.create_teamspace(teamspace_name(run.run.project))
+    with pytest.raises(TargetConflict, match="name-of-org-1 has none of that name"):
+        run.written(opened(organization="name-of-org-1"))
+    assert lightning.store.dump() == {}
+    others.owner_id = "org-1"
+    run.written(opened(organization="name-of-org-1"))
+    assert [one.project for one in lightning.store.streams.values()] == [others.id]
 
 
 def test_an_organization_of_others_is_refused(lightning: Lightning, tmp_path: Path) -> None:
@@ -319,3 +334,24 @@ cloud = Cloud(parse_options({"requests-per-s": "20"}))
 for _ in range(15):
     cloud.teamspaces()
 """
+
+
+def test_an_experiment_that_others_push_out_of_its_page_while_a_source_lists_is_listed_all_the_same(
+    lightning: Lightning, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was on a page already is deleted: each behind it moves up by one, and the next page begins behind it."""
+    monkeypatch.setattr(lightning, "page", 2)
+    teamspace = lightning.store.create_teamspace("team")
+    for number in range(5):
+        cloud.create_stream(teamspace.id, f"experiment-{number}", {}, ("", ""))
+
+    def delete_the_newest(_: str) -> None:
+        lightning.after.clear()
+        streams = lightning.store.streams
+        del streams[next(id_ for id_, one in streams.items() if one.name == "experiment-4")]
+
+    lightning.after["/metrics-stream/list"] = delete_the_newest
+    source = open_source({"requests-per-s": "0"})
+    listed = {run.id for run in source.list_runs(ProjectId("team"), Selection())}
+    source.close()
+    assert listed >= {f"experiment-{number}" for number in range(4)}

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from shardmig.adapters.base import migration_key
 from shardmig.errors import BadInput, RateLimited, TargetConflict, Transient, Unavailable
-from shardmig.records import Chunk, LoadOptions
-from tests.contract.litlogger.runs import Sample, opened, sample
+from shardmig.records import Chunk, LoadOptions, TargetRunId
+from tests.contract.litlogger.runs import DIGEST, Sample, opened, sample
 from tests.servers.lightning.server import Lightning, lightning_server
 from tests.servers.neptune3.faults import Fault
 
@@ -198,6 +199,18 @@ def test_a_partial_run_of_other_options_is_begun_anew(lightning: Lightning, run:
     [stream] = lightning.store.streams.values()
     assert [int(value.step) for value in stream.series["long"]] == [10 * step for step in range(2500)]
     assert run.is_equal_in(target)
+
+
+def test_a_partial_run_that_is_continued_names_the_parent_that_it_has_now(lightning: Lightning, run: Sample) -> None:
+    """It may have come in the meantime, or was written anew under another id."""
+    target = opened()
+    for early, now in ((None, TargetRunId("prj-1/parent")), (TargetRunId("prj-1/old"), TargetRunId("prj-1/new"))):
+        target.write_run(migration_key(run.run), DIGEST, iter(run.chunks[:5]), run.files, early)
+        target.write_run(migration_key(run.run), DIGEST, iter(run.chunks), run.files, now)
+        held = target.find_run(migration_key(run.run))
+        assert held is not None
+        assert (held.state, target.read_facts(held)["parent"]) == ("complete", now)
+        target.discard_run(held)
 
 
 def test_a_whole_run_of_other_content_is_left_unless_it_is_to_be_replaced(lightning: Lightning, run: Sample) -> None:

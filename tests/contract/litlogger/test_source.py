@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import sha256
@@ -14,6 +15,10 @@ from shardmig.adapters.base import ReadSide, Want, migration_key
 from shardmig.adapters.conformance import SourceSuite, plain_run, rich_run
 from shardmig.adapters.conformance.runs import MULTIPLIER
 from shardmig.adapters.litlogger import open_source, open_target
+from shardmig.adapters.litlogger.cloud import Cloud
+from shardmig.adapters.litlogger.drive import Drive
+from shardmig.adapters.litlogger.options import parse_options
+from shardmig.adapters.litlogger.shown import MediaOfRun
 from shardmig.adapters.litlogger.source import LightningSource
 from shardmig.archive.files import ArchiveFiles, DigestSink
 from shardmig.errors import Denied
@@ -32,6 +37,7 @@ from shardmig.records import (
     Selection,
 )
 from tests.contract.litlogger.experiments import TEAMSPACE, log_experiments
+from tests.contract.litlogger.runs import opened, sample
 from tests.servers.lightning.server import Lightning, lightning_server
 
 pytestmark = pytest.mark.xdist_group("lightning")
@@ -180,6 +186,69 @@ def test_an_experiment_and_its_copy_are_told_apart(source: LightningSource, fill
         assert held is not None
         target.discard_run(held)
         target.close()
+
+
+def test_files_that_people_added_to_an_experiment_that_was_brought_come_with_it(
+    source: LightningSource, tmp_path: Path
+) -> None:
+    """The run's manifest does not know them. What it shows of its own files is not theirs."""
+    run, target = sample(tmp_path), opened()
+    one = run.files.put(run.run, "artifacts/one.txt", "file", io.BytesIO(b"own"), name="one.txt")  # type: ignore[attr-defined]
+    run.chunks.insert(2, Files([one]))  # as that of an experiment that was copied from Lightning to Lightning
+    run.written(target)
+    held = target.find_run(migration_key(run.run))
+    assert held is not None
+    try:
+        cloud = Cloud(parse_options(BARE))
+        stream = cloud.stream(*held.id.split("/"))
+        (tmp_path / "theirs").write_text("theirs")
+        drive = Drive(cloud, stream, stream.cluster_id)
+        drive.put(tmp_path / "theirs", "reports/theirs.txt")
+        drive.put(tmp_path / "theirs", "one.txt")
+        MediaOfRun(cloud, stream, drive, is_new=False).put(tmp_path / "theirs", "look", "look at 3", "image/png", 3)
+        cloud.close()
+        read = Read(source, run.run.project, run.run.id)
+    finally:
+        target.discard_run(held)
+        target.close()
+    theirs = sha256(b"theirs").hexdigest()
+    own = {ref.path for chunk in run.chunks if isinstance(chunk, Files) for ref in chunk.files}
+    assert [(ref.path, ref.step, ref.sha256) for ref in read.files if ref.path not in own] == [
+        ("artifacts/one.txt (2)", None, theirs),
+        ("artifacts/reports/theirs.txt", None, theirs),
+        ("media/look", Decimal(3), theirs),
+    ]
+    assert len(read.files) == 7
+    assert [one.code for one in read.findings if one.kind == "loss"] == []
+
+
+def test_the_files_of_a_copy_lie_apart_from_those_of_its_original_in_an_archive(
+    source: LightningSource, filled: Lightning, tmp_path: Path
+) -> None:
+    """Both may have a file under one name, and an update of either removes what lies with it and is its no more."""
+    original = next(one for one in filled.store.streams.values() if one.name == "first")
+    run = sample(tmp_path, "first", ProjectId(TEAMSPACE))
+    target = opened()
+    run.written(target)
+    held = target.find_run(migration_key(run.run))
+    assert held is not None
+    archived = ArchiveFiles(ArchivePaths(str(tmp_path / "d"), str(tmp_path / "f")), ProjectId(TEAMSPACE))
+    try:
+        listed = {one.locator: one for one in source.list_runs(ProjectId(TEAMSPACE), Selection())}
+        folders = {
+            locator: {
+                ref.stored.partition("/")[0]
+                for piece in source.read_runs([one], Want(), archived)
+                if isinstance(piece.chunk, Files)
+                for ref in piece.chunk.files
+            }
+            for locator, one in listed.items()
+        }
+    finally:
+        target.discard_run(held)
+        target.close()
+    assert folders[held.id]
+    assert folders[held.id].isdisjoint(folders[f"{original.project}/{original.id}"])
 
 
 def test_a_fork_that_was_brought_names_its_parent_again(source: LightningSource) -> None:

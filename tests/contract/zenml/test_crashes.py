@@ -52,6 +52,34 @@ def test_killed_before_any_commit_the_same_command_again_ends_well(
     assert len(list(zenml.rglob("manifest.json"))) == runs - 1
 
 
+def test_a_load_that_was_killed_while_the_database_was_made_is_begun_again(tmp_path: Path) -> None:
+    """ZenML makes it in many steps, and takes what a killed process leaves for that of a release that is too old."""
+    child = child_processes().Process(target=_make_and_die, args=(tmp_path / "zenml",))
+    child.start()
+    child.join(120)
+    assert child.exitcode == _KILLED
+    use_zenml(tmp_path / "zenml")
+    chunks = plain_run()
+    with closing(_target("local")) as target:
+        _write(target, chunks)
+        held = target.find_run(migration_key(run_of(chunks)))
+        assert held is not None
+        assert held.state == "complete"
+
+
+def _make_and_die(zenml: Path) -> None:
+    """Load a run into a store that is yet to be made, in a process that dies when its tables are there."""
+    use_zenml(zenml)
+
+    def before_statement(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if statement.startswith("INSERT INTO alembic_version"):
+            os._exit(_KILLED)
+
+    event.listen(Engine, "before_cursor_execute", before_statement)
+    with closing(_target("local")) as target:
+        _write(target, plain_run())
+
+
 def _is_killed(zenml: Path, way: str, target: WriteSide, commits: int, replaced: bool) -> bool:
     """Kill the load of a run before that commit, repeat it, and look at what is there."""
     chunks = plain_run(run_id=f"RUN-{commits}")

@@ -157,15 +157,37 @@ def test_other_content_is_refused_or_replaces_what_is_there() -> None:
     assert _counts() == (1, 2)
 
 
-def test_a_run_whose_replacement_failed_is_told_to_be_gone() -> None:
+def test_a_run_that_is_to_be_replaced_stays_until_the_new_one_is_whole() -> None:
     chunks = plain_run()
     write(chunks)
     target = open_target({}, LoadOptions(step_multiplier=1, on_existing="replace"))
-    with pytest.raises(BadInput, match="which was to be replaced, is deleted already"):
-        target.write_run(migration_key(run_of(chunks)), "e" * 32, _torn(chunks), _NOWHERE, None)
-    target.write_run(migration_key(run_of(chunks)), "e" * 32, iter(chunks), _NOWHERE, None)
+    key = migration_key(run_of(chunks))
+    with pytest.raises(BadInput, match="torn"):
+        target.write_run(key, "e" * 32, _torn(chunks), _NOWHERE, None)
+    without_end = target.write_run(key, "e" * 32, iter(chunks[:-1]), _NOWHERE, None)
+    assert [finding.kind for finding in without_end.findings] == ["loss"]
+    held = _held(chunks)
+    assert (held.state, held.digest) == ("complete", DIGEST)
+    assert _field_digests_of(chunks) == field_digests(chunks)
+    assert _counts() == (1, 2)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_of_a_run_that_was_replaced_nothing_is_left(zenml: Path, times: int) -> None:
+    chunks = plain_run()
+    write(chunks)
+    target = open_target({}, LoadOptions(step_multiplier=1, on_existing="replace"))
+    for number in range(times):
+        target.write_run(migration_key(run_of(chunks)), str(number) * 32, iter(chunks), _NOWHERE, None)
+    held = _held(chunks)
+    assert held.digest == str(times - 1) * 32
+    assert target.read_facts(held)["name"] == "RUN-1"
+    assert _field_digests_of(chunks) == field_digests(chunks)
+    assert _counts() == (1, 2)
+    assert len(list(zenml.rglob("manifest.json"))) == 1
+    target.discard_run(held)
     target.close()
-    assert _held(chunks).digest == "e" * 32
+    assert not list(zenml.rglob("manifest.json"))
 
 
 def _torn(chunks: list[Chunk]) -> Iterator[Chunk]:

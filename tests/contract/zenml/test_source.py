@@ -86,6 +86,55 @@ def test_a_model_version_of_others_has_another_fingerprint_when_something_was_ad
     assert len(set(seen)) == 3
 
 
+def test_what_people_added_to_a_run_that_was_brought_comes_with_it_and_with_an_update(zenml: Path) -> None:
+    """Artifacts, tags and a stage: the run's manifest knows none of them."""
+    chunks = plain_run()
+    write(chunks)
+    client = Client()
+    version = client.get_model_version("ws/plain", "RUN-1")
+    seen = [_fingerprint("ws/plain"), _fingerprint("ws/plain")]
+    client.update_model_version("ws/plain", version.id, add_tags=["chosen"], stage="production")
+    seen.append(_fingerprint("ws/plain"))
+    _link(version, save_artifact("more", "evaluation"))
+    seen.append(_fingerprint("ws/plain"))
+    assert seen[0] == seen[1] != ""
+    assert len(set(seen)) == 3
+    source = open_source({})
+    read = _read(source, ProjectId("ws/plain"), RunId("RUN-1"))
+    source.close()
+    fields = {field.path: field for chunk in read if isinstance(chunk, Fields) for field in chunk.fields}
+    assert fields["sys/zenml/stage"].value == "production"
+    assert fields["sys/zenml/added_tags"].value == ["chosen"]
+    assert [ref.path for chunk in read if isinstance(chunk, Files) for ref in chunk.files] == ["artifacts/evaluation"]
+    theirs = ("sys/zenml/", "artifacts/", "artifact_metadata/")
+    assert {name: digest for name, digest in field_digests(read).items() if not name[0].startswith(theirs)} == (
+        field_digests(chunks)
+    )
+    (end,) = (chunk for chunk in read if isinstance(chunk, End))
+    assert [one.code for one in end.findings if one.kind == "loss"] == []
+
+
+def test_what_people_added_under_a_name_that_the_run_has_already_comes_beside_it(zenml: Path) -> None:
+    """A run that went from ZenML to ZenML has a stage among its fields."""
+    chunks = plain_run()
+    write([chunks[0], Fields([Field("params/lr", "float", 0.5), Field("sys/zenml/stage", "string", "staging")]), End()])
+    client = Client()
+    version = client.get_model_version("ws/plain", "RUN-1")
+    client.update_model_version("ws/plain", version.id, stage="production")
+    log_metadata({"params": {"lr": 9.0}}, model_version_id=version.id)  # type: ignore[call-overload]
+    source = open_source({})
+    read = _read(source, ProjectId("ws/plain"), RunId("RUN-1"))
+    source.close()
+    fields = [field for chunk in read if isinstance(chunk, Fields) for field in chunk.fields]
+    assert {field.path: field.value for field in fields} == {
+        "params/lr": 0.5,
+        "params/lr (2)": 9.0,
+        "sys/zenml/stage": "staging",
+        "sys/zenml/stage (2)": "production",
+    }
+    assert len(fields) == 4
+
+
 def test_artifacts_whose_names_meet_and_empty_metadata_are_all_there(zenml: Path) -> None:
     """Version 1 of artifact x, and an artifact called x/1."""
     fill_by_hand("theirs", "first")

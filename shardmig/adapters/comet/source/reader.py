@@ -68,5 +68,5 @@ class ArchiveSource:
             raise BadInput(f"{found} of {file.shardmig.numbered} numbered archives of this run are there")
         experiment = ArchivedExperiment(file.offline_id, paths, paths[-1])
         with closing(experiment), staging_folder() as staging:
-            pieces = RunReader(experiment, experiment, want, staging, RULES).pieces(files)
+            pieces = RunReader(experiment, experiment, want, staging, RULES).pieces(files, run)
             yield from brought(pieces, run, file.shardmig.digest, want)

@@ -148,7 +148,7 @@ class ServerSource:
             if experiment.others.get(provenance.STATE) != provenance.COMPLETE:
                 raise BadInput(f"experiment {experiment.id} was never loaded to its end", hint="load it again")
             whole = WholeExperiment(experiment, staging)
-            pieces = RunReader(whole, experiment, want, staging, RULES).pieces(files)
+            pieces = RunReader(whole, experiment, want, staging, RULES).pieces(files, run)
             yield from brought(pieces, run, experiment.others.get(provenance.DIGEST, ""), want)
 
 

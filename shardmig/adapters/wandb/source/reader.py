@@ -72,7 +72,7 @@ class WandbSource:
         found = self._catalogue.open(run)
         if not isinstance(found, ForeignRun):
             digest = found.block.digest if found.block is not None else ""
-            yield from brought(read_back(found, want, files), run, digest, want)
+            yield from brought(read_back(found, want, files, run), run, digest, want)
             return
         yield Piece(run, Header(run, "wandb", version("wandb")))
         with staging_folder() as staging:
