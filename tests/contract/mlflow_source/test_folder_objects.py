@@ -22,7 +22,7 @@ from shardmig.adapters.mlflow.source import open_source
 from shardmig.archive.files import DigestSink
 from shardmig.cli.app import execute
 from shardmig.errors import BadInput
-from shardmig.records import RunRef, Selection
+from shardmig.records import Fields, RunRef, Selection
 from tests.contract.mlflow_source.copies import Copy
 
 EVERYTHING: Final = Selection(include_archived=True)
@@ -176,6 +176,26 @@ def test_versions_that_lie_under_another_name_fail(root: Path) -> None:
         assert model.id == "now"
         with pytest.raises(BadInput, match="before"):
             _read(source, [model])
+
+
+def test_a_version_that_was_copied_from_another_model_tells_when_that_was_created(root: Path) -> None:
+    with _use_tracking_uri(str(root)):
+        client = MlflowClient(str(root))
+        made = client.create_registered_model("churn")
+        version = client.create_model_version("churn", "s3://bucket/one")
+        client.create_registered_model("promoted")
+        client.create_model_version("promoted", "models:/churn/1")
+        client.create_model_version("promoted", "s3://bucket/models/churn/2")
+    for name in root.glob("models/promoted/version-2/meta.yaml"):
+        name.write_text(name.read_text().replace("s3://bucket/models/churn/2", "models:/churn/2"))  # deleted since
+    with _opened(root) as source:
+        [model] = [run for run in _listed(source) if run.id == "promoted"]
+        chunks = [piece.chunk for piece in source.read_runs([model], Want(), DigestSink())]
+    fields = {one.path: one.value for chunk in chunks if isinstance(chunk, Fields) for one in chunk.fields}
+    assert {path: value for path, value in fields.items() if "copied_from" in path} == {
+        "versions/1/copied_from/creation_time": version.creation_timestamp,
+        "versions/1/copied_from/model/creation_time": made.creation_timestamp,
+    }
 
 
 def test_objects_of_a_deleted_experiment_are_read(root: Path) -> None:

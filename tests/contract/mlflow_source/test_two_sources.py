@@ -13,10 +13,11 @@ from tests.contract.mlflow_source.copies import Copy
 from tests.contract.mlflow_source.marks import doubled_or_half
 from tests.contract.mlflow_source.plain_traces import make_trace
 from tests.contract.mlflow_source.test_experiments_kept import named
-from tests.contract.mlflow_source.test_objects_kept import INLINE, MERGE, copy
+from tests.contract.mlflow_source.test_objects_kept import INLINE, MERGE, copy, refusing
 
 __all__ = ["copy"]
 
+NOWHERE = "shardmig:/not-here/"
 REPLACE = (*INLINE, "--update", "--on-existing", "replace")
 
 
@@ -223,3 +224,114 @@ def test_a_copy_of_a_copy_is_found_again(copy: Copy, sqlite_template: Path) -> N
         further.migrate(*MERGE)
         assert set(further.verify(*INLINE)) == {"equal"}
     assert there(further.target) == there(copy.target)
+
+
+def fill_copied(uri: str, words: str) -> None:
+    """A model that both sources have, and one that a version of it was copied to."""
+    client = MlflowClient(uri)
+    for name, source in (("churn", f"s3://bucket/{words}"), (f"promoted {words}", "models:/churn/1")):
+        client.create_registered_model(name, description=words)
+        client.create_model_version(name, source, description=words)
+
+
+def source_of(uri: str, name: str, number: str = "1") -> str:
+    """Where a version of a model is from."""
+    return str(MlflowClient(uri).get_model_version(name, number).source)
+
+
+def test_a_version_that_was_copied_from_a_refused_model_does_not_refer_to_that_of_the_other_source(
+    copy: Copy, second: Copy
+) -> None:
+    """Once its own model is here under another name, it refers to that one."""
+    for one, words in ((copy, "first"), (second, "other")):
+        fill_copied(one.source, words)
+    copy.migrate(*INLINE)
+    for _ in range(2):
+        assert "churn" in second.failing(*INLINE)
+        assert source_of(copy.target, "promoted first") == "models:/churn/1"
+        assert source_of(copy.target, "promoted other").startswith(NOWHERE)
+    assert second.verify(*INLINE, code=5) == ["equal", "equal", "missing"]
+    names = second.folder / "names.csv"
+    names.write_text("churn,second churn\n")
+    for _ in range(2):
+        second.migrate(*INLINE, "--model-rename-file", str(names))
+        assert source_of(copy.target, "promoted other") == "models:/second churn/1"
+        assert set(second.verify(*INLINE, "--model-rename-file", str(names))) == {"equal"}
+    assert set(copy.verify(*INLINE)) == {"equal"}
+
+
+def test_a_version_does_not_refer_to_what_people_made_here_under_the_name_or_number_it_was_copied_from(
+    copy: Copy,
+) -> None:
+    source, target = MlflowClient(copy.source), MlflowClient(copy.target)
+    fill_copied(copy.source, "first")
+    source.create_registered_model("other")
+    source.create_model_version("other", "s3://bucket/other")
+    source.create_registered_model("promoted from other")
+    source.create_model_version("promoted from other", "models:/other/1")
+    target.create_registered_model("other")
+    target.create_model_version("other", "s3://bucket/of/people")
+    assert "other" in copy.failing(*INLINE)
+    assert source_of(copy.target, "promoted from other").startswith(NOWHERE)
+    assert source_of(copy.target, "promoted first") == "models:/churn/1"
+    target.create_model_version("churn", "s3://bucket/of/people")
+    source.create_model_version("churn", "s3://bucket/second")
+    source.create_model_version("promoted first", "models:/churn/2")
+    reported = copy.migrate(*MERGE, "--max-attempts", "1", code=3)
+    assert {"versions/2"} <= reported["version-number-taken"]
+    assert source_of(copy.target, "promoted first", "2").startswith(NOWHERE)
+
+
+def test_a_version_does_not_refer_to_one_of_its_number_that_another_copy_of_the_model_brought(
+    copy: Copy, second: Copy
+) -> None:
+    """The second source is a copy of the first, and both go on."""
+    fill_copied(copy.source, "first")
+    between = Copy(second.folder / "between", copy.source, second.source)
+    between.folder.mkdir()
+    for one in (copy, between):
+        one.migrate(*INLINE)
+    MlflowClient(second.source).create_model_version("churn", "s3://bucket/of/the/copy")
+    second.migrate(*MERGE)
+    source = MlflowClient(copy.source)
+    source.create_model_version("churn", "s3://bucket/second")
+    for number in (1, 2):
+        source.create_model_version("promoted first", f"models:/churn/{number}")
+    assert copy.failing(*MERGE) == {"churn"}
+    assert source_of(copy.target, "churn", "2") == "s3://bucket/of/the/copy"
+    assert source_of(copy.target, "promoted first", "2") == "models:/churn/1"
+    assert source_of(copy.target, "promoted first", "3").startswith(NOWHERE)
+
+
+@pytest.mark.parametrize("name", ["model", "prompt"])
+def test_a_model_that_one_source_only_began_is_not_taken_over_by_the_other(copy: Copy, second: Copy, name: str) -> None:
+    for one, words in ((copy, "first"), (second, "other")):
+        client = MlflowClient(one.source)
+        client.create_registered_model("model", description=words)
+        client.create_model_version("model", "s3://bucket/one", description=words)
+        client.register_prompt("prompt", f"say {words}")
+    table = "registered_model_tags"
+    with refusing(copy, "INSERT", table, f"NEW.name = '{name}' AND NEW.key LIKE 'shardmig.changes%'"):
+        assert copy.failing(*INLINE) == {name}
+    assert name in second.failing(*INLINE)
+    copy.migrate(*INLINE)
+    assert set(copy.verify(*INLINE)) == {"equal"}
+    assert doubled_or_half(copy.target) == []
+
+
+def test_an_experiment_is_not_deleted_while_it_holds_runs_of_a_source_whose_own_is_yet_to_come(
+    copy: Copy, second: Copy
+) -> None:
+    for one, words in ((copy, "first"), (second, "other")):
+        client = MlflowClient(one.source)
+        client.create_run(client.create_experiment("churn"), run_name=words)
+    client = MlflowClient(copy.source)
+    client.delete_experiment(named(client, "churn").experiment_id)
+    second.migrate(*INLINE, "--source-option", "objects=runs")
+    for _ in range(2):
+        assert copy.failing(*INLINE) == {"churn"}
+        assert there(copy.target)["churn"] == ["other"]
+        assert named(MlflowClient(copy.target), "churn").lifecycle_stage == "active"
+    second.migrate(*INLINE)
+    assert there(copy.target)["churn"] == ["other"]
+    assert set(second.verify(*INLINE)) == {"equal"}

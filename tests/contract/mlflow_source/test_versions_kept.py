@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -170,3 +171,18 @@ def test_a_version_that_was_not_chosen_keeps_its_stage(copy: Copy) -> None:
     other.folder.mkdir()
     other.migrate(*INLINE, "--on-existing", "merge", *chosen)
     assert target.get_model_version("churn", "1").current_stage == "Production"
+
+
+def test_files_of_a_version_that_lie_in_a_run_which_is_not_here_are_none_of_its_own(copy: Copy, tmp_path: Path) -> None:
+    """On a disk that both MLflows see they could be read."""
+    source = MlflowClient(copy.source)
+    source.create_registered_model("churn")
+    run = source.create_run("0").info
+    (tmp_path / "MLmodel").write_text("flavors: {}\n")
+    source.log_artifact(run.run_id, str(tmp_path / "MLmodel"), "model")
+    source.create_model_version("churn", f"{run.artifact_uri}/model", run.run_id)
+    copy.migrate(*INLINE, "--source-option", "objects=models")
+    assert set(copy.verify(*INLINE)) == {"equal"}
+    copy.migrate(*INLINE)
+    assert object_differences(copy.source, copy.target) == []
+    assert set(copy.verify(*INLINE)) == {"equal"}

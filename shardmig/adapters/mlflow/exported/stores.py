@@ -15,6 +15,7 @@ from shardmig.adapters.mlflow.exported.catalogue import Catalogue, Place
 from shardmig.adapters.mlflow.exported.store import ExportedStore
 from shardmig.adapters.mlflow.objects.base import Stored
 from shardmig.adapters.mlflow.objects.experiments import Experiments
+from shardmig.adapters.mlflow.objects.folder_entries import version_of
 from shardmig.adapters.mlflow.objects.references import References
 from shardmig.adapters.mlflow.objects.registered import IS_PROMPT
 from shardmig.adapters.mlflow.objects.spans import ARTIFACT_LOCATION, SPANS_FILE
@@ -203,6 +204,9 @@ class _Registry:
             return entities.prompt(name, self._prompt_versions(name))
         list(self._versions(name))  # what cannot be read fails here
         return self._model(name)
+
+    def get_model_version(self, name: str, version: str) -> Any:
+        return version_of(self._versions(name), name, version)
 
     def search_model_versions(self, filter_string: str, **_: Any) -> Page:
         match = NAME_IN_FILTER.fullmatch(filter_string)

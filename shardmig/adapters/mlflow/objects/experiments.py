@@ -162,7 +162,8 @@ class Experiments:
             self._stores.tracking.set_experiment_tag(stored.id, ExperimentTag(key, text))
 
     def _refuse_others(self, stored: Stored, project: str) -> None:
-        """Raise TargetConflict if it holds what did not come from this project: it would be deleted with it."""
+        """Raise TargetConflict if it holds what did not come from this project, or did from another source that has one of
+        this name: it would be deleted with it."""
         is_brought = self._place(stored).is_alone and all(
             tags.get(provenance.KEY) and marks.tag_value(tags.get(provenance.PROJECT, "")) == marks.tag_value(project)
             for tags in self._contents(stored.id)
@@ -174,14 +175,15 @@ class Experiments:
             )
 
     def _contents(self, id_: str) -> Iterator[Mapping[str, str]]:
-        """The tags of each run, logged model and trace that is active in it."""
+        """The tags of each run, logged model and trace that is active in it; of a run that was copied as an active one none:
+        MLflow deletes the runs of an experiment with it, so it is of a source that has its own still."""
         from mlflow.entities import ViewType
         from mlflow.store.entities import PagedList
 
         tracking = self._stores.tracking
         chosen = {"filter_string": "", "run_view_type": ViewType.ACTIVE_ONLY}
         for run in pages(tracking.search_runs, experiment_ids=[id_], max_results=IN_PAGE, **chosen):
-            yield run.data.tags
+            yield run.data.tags if run.data.tags.get(marks.LIFECYCLE) == marks.DELETED else {}
         for model in pages(tracking.search_logged_models, experiment_ids=[id_], max_results=IN_PAGE):
             yield model.tags
         traces = pages(lambda **page: PagedList(*tracking.search_traces(**page)), locations=[id_], max_results=IN_PAGE)
@@ -219,11 +221,17 @@ class Experiments:
         )
 
 
+def theirs_of(tags: Mapping[str, str]) -> list[str]:
+    """Which tags of an experiment are somebody's. None of any other object."""
+    names: list[str] = json.loads(tags.get(THEIRS, "[]"))
+    return names
+
+
 def _theirs(stored: Stored, brought: Mapping[str, str]) -> list[str]:
     """Which tags are somebody's: those that had other values before the experiment was taken, unless it came from here, and
     those that another copy brought."""
     held, every = stored.tags, stored.content.tags
-    known: list[str] = json.loads(held.get(THEIRS, "[]"))
+    known = theirs_of(held)
     is_taken = provenance.KEY in held or THEIRS in held
     unseen = [
         key for key, text in brought.items() if (not is_taken or key not in held) and every.get(key, text) != text

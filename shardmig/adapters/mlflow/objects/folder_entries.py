@@ -207,6 +207,10 @@ class FolderRegistry:
             _refuse_another(found.name, name)
         return found
 
+    def get_model_version(self, name: str, version: str) -> Any:
+        """One version. Raises NotFound."""
+        return version_of(self._versions(name), name, version)
+
     def search_model_versions(self, filter_string: str, **_: Any) -> Page:
         """The versions of one model or prompt, or of all of them; none of one that cannot be read."""
         match = NAME_IN_FILTER.fullmatch(filter_string)
@@ -274,6 +278,14 @@ def _meta(store: Any, folder: Path) -> dict[str, Any]:
 def _refuse_another(told: Any, expected: str) -> None:
     if told != expected:
         raise ValueError(f"it says that it is {told!r}, where {expected!r} was to be")
+
+
+def version_of(versions: Iterable[Any], name: str, number: str) -> Any:
+    """The version of this number. Raises NotFound."""
+    found = next((one for one in versions if str(one.version) == number), None)
+    if found is None:
+        raise NotFound(f"{name!r} has no version {number}")
+    return found
 
 
 def _found(places: dict[str, Any], id_: str) -> Any:

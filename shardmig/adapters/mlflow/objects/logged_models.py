@@ -7,8 +7,8 @@
     where its files lie         sys/mlflow/artifact_uri
     param, tag                  params/<key>, tags/<key>, string
     run that made it            source_run/project, source_run/id
-    metric                      evaluations/<n>/metrics/<key>, float_series; n counts the runs and datasets it was measured
-                                with: evaluations/<n>/run/project, run/id, dataset/name, dataset/digest
+    metric                      evaluations/<name>/metrics/<key>, float_series; the name is a digest of the run and dataset that
+                                it was measured with: evaluations/<name>/run/project, run/id, dataset/name, dataset/digest
     file                        artifacts/<path>, file
 
 Which runs have the model as input or output is a field of those runs: they wait for it with a tag of shardmig's own,
@@ -27,17 +27,33 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from shardmig.adapters.mlflow.native import ARTIFACTS, PARAMS
-from shardmig.adapters.mlflow.objects.base import TAGS, Facts, Making, Stored, Tree, scalars, tag_fields, times, upload
+from shardmig.adapters.mlflow.objects.base import (
+    TAGS,
+    Facts,
+    Making,
+    Stored,
+    Tree,
+    json_of,
+    scalars,
+    tag_fields,
+    times,
+    upload,
+)
 from shardmig.adapters.mlflow.objects.fit import sent_values
 from shardmig.adapters.mlflow.objects.links import RunLinks, delete_again, log_to_run
 from shardmig.adapters.mlflow.objects.model_versions import MODEL_VERSIONS
 from shardmig.adapters.mlflow.objects.references import References, not_here
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches, pages
 from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.names import digest_of
 from shardmig.errors import BadInput
 from shardmig.records import Field, Finding, FloatPoints, MigrationKey, Points, RunId, Scope, Steps
 
 EVALUATIONS: Final = "evaluations/"
+CALLED: Final = "shardmig.evaluations"
+"""Tag of a copy: how its evaluations are called in its archive. Archives that are older number them; so do copies without it."""
+_NAMED: Final = "named"
+_NUMBERED: Final = "numbered"
 METRICS_IN_BATCH: Final = 1000
 _EXPERIMENTS_IN_SEARCH: Final = 100
 _OWN: Final = ("sys/id", "sys/creation_time", "sys/mlflow/artifact_uri", "sys/mlflow/status_message")
@@ -55,6 +71,11 @@ class _Evaluation(NamedTuple):
     dataset: str
     digest: str
     run_id: str
+
+    @property
+    def name(self) -> str:
+        """Of its fields: the same wherever it is, and no number."""
+        return f"e-{digest_of(json_of(self[:-1]))}"
 
 
 class LoggedModels:
@@ -99,22 +120,20 @@ class LoggedModels:
         yield from (Field(PARAMS + key, "string", text) for key, text in model.params.items())
         yield from tag_fields(TAGS, {key: text for key, text in model.tags.items() if key != MODEL_VERSIONS})
         yield from self._references.fields("source_run", "runs", model.source_run_id)
-        for number, evaluation in enumerate(sorted(self._evaluations(model))):
-            folder = f"{EVALUATIONS}{number}"
+        for folder, (evaluation, _) in self._evaluations(stored).items():
             parts = {"run/project": evaluation.project, "run/id": evaluation.run}
             parts |= {"dataset/name": evaluation.dataset, "dataset/digest": evaluation.digest}
             yield from scalars({f"{folder}/{name}": text for name, text in parts.items()})
 
     def points(self, stored: Stored) -> Iterator[Points]:
         """As ObjectClass."""
-        evaluations = self._evaluations(stored.content)
-        for number, evaluation in enumerate(sorted(evaluations)):
+        for folder, (_, measured) in sorted(self._evaluations(stored).items()):
             by_key: dict[str, list[Any]] = defaultdict(list)
-            for metric in evaluations[evaluation]:
+            for metric in measured:
                 by_key[metric.key].append(metric)
             for key, metrics in sorted(by_key.items()):
                 metrics.sort(key=lambda metric: (metric.step, metric.timestamp, metric.value))
-                yield _points(f"{EVALUATIONS}{number}/metrics/{key}", metrics)
+                yield _points(f"{folder}/metrics/{key}", metrics)
 
     def trees(self, stored: Stored) -> Iterator[Tree]:
         """As ObjectClass."""
@@ -135,7 +154,7 @@ class LoggedModels:
         facts = making.facts
         run = self._references.here(facts, "source_run", "runs")
         findings = [not_here("source_run", facts)] if run is None and facts.text("source_run/id") else []
-        tags = facts.texts(TAGS) | making.tags
+        tags = facts.texts(TAGS) | making.tags | {CALLED: _called(facts)}
         model = self._stores.tracking.create_logged_model(
             experiment_id=self._references.experiment(facts.run.project),
             name=facts.text("sys/name"),
@@ -157,7 +176,8 @@ class LoggedModels:
         new = [LoggedModelParameter(key, text) for key, text in facts.texts(PARAMS).items() if key not in model.params]
         if new:
             self._stores.tracking.log_logged_model_params(stored.id, new)
-        self.tag(stored, {key: text for key, text in facts.texts(TAGS).items() if stored.tags.get(key) != text})
+        tags = facts.texts(TAGS) | {CALLED: _called(facts)}
+        self.tag(stored, {key: text for key, text in tags.items() if stored.tags.get(key) != text})
         findings = list(upload(self._stores.artifacts(model.artifact_location), making, ARTIFACTS))
         findings += self._log_metrics(stored.id, making, {_measured(one) for one in model.metrics or ()})
         self._finalize(stored.id, facts.text("sys/mlflow/status"), str(model.status))
@@ -204,13 +224,21 @@ class LoggedModels:
             beyond=beyond if measured else "",
         )
 
-    def _evaluations(self, model: Any) -> dict[_Evaluation, list[Any]]:
+    def _evaluations(self, stored: Stored) -> dict[str, tuple[_Evaluation, list[Any]]]:
+        """By the folders of their fields: who measured, and the metrics."""
         found: dict[_Evaluation, list[Any]] = defaultdict(list)
-        for metric in model.metrics or ():
+        for metric in stored.content.metrics or ():
             project, run = self._references.identity("runs", metric.run_id) if metric.run_id else ("", "")
             known = (metric.dataset_name or "", metric.dataset_digest or "")
             found[_Evaluation(project, run, *known, metric.run_id or "")].append(metric)
-        return found
+        is_numbered = self._references.is_target and stored.tags.get(CALLED, _NUMBERED) == _NUMBERED
+        folders: dict[str, tuple[_Evaluation, list[Any]]] = {}
+        for number, evaluation in enumerate(sorted(found)):
+            name = str(number) if is_numbered else evaluation.name
+            while f"{EVALUATIONS}{name}" in folders:  # of a run and of a copy of it
+                name += "~"
+            folders[f"{EVALUATIONS}{name}"] = evaluation, found[evaluation]
+        return folders
 
     def _finalize(self, model_id: str, status: str, held: str) -> None:
         from mlflow.entities import LoggedModelStatus
@@ -257,6 +285,10 @@ class LoggedModels:
     def _log_batches(self, metrics: list[Any], run: Any) -> None:
         for batch in batches(metrics, METRICS_IN_BATCH):
             self._stores.tracking.log_batch(run.info.run_id, batch, [], [])
+
+
+def _called(facts: Facts) -> str:
+    return _NUMBERED if any(name.isdecimal() for name in facts.below(EVALUATIONS)) else _NAMED
 
 
 def _measured(metric: Any) -> _Measured:

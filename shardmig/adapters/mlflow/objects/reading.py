@@ -11,13 +11,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import msgspec
+
 from shardmig import logs
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.mlflow.native import SOURCE
 from shardmig.adapters.mlflow.objects import changes
-from shardmig.adapters.mlflow.objects.base import ObjectClass, Stored, Tree
+from shardmig.adapters.mlflow.objects.base import LINKING, TAGS, ObjectClass, Stored, Tree
+from shardmig.adapters.mlflow.objects.experiments import DELETED, theirs_of
 from shardmig.adapters.mlflow.objects.merging import MERGING
-from shardmig.adapters.mlflow.objects.references import TOLD_BY_NAME, Identity, creation_of, identity_of, was_brought
+from shardmig.adapters.mlflow.objects.references import (
+    TOLD_BY_NAME,
+    Identity,
+    References,
+    creation_of,
+    identity_of,
+    was_brought,
+)
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.objects.traces import Traces
 from shardmig.adapters.mlflow.objects.versions import logged_model_of
@@ -27,10 +37,11 @@ from shardmig.adapters.mlflow.source.listing import engine_of
 from shardmig.adapters.names import digest_of
 from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.wrappers import retrying
-from shardmig.errors import BadInput, NotFound, Permanent, Unavailable
+from shardmig.errors import BadInput, MissingExtra, NotFound, Permanent, Unavailable
 from shardmig.records import (
     Chunk,
     End,
+    Field,
     Fields,
     FieldType,
     FileRef,
@@ -57,6 +68,7 @@ class ObjectSource:
     def __init__(self, stores: Stores, classes: Mapping[Scope, ObjectClass]) -> None:
         self._stores = stores
         self._classes = classes
+        self._references = References(stores)
 
     def by_project(self) -> Mapping[ProjectId, list[RunRef]]:
         """Every object of the classes."""
@@ -66,6 +78,14 @@ class ObjectSource:
     def engine(self) -> Any:
         """As `engine_of`."""
         return engine_of(self._stores)
+
+    def logged_model(self, id_: str) -> str:
+        """What the archive calls a logged model of MLflow's; "": it is gone. Where nothing can be asked, its id."""
+        try:
+            identity = self._references.identity("logged_models", id_)
+        except MissingExtra:
+            return id_
+        return identity.id if identity.project else ""
 
     def expect(self, runs: Iterable[RunRef]) -> None:
         """These are read next, in this order."""
@@ -147,8 +167,11 @@ class Reading:
             detail = f"a copy of {first.project}/{first.id}, which is here too"
             self._findings.append(Finding("note", "copy-beside-original", detail=detail))
             known = [change for change in known if not _tells_name(change)]
+        if self._is_all:
+            as_here = {DELETED, *(TAGS + tag for tag in theirs_of(self._stored.tags))}
+            known = [change for change in known if change.path not in as_here]
         held, is_volatile = self._kind.fields(self._stored), self._kind.is_volatile
-        fields = changes.restored(held, known, is_volatile, is_all=self._is_all)
+        fields = list(map(self._named_first, changes.restored(held, known, is_volatile, is_all=self._is_all)))
         parts = {changes.part_of(field.path) for field in fields}
         left = {changes.part_of(change.path) for change in known if change.is_left} - parts
         wanted = [field for field in fields if self._matcher.wants_field(field.path, field.type)]
@@ -161,6 +184,16 @@ class Reading:
         for points in self._kind.points(self._stored):
             if self._matcher.wants_field(points.paths[0], _type_of(points)):
                 yield points
+
+    def _named_first(self, field: Field) -> Field:
+        """What is told by its name is copied on under that which it came with, however people call it here: it is the same."""
+        tags, entity = self._stored.tags, (self._run.project, self._run.id)
+        is_named = field.path == "sys/name" and self._run.scope in TOLD_BY_NAME and field.value != self._run.id
+        if not (is_named and self._is_all and was_brought(tags) and identity_of(tags) == entity):
+            return field
+        detail = f"{field.value!r} is its name here: it is copied on under that which it came with"
+        self._findings.append(Finding("note", "renamed-here", field.path, detail=detail))
+        return msgspec.structs.replace(field, value=self._run.id)
 
     def _files(self, tree: Tree, sink: FileSink, staging: Path) -> Iterator[Files]:
         artifacts = self._stores.artifacts(tree.uri)
@@ -205,8 +238,9 @@ def _first_identity(stored: Stored) -> Identity:
 
 
 def _is_ended(stored: Stored) -> bool:
+    """Is all of it here? An experiment without its last step, that it was deleted, may be one that people restored."""
     is_merging = stored.tags.get(MERGING, "").strip()
-    return stored.tags.get(provenance.STATE) == provenance.COMPLETE and not is_merging
+    return stored.tags.get(provenance.STATE) in (provenance.COMPLETE, LINKING) and not is_merging
 
 
 def _is_whole(stored: Stored) -> bool:

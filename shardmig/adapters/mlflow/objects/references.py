@@ -17,7 +17,10 @@ from shardmig.records import Field, Finding, MigrationKey, ProjectId, RunId, Run
 NOT_HERE: Final = "reference-not-here"
 TOLD_BY_NAME: Final[frozenset[Scope]] = frozenset({"experiments", "registered_models", "prompts"})
 """Scopes whose objects are told by their names, which two sources may both have."""
-_CREATION: Final = "sys/creation_time"
+CREATED: Final = "shardmig.created"
+"""Tag: when the original of a copy that is told by its name was created, or that of a version that a merge appended. One that
+was begun and is cut is known again by that."""
+CREATION: Final = "sys/creation_time"
 
 
 class Here(NamedTuple):
@@ -50,10 +53,27 @@ def identity_of(tags: Mapping[str, str]) -> Identity:
 
 def creation_of(tags: Mapping[str, str], name: str, created_ms: int | None) -> int | None:
     """When the original of a copy was created; None: nobody knows. `created_ms`: when the copy itself was."""
-    given = next((change.value for change in decode(tags, name) if change.path == _CREATION), None)
+    if (text := tags.get(CREATED, "")).isdecimal():
+        return int(text)
+    given = next((change.value for change in decode(tags, name) if change.path == CREATION), None)
     if isinstance(given, int):
         return given
     return created_ms if tags.get(provenance.STATE) == provenance.COMPLETE else None
+
+
+class NamedVersion(NamedTuple):
+    """A version of a registered model, by its URI."""
+
+    name: str
+    number: str
+
+
+def registered_of(source: str | None) -> NamedVersion | None:
+    """The version of a registered model that a version was copied from."""
+    if not (source or "").startswith("models:/") or (source or "").startswith("models:/m-"):
+        return None
+    name, _, number = (source or "").removeprefix("models:/").rpartition("/")
+    return NamedVersion(name, number) if name else None
 
 
 class References:
@@ -73,6 +93,10 @@ class References:
     def expect(self, runs: Iterable[RunRef]) -> None:
         """These are asked for next: of two originals that have one key, which one is meant."""
         self._expected |= {migration_key(run): run for run in runs}
+
+    def suppose(self, runs: Iterable[RunRef]) -> None:
+        """These are meant by their keys, unless somebody told otherwise."""
+        self._expected = {migration_key(run): run for run in runs if run.created_ms} | self._expected
 
     def expected(self, key: MigrationKey) -> RunRef | None:
         """The object that is meant by a key, where somebody told."""
@@ -121,10 +145,14 @@ class References:
             self._found[key] = found
         return found
 
-    def wait_for(self, entity: RunRef) -> None:
-        """What refers to this entity is to be written again once that is here. One that is here already is not waited for."""
-        if self.find(key := migration_key(entity)) is None:
-            self.missing.append(key)
+    def wait_for(self, entity: RunRef) -> bool:
+        """What refers to this entity is to be written again once that is here. One that is here already is not waited for: that
+        another worker ended it meanwhile may be why."""
+        self.suppose([entity])
+        if self.find(key := migration_key(entity)) is not None:
+            return False
+        self.missing.append(key)
+        return True
 
     def names_of(self, experiment_ids: Iterable[str]) -> list[str]:
         """The names of these experiments; one that is gone keeps its id."""
@@ -141,15 +169,22 @@ class References:
         """The ids of the experiments here, and which of them are not here."""
         ids, findings = [], []
         for project in projects:
-            name = self.experiment_named(ProjectId(project))
-            found: Any = self._stores.tracking.get_experiment_by_name(name)
-            if found is not None and found.name == name:  # some databases do not tell upper from lower case
-                ids.append(str(found.experiment_id))
+            entity = RunRef(project=ProjectId(project), id=RunId(project), scope="experiments")
+            id_ = self._experiment_here(entity.project)
+            if id_ is None and not self.wait_for(entity):
+                id_ = self._experiment_here(entity.project)
+            if id_ is not None:
+                ids.append(id_)
                 continue
-            self.wait_for(RunRef(project=ProjectId(project), id=RunId(project), scope="experiments"))
             detail = f"experiment {project!r} is not in the target: its name is kept in a tag"
             findings.append(Finding("approximation", NOT_HERE, "experiments", detail=detail))
         return ids, findings
+
+    def _experiment_here(self, project: ProjectId) -> str | None:
+        name = self.experiment_named(project)
+        found: Any = self._stores.tracking.get_experiment_by_name(name)
+        is_here = found is not None and found.name == name  # some databases do not tell upper from lower case
+        return str(found.experiment_id) if is_here else None
 
     def find(self, key: MigrationKey) -> TargetRunId | None:
         """Which whole run or object carries a migration key."""

@@ -9,6 +9,8 @@
                                 creation_time, modification_time, tags/<key>
       its run                   versions/<number>/run/project, run/id; run/path where its source lies in the run's files
       its logged model          versions/<number>/model/project, model/id
+      copied from another one   versions/<number>/copied_from/creation_time, copied_from/model/creation_time: of that version
+                                and of its model
       files outside of both     versions/<number>/files/<path>, file
     prompt                      experiments, string_set: the names of those that it is shown in
     prompt version              versions/<number>/text, type (text or chat), model_config, response_format
@@ -19,7 +21,6 @@ the last one leave no trace in MLflow.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -35,14 +36,15 @@ from shardmig.adapters.mlflow.objects.base import (
     tag_fields,
     times,
 )
+from shardmig.adapters.mlflow.objects.changes import decode
 from shardmig.adapters.mlflow.objects.merging import TAKEN
-from shardmig.adapters.mlflow.objects.references import NOT_HERE, References, creation_of
+from shardmig.adapters.mlflow.objects.references import CREATED, NOT_HERE, References, creation_of, registered_of
 from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, pages
-from shardmig.adapters.mlflow.objects.versions import CREATED, VERSIONS, Version, logged_model_of, other_versions
-from shardmig.adapters.mlflow.places import on_this_machine
+from shardmig.adapters.mlflow.objects.version_fields import NOT_STAGED, PROMPT_TAGS, path_in_run, version_fields
+from shardmig.adapters.mlflow.objects.versions import VERSIONS, Version, other_versions, supposed
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.sidecar.provenance import KEY, RUN_ID
-from shardmig.errors import BadInput, Permanent, TargetConflict, Unavailable
+from shardmig.errors import BadInput, TargetConflict, Unavailable
 from shardmig.records import Field, FileRef, Finding, MigrationKey, Points, RunId, Scope
 
 ALIASES: Final = "aliases/"
@@ -56,14 +58,7 @@ EXPERIMENTS: Final = "_mlflow_experiment_ids"
 PLACEHOLDER: Final = "dummy-source"
 """MLflow's own, for versions that have no files."""
 
-_PROMPT_TAGS: Final = {
-    "mlflow.prompt.text": "text",
-    "_mlflow_prompt_type": "type",
-    "_mlflow_prompt_model_config": "model_config",
-    "_mlflow_prompt_response_format": "response_format",
-}
 _OWN: Final = ("creation_time", "source", "user", "status", "status_message", "path")
-_NOT_STAGED: Final = ("", "None", None)
 
 
 class Registered:
@@ -86,7 +81,10 @@ class Registered:
     def find(self, key: MigrationKey) -> list[Stored]:
         """As ObjectClass: of the copies with this key those that have the name it would have here now, and that are of the
         object that is meant, not of another source's of that name."""
-        return [one for one in self._search(f"tags.`{KEY}` = '{key}'") if self._is_meant(one, key)]
+        found = [one for one in self._search(f"tags.`{KEY}` = '{key}'") if self._is_meant(one, key)]
+        for one in found:
+            self._references.suppose(supposed(one))
+        return found
 
     def get(self, id_: str) -> Stored:
         """As ObjectClass."""
@@ -105,7 +103,7 @@ class Registered:
         for alias, version in dict(model.aliases).items():
             yield Field(ALIASES + alias, "int", int(version))
         for version in versions:
-            yield from self._version_fields(version)
+            yield from version_fields(self._stores, self._references, version, is_prompt=self._is_prompt)
         if not self._is_prompt:
             yield from self._stores.permissions(self.scope, stored.id)
 
@@ -114,13 +112,16 @@ class Registered:
         return iter(())
 
     def trees(self, stored: Stored) -> Iterator[Tree]:
-        """As ObjectClass: what MLflow itself stores, neither in a run nor in a logged model. What a version names in
-        somebody else's store (s3, gs …) stays there: its URI is as good for the copy."""
+        """As ObjectClass: what MLflow itself stores, neither in a run, here or where it came from, nor in a logged model. What a
+        version names in somebody else's store (s3, gs …) stays there: its URI is as good for the copy."""
+        if self._is_prompt:
+            return
+        of_absent_runs = {one.path for one in decode(stored.tags, stored.name) if one.path.endswith("/run/path")}
         for version in stored.content[1]:
-            source = version.source or ""
+            folder, source = f"{VERSIONS}{version.version}", version.source or ""
             is_stored = source and urlsplit(source).scheme in ("", "file", "mlflow-artifacts")
-            if is_stored and not self._is_prompt and self._path_in_run(version) is None:
-                yield Tree(f"{VERSIONS}{version.version}/files/", source)
+            if is_stored and f"{folder}/run/path" not in of_absent_runs and path_in_run(self._stores, version) is None:
+                yield Tree(f"{folder}/files/", source)
 
     def is_volatile(self, path: str) -> bool:
         """As ObjectClass."""
@@ -179,7 +180,7 @@ class Registered:
             if not any(finding.code == TAKEN for finding in found):
                 here.add(number)
                 last = number
-        staged = [one for one in numbers if one in held and held[one].current_stage not in _NOT_STAGED]
+        staged = [one for one in numbers if one in held and held[one].current_stage not in NOT_STAGED]
         findings += self._set_pointers(name, facts, sorted(here), staged, taken=set(numbers) - here)
         return self.get(name), findings
 
@@ -241,49 +242,11 @@ class Registered:
         every = sorted(own, key=lambda version: int(version.version))
         return every if self._is_prompt else self._stores.wanted.versions.of(name, every)
 
-    def _version_fields(self, version: Any) -> Iterator[Field]:
-        folder = f"{VERSIONS}{version.version}"
-        texts = {
-            "description": version.description,
-            "stage": version.current_stage if version.current_stage not in _NOT_STAGED else "",
-            "source": version.source,
-            "run_link": version.run_link,
-            "user": version.user_id,
-            "status": version.status,
-            "status_message": version.status_message,
-            "run/path": self._path_in_run(version),
-        }
-        tags = dict(version.tags)
-        if self._is_prompt:
-            texts |= {name: tags.pop(key) for key, name in _PROMPT_TAGS.items() if tags.get(key)}
-        yield from scalars({f"{folder}/{name}": text for name, text in texts.items()})
-        created = {f"{folder}/creation_time": version.creation_timestamp}
-        yield from times(created | {f"{folder}/modification_time": version.last_updated_timestamp})
-        yield from tag_fields(f"{folder}/{TAGS}", tags)
-        yield from self._references.fields(f"{folder}/run", "runs", version.run_id)
-        yield from self._references.fields(f"{folder}/model", "logged_models", logged_model_of(version.source))
-
-    def _path_in_run(self, version: Any) -> str | None:
-        """Where in its run's artifacts a version lies; None: elsewhere."""
-        if not version.run_id or not version.source or self._is_prompt:
-            return None
-        source: str = version.source
-        if source.startswith(f"runs:/{version.run_id}"):
-            return source.removeprefix(f"runs:/{version.run_id}").strip("/")
-        try:
-            with mlflow_errors(f"run {version.run_id}"):
-                root = _plain(self._stores.tracking.get_run(version.run_id).info.artifact_uri)
-        except Permanent:
-            return None
-        inside = _plain(source).removeprefix(root.rstrip("/") + "/")
-        is_inside = inside != _plain(source) and not inside.startswith("shardmig/")
-        return inside.strip("/") if is_inside else None
-
     def _version_tags(self, facts: Facts, number: int) -> dict[str, str]:
         folder = f"{VERSIONS}{number}/"
         tags = facts.texts(f"{folder}{TAGS}")
         if self._is_prompt:
-            tags |= {key: text for key, name in _PROMPT_TAGS.items() if (text := facts.text(folder + name))}
+            tags |= {key: text for key, name in PROMPT_TAGS.items() if (text := facts.text(folder + name))}
         return tags
 
     def _append(self, name: str, number: int, last: int, making: Making, own: list[FileRef]) -> list[Finding]:
@@ -385,16 +348,5 @@ def _by_version(refs: Iterator[FileRef] | Any) -> dict[str, list[FileRef]]:
 
 def _copied_from(name: str, versions: list[Any]) -> RunId | None:
     """Another registered model that a version was copied from."""
-    for version in versions:
-        source = version.source or ""
-        if source.startswith("models:/") and logged_model_of(source) is None:
-            with contextlib.suppress(ValueError):
-                other, _ = source.removeprefix("models:/").rsplit("/", 1)
-                if other != name:
-                    return RunId(other)
-    return None
-
-
-def _plain(uri: str) -> str:
-    """A path of a disk is the same with and without `file://`."""
-    return str(on_this_machine(uri) or uri)
+    sources = (registered_of(version.source) for version in versions)
+    return next((RunId(source.name) for source in sources if source is not None and source.name != name), None)

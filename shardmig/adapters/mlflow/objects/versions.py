@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from shardmig.adapters.base import FileStore
 from shardmig.adapters.mlflow.objects.base import REGISTRY, Facts, Making, Stored, times
 from shardmig.adapters.mlflow.objects.changes import decode, restored
 from shardmig.adapters.mlflow.objects.model_versions import tell_version
-from shardmig.adapters.mlflow.objects.references import References, not_here
+from shardmig.adapters.mlflow.objects.references import (
+    CREATED,
+    NamedVersion,
+    References,
+    creation_of,
+    not_here,
+    registered_of,
+    was_brought,
+)
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.refusals import mlflow_errors
+from shardmig.adapters.sidecar import provenance
 from shardmig.archive.layout import sanitize
 from shardmig.errors import BadInput, Permanent
 from shardmig.records import FileRef, Finding, RunId, RunRef
 
 VERSIONS: Final = "versions/"
-CREATED: Final = "shardmig.created"
-"""Tag of a version that a merge appended: when it was created in the source. A merge that is cut knows it again by that."""
+COPIED: Final = "copied_from/creation_time"
+"""Field of a version that was copied from one of a registered model: when that one was created."""
+COPIED_MODEL: Final = "copied_from/model/creation_time"
+"""And when that model was."""
 
 
 class Version:
@@ -75,28 +86,30 @@ class Version:
 
     def _is_nowhere(self, source: str) -> bool:
         """Does it name a logged model, or a version of a registered one, that is not here? It is waited for."""
-        if not source.startswith("models:/"):
-            return False
         if logged_model_of(source) is not None:
             return self._model is None
-        name, _, number = source.removeprefix("models:/").rpartition("/")
-        try:
-            with mlflow_errors(source):
-                self._stores.registry.get_model_version(name, number)
-        except Permanent:
-            old = self._facts.text(f"{self._folder}/source").removeprefix("models:/").rpartition("/")[0]
-            self._references.wait_for(RunRef(project=REGISTRY, id=RunId(old), scope="registered_models"))
-            return True
-        return False
+        old, here = registered_of(self._facts.text(f"{self._folder}/source")), registered_of(source)
+        if old is None or here is None or self._is_meant(here):
+            return False
+        model = _copied(old.name, self._facts.number(f"{self._folder}/{COPIED_MODEL}"))
+        return self._references.wait_for(model) or not self._is_meant(here)
+
+    def _is_meant(self, here: NamedVersion) -> bool:
+        """Is that version here, and the one that was meant? Another source may have brought another model of this name;
+        people, or another copy of the model, a version of this number."""
+        times_ms = originals(self._stores, here)
+        meant_ms = (self._facts.number(f"{self._folder}/{name}") for name in (COPIED_MODEL, COPIED))
+        return times_ms is not None and all(
+            one is None or meant is None or one == meant for one, meant in zip(times_ms, meant_ms, strict=True)
+        )
 
     def _source(self) -> str:
         source = self._facts.text(f"{self._folder}/source")
         if self._model is not None:
             old = logged_model_of(source)
             return source.replace(f"models:/{old}", f"models:/{self._model}", 1)
-        if source.startswith("models:/") and logged_model_of(source) is None:
-            name, _, number = source.removeprefix("models:/").rpartition("/")
-            return f"models:/{self._references.model_named(name)}/{number}"
+        if (copied := registered_of(source)) is not None:
+            return f"models:/{self._references.model_named(copied.name)}/{copied.number}"
         if self._run is None:
             return source
         run = f"runs:/{self._facts.text(f'{self._folder}/run/id')}"
@@ -134,6 +147,51 @@ def other_versions(stored: Stored, facts: Facts, is_volatile: Callable[[str], bo
         for path, one in paths.items()
         if (came := facts.number(path)) is not None and one.tags.get(CREATED, str(copied.number(path))) != str(came)
     }
+
+
+def supposed(stored: Stored) -> Iterator[RunRef]:
+    """The registered models that versions of a copy were copied from, as far as their names here are not theirs."""
+    values = {change.path: change.value for change in decode(stored.tags, stored.name)}
+    for path, created_ms in values.items():
+        source = values.get(f"{path.removesuffix(COPIED_MODEL)}source")
+        old = registered_of(source) if path.endswith(f"/{COPIED_MODEL}") and isinstance(source, str) else None
+        if old is not None and isinstance(created_ms, int):
+            yield _copied(old.name, created_ms)
+
+
+def _copied(name: str, created_ms: int | None) -> RunRef:
+    return RunRef(project=REGISTRY, id=RunId(name), scope="registered_models", created_ms=created_ms)
+
+
+class Originals(NamedTuple):
+    """When the originals of a registered model and of a version of it were created. `version_ms`: None: nobody knows, of a
+    copy that is in the making."""
+
+    model_ms: int
+    version_ms: int | None
+
+
+def originals(stores: Stores, named: NamedVersion) -> Originals | None:
+    """Of a version that was brought, or made here; None: it is not here."""
+    try:
+        with mlflow_errors(f"{named.name} {named.number}"):
+            version = stores.registry.get_model_version(*named)
+            model = stores.registry.get_registered_model(named.name)
+    except Permanent:
+        return None
+    created_ms: int = model.creation_timestamp
+    model_ms = creation_of(model.tags, named.name, created_ms) or created_ms
+    is_in_the_making = was_brought(model.tags) and model.tags[provenance.STATE] != provenance.COMPLETE
+    return Originals(model_ms, None if is_in_the_making else _original_ms(model, version))
+
+
+def _original_ms(model: Any, version: Any) -> int:
+    created_ms: int = version.creation_timestamp
+    if (text := version.tags.get(CREATED, "")).isdecimal():
+        return int(text)
+    path = f"{VERSIONS}{version.version}/creation_time"
+    values = (one.value for one in decode(model.tags, model.name) if one.path == path and one.given == created_ms)
+    return next((value for value in values if isinstance(value, int)), created_ms)
 
 
 def logged_model_of(source: str | None) -> str | None:

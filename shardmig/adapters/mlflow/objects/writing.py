@@ -14,7 +14,15 @@ from shardmig.adapters.mlflow.objects.base import LINKING, Facts, Making, Object
 from shardmig.adapters.mlflow.objects.links import RunLinks
 from shardmig.adapters.mlflow.objects.merging import BEYOND, CONTENT, ObjectMerge, content_of, made
 from shardmig.adapters.mlflow.objects.reading import Reading
-from shardmig.adapters.mlflow.objects.references import NOT_HERE, TOLD_BY_NAME, References, identity_of, was_brought
+from shardmig.adapters.mlflow.objects.references import (
+    CREATED,
+    CREATION,
+    NOT_HERE,
+    TOLD_BY_NAME,
+    References,
+    identity_of,
+    was_brought,
+)
 from shardmig.adapters.mlflow.objects.referring import let_wait
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.objects.tag_lists import waiting_for, waiting_tags
@@ -125,6 +133,8 @@ class ObjectTarget:
         header, fields, chunks = taken
         kind = self._classes[header.run.scope]
         tags = provenance.notes(key, digest, header) | {CONTENT: content_of(fields, kind.is_volatile)}
+        if kind.scope in TOLD_BY_NAME:  # from the first moment on: of another source's it cannot be told by its key
+            tags |= {CREATED: str(Facts(header.run, fields).number(CREATION) or "")}
         merge = None
         for stored in sorted(self._there(kind, header.run, key), key=_is_whole):
             is_same = stored.tags.get(provenance.DIGEST) == digest

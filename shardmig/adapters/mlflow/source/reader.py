@@ -24,7 +24,7 @@ from shardmig.adapters.mlflow.objects.base import REGISTRY
 from shardmig.adapters.mlflow.objects.classes import SCOPES as OBJECT_SCOPES
 from shardmig.adapters.mlflow.objects.reading import ObjectSource
 from shardmig.adapters.mlflow.run import run_reader
-from shardmig.adapters.mlflow.source.added import AddedFiles, brought_artifacts, tag_fields
+from shardmig.adapters.mlflow.source.added import as_left, brought_artifacts, model_fields, tag_fields
 from shardmig.adapters.mlflow.source.databricks import notebooks_of
 from shardmig.adapters.mlflow.source.limits import LEFT_OUT
 from shardmig.adapters.mlflow.source.listing import fingerprint, points_of_runs
@@ -32,9 +32,11 @@ from shardmig.adapters.mlflow.source.reading import Reading
 from shardmig.adapters.mlflow.source.wanted import Wanted
 from shardmig.adapters.mlflow.store import Experiment, ReadStore, StoredRun
 from shardmig.adapters.sidecar import provenance
+from shardmig.adapters.sidecar.manifest import Manifest
 from shardmig.errors import AdapterError, BadInput, NotFound, Permanent
 from shardmig.records import (
     End,
+    Field,
     Fields,
     Files,
     Finding,
@@ -176,10 +178,10 @@ class MlflowSource:
         """The runs that shardmig wrote, by their original projects; of several copies of one the one that counts."""
         chosen: dict[_Identity, StoredRun] = {}
         for run in self._store.search_runs(list(self._experiments), only_migrated=True):
-            if _was_brought(run) and (not run.is_deleted or facts.is_deleted_copy(run)):
+            if _was_brought(run) and (not _is_removed(run) or _is_deleted_by_people(run)):
                 identity = _identity_of(run)
                 held = chosen.get(identity)
-                if held is None or _is_whole(run) >= _is_whole(held):
+                if held is None or _rank(run) >= _rank(held):
                     chosen[identity] = run
                 self._known[run.id] = identity
         by_project: dict[ProjectId, list[RunRef]] = {}
@@ -243,7 +245,8 @@ class MlflowSource:
         self._lost.clear()
         with TemporaryDirectory(prefix="shardmig-") as staging:
             notebooks = notebooks_of(stored.tags, self._wanted.notebooks)
-            reading = Reading(run, stored, self._experiment(stored), want, Path(staging), notebooks)
+            told = self._with_models(stored)
+            reading = Reading(run, told, self._experiment(stored), want, Path(staging), notebooks)
             reading.limit = self._limit
             yield Piece(run, Header(run, native.SOURCE, self._version))
             yield from (Piece(run, chunk) for chunk in reading.fields())
@@ -267,11 +270,11 @@ class MlflowSource:
         new_tags = dict(stored.tags) if is_native else {}
         with TemporaryDirectory(prefix="shardmig-") as own, TemporaryDirectory(prefix="shardmig-") as others:
             reader = run_reader(self._store, stored, artifacts, want, Path(own))
-            added = AddedFiles(run, stored, self._experiment(stored), want, Path(others))
-            added.own = brought_artifacts(reader.manifest)
+            added = Reading(run, stored, self._experiment(stored), want, Path(others))
+            added.passed_over = brought_artifacts(reader.manifest)
             added.folder = native.ARTIFACTS if is_native else ""
             is_before_series = True
-            for piece in reader.pieces(files):
+            for piece in reader.pieces(files, run):
                 chunk = piece.chunk
                 if is_before_series and not isinstance(chunk, Header | Fields | Files):
                     yield from (Piece(run, one) for one in added.files(artifacts, self._http, files))
@@ -279,15 +282,34 @@ class MlflowSource:
                 if isinstance(chunk, Header):
                     chunk = msgspec.structs.replace(chunk, run=run)
                 elif isinstance(chunk, Fields):
+                    chunk = self._as_left(chunk, stored, reader.manifest, want) if is_native else chunk
                     for field in chunk.fields:
                         new_tags.pop(field.path.removeprefix(native.TAGS), None)
                 elif isinstance(chunk, End):
-                    if fields := tag_fields(new_tags, want):
+                    if fields := self._added(stored, new_tags, want) if is_native else []:
                         yield Piece(run, Fields(fields))
                     chunk.findings.extend(added.findings)
                     if not self._limit.takes_any:
                         chunk.findings.append(Finding("gap", LEFT_OUT, detail="all files, as asked: --no-artifacts"))
                 yield Piece(run, chunk)
+
+    def _as_left(self, chunk: Fields, stored: StoredRun, manifest: Manifest, want: Want) -> Fields:
+        parent, wants = self._parent(stored), Matcher(want.selection).wants_field
+        fields = as_left(chunk.fields, stored, self._experiment(stored), manifest, parent.id if parent else "")
+        return Fields([field for field in fields if wants(field.path, field.type)])
+
+    def _added(self, stored: StoredRun, tags: Mapping[str, str], want: Want) -> list[Field]:
+        return [*tag_fields(tags, want), *model_fields(stored, self._model, want)]
+
+    def _model(self, id_: str) -> str:
+        """What the archive calls a logged model; "": it is gone."""
+        return id_ if self._objects is None else self._objects.logged_model(id_)
+
+    def _with_models(self, stored: StoredRun) -> StoredRun:
+        """A run of MLflow's own with the models that it refers to under the names that they are listed as."""
+        inputs = [self._model(id_) or id_ for id_ in stored.model_inputs]
+        outputs = [(self._model(id_) or id_, step) for id_, step in stored.model_outputs]
+        return msgspec.structs.replace(stored, model_inputs=inputs, model_outputs=outputs)
 
 
 def _without_files(want: Want) -> Want:
@@ -302,6 +324,22 @@ def _was_brought(run: StoredRun) -> bool:
 
 def _identity_of(run: StoredRun) -> _Identity:
     return _Identity(ProjectId(run.tags[provenance.PROJECT]), RunId(run.tags[provenance.RUN_ID]))
+
+
+def _is_removed(run: StoredRun) -> bool:
+    """Was it deleted here, and not because its original was?"""
+    return run.is_deleted and not facts.is_deleted_copy(run)
+
+
+def _is_deleted_by_people(run: StoredRun) -> bool:
+    """May it be a copy that people deleted? One in whose place another was written looks the same: that one counts."""
+    is_discarded = run.tags.get(facts.LIFECYCLE) == facts.DISCARDED
+    return facts.is_native_copy(run) and _is_whole(run) and not is_discarded
+
+
+def _rank(run: StoredRun) -> tuple[bool, bool]:
+    """Of several copies of one run the greatest counts."""
+    return not _is_removed(run), _is_whole(run)
 
 
 def _is_whole(run: StoredRun) -> bool:

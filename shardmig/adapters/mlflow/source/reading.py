@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -37,6 +37,8 @@ class Reading:
     """Which artifacts are read."""
     folder = native.ARTIFACTS
     """Of their fields."""
+    passed_over: Container[str] = frozenset()
+    """Artifacts that are not read: their paths, and folders at the top with a slash behind their names."""
 
     def __init__(
         self,
@@ -115,10 +117,6 @@ class Reading:
                 points = FloatPoints(paths, metrics.lengths, Steps(metrics.steps), metrics.times_ms, metrics.values)
                 yield from _bounded(points, self._want.chunk_points)
 
-    def _is_own(self, path: str) -> bool:  # noqa: ARG002
-        """Is it an artifact that this reads?"""
-        return True
-
     def _not_read(self, notebook: str, why: str) -> None:
         self.findings.append(Finding("loss", "notebook-not-read", notebook, detail=why))
 
@@ -127,7 +125,8 @@ class Reading:
             return
         try:
             for path, size_bytes in artifacts_listed(self._stored, http):
-                is_wanted = self._is_own(path) and self._matcher.wants_field(self.folder + path, "file")
+                is_known = path in self.passed_over or f"{path.partition('/')[0]}/" in self.passed_over
+                is_wanted = not is_known and self._matcher.wants_field(self.folder + path, "file")
                 if is_wanted and left_out.takes(path, size_bytes):
                     yield path
         except Permanent as error:
