@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
 from tests.contract.mlflow_source.copies import Copy
 from tests.contract.mlflow_source.marks import doubled_or_half
@@ -95,6 +97,37 @@ def test_what_two_sources_brought_is_copied_on_whole(copy: Copy, second: Copy) -
     }
     [version] = MlflowClient(on.target).search_model_versions("name = 'second model of it'")
     assert version.source == "models:/second model/1"
+
+
+def linked_prompts(uri: str) -> list[list[tuple[str, str]]]:
+    """Of the traces 1 and 2, by their tags and by the links of the database."""
+    store: Any = MlflowClient(uri)._tracking_client.store
+    traces = [f"tr-{number:032x}" for number in (1, 2)]
+    tags = [json.loads(store.get_trace_info(one).tags["mlflow.linkedPrompts"]) for one in traces]
+    links = [store.search_entities_by_source(one, "trace", "prompt_version").to_list() for one in traces]
+    assert links == [[f"{one['name']}/{one['version']}" for one in linked] for linked in tags]
+    return [[(one["name"], one["version"]) for one in linked] for linked in tags]
+
+
+def test_a_trace_is_linked_to_the_prompt_of_its_own_source_here_and_wherever_it_is_copied_on(
+    copy: Copy, second: Copy
+) -> None:
+    for source, words, number in ((copy.source, "first", 1), (second.source, "other", 2)):
+        fill(source, words, number)
+        client = MlflowClient(source)
+        with _use_tracking_uri(source):
+            client.link_prompt_versions_to_trace([client.get_prompt_version("prompt", 1)], f"tr-{number:032x}")
+    copy.migrate(*INLINE)
+    second.migrate(*INLINE, *apart(second))
+    expected = [[("prompt", "1")], [("second prompt", "1")]]
+    assert linked_prompts(copy.target) == expected
+    assert set(second.verify(*INLINE, *apart(second))) == {"equal"}
+    folder = copy.folder / "on"
+    folder.mkdir()
+    on = Copy(folder, copy.target, f"sqlite:///{folder}/on.db")
+    on.migrate(*INLINE)
+    assert linked_prompts(on.target) == expected
+    assert set(on.verify()) == {"equal"}
 
 
 def test_two_sources_are_whole_in_one_target_under_names_of_their_own(copy: Copy, second: Copy) -> None:

@@ -29,6 +29,7 @@ from shardmig.adapters.mlflow.objects.references import (
     was_brought,
 )
 from shardmig.adapters.mlflow.objects.stores import Stores
+from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, prompts_in
 from shardmig.adapters.mlflow.objects.traces import Traces
 from shardmig.adapters.mlflow.objects.versions import logged_model_of
 from shardmig.adapters.mlflow.refusals import mlflow_errors
@@ -169,7 +170,7 @@ class Reading:
             known = [change for change in known if not _tells_name(change)]
         if self._is_all:
             as_here = {DELETED, *(TAGS + tag for tag in theirs_of(self._stored.tags))}
-            known = [change for change in known if change.path not in as_here]
+            known = [change for change in known if change.path not in as_here and not self._names_others(change)]
         held, is_volatile = self._kind.fields(self._stored), self._kind.is_volatile
         fields = list(map(self._named_first, changes.restored(held, known, is_volatile, is_all=self._is_all)))
         parts = {changes.part_of(field.path) for field in fields}
@@ -184,6 +185,20 @@ class Reading:
         for points in self._kind.points(self._stored):
             if self._matcher.wants_field(points.paths[0], _type_of(points)):
                 yield points
+
+    def _names_others(self, change: changes.Change) -> bool:
+        """Would it call prompts by names that others have here? Two sources had them: these go by the names that they have here."""
+        if change.path != TAGS + LINKED_PROMPTS:
+            return False
+        return any(map(self._is_prompt_here, prompts_in(change.value) - prompts_in(change.given)))
+
+    def _is_prompt_here(self, name: str) -> bool:
+        try:
+            with mlflow_errors(f"prompt {name}"):
+                self._stores.registry.get_registered_model(name)
+        except NotFound:
+            return False
+        return True
 
     def _named_first(self, field: Field) -> Field:
         """What is told by its name is copied on under that which it came with, however people call it here: it is the same."""

@@ -23,7 +23,7 @@ from shardmig.adapters.mlflow.objects.spans import (
     spans_of,
 )
 from shardmig.adapters.mlflow.objects.stores import Stores
-from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, TraceLinks
+from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, TraceLinks, tags_here
 from shardmig.records import Finding, Points
 
 LINKED_RUNS = "linked_runs/"
@@ -50,17 +50,14 @@ class TraceAdding:
     def add(self, making: Making) -> list[Finding]:
         """All that is missing; which references lead to nothing here."""
         facts, held = making.facts, self._info.tags
-        linked = facts.text(TAGS + LINKED_PROMPTS)
-        prompts = self._links.link_prompts(self._info.trace_id, linked) if held.get(LINKED_PROMPTS) != linked else ()
+        tags = tags_here(facts.texts(TAGS), self._references.model_named)
+        linked = tags.get(LINKED_PROMPTS, "")
+        prompts = (
+            self._links.link_prompts(self._info.trace_id, linked) if held.get(LINKED_PROMPTS, "") != linked else ()
+        )
         findings = [*self._assess(facts), *self._link(facts), *prompts]
         self._log_spans(making.points, facts)
-        self._tag(
-            {
-                key: text
-                for key, text in facts.texts(TAGS).items()
-                if key not in MADE_BY_STORES and held.get(key) != text
-            }
-        )
+        self._tag({key: text for key, text in tags.items() if key not in MADE_BY_STORES and held.get(key) != text})
         return [*findings, *upload(self._stores.artifacts(held[ARTIFACT_LOCATION]), making, ARTIFACTS)]
 
     def _assess(self, facts: Facts) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ the trace names.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
@@ -102,3 +102,21 @@ class TraceLinks:
         """Traces of these experiments. The search finds those that were made in the run, too."""
         for page in self._stores.trace_pages(experiments, f"attributes.run_id = '{run}'"):
             yield from (info.trace_id for info in page if info.trace_metadata.get(RUN) != run)
+
+
+def prompts_in(linked: object) -> set[str]:
+    """The names of the prompts in a tag LINKED_PROMPTS; none where it cannot be read."""
+    try:
+        return {str(one["name"]) for one in json.loads(str(linked))}
+    except (ValueError, KeyError, TypeError):
+        return set()
+
+
+def tags_here(tags: Mapping[str, str], named: Callable[[str], str]) -> dict[str, str]:
+    """The tags of a trace with prompts called as they are here. `named`: by their names in the source."""
+    try:
+        linked = json.loads(tags.get(LINKED_PROMPTS, "[]"))
+        here = [one | {"name": named(one["name"])} for one in linked]
+    except (ValueError, KeyError, TypeError):  # see `TraceLinks.link_prompts`
+        return dict(tags)
+    return dict(tags) if here == linked else {**tags, LINKED_PROMPTS: json.dumps(here)}

@@ -62,7 +62,7 @@ from shardmig.adapters.mlflow.objects.spans import (
 )
 from shardmig.adapters.mlflow.objects.stores import EXPERIMENTS_IN_SEARCH, Stores, batches
 from shardmig.adapters.mlflow.objects.trace_adding import LINKED_RUNS, MADE_BY_STORES, TraceAdding
-from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, RUN, TraceLinks
+from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, RUN, TraceLinks, tags_here
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.mlflow.source.listing import engine_of, runs_of_traces
 from shardmig.adapters.sidecar import provenance
@@ -235,7 +235,7 @@ class Traces:
         self.tag(stored, self._links.link(trace_id, [run for run in linked if run is not None]))
         findings = [
             *opened.findings,
-            *self._links.link_prompts(trace_id, facts.text(TAGS + LINKED_PROMPTS)),
+            *self._links.link_prompts(trace_id, opened.info.tags.get(LINKED_PROMPTS, "")),
             *upload(self._stores.artifacts(stored.tags[ARTIFACT_LOCATION]), making, ARTIFACTS),
         ]
         return self.get(trace_id), findings
@@ -374,7 +374,8 @@ class Traces:
             found = self._references.here(facts, folder, scope)  # type: ignore[arg-type]
             if key in metadata and found is not None:
                 metadata[key] = found
-        tags = {key: text for key, text in facts.texts(TAGS).items() if key not in MADE_BY_STORES}
+        named = tags_here(facts.texts(TAGS), self._references.model_named)
+        tags = {key: text for key, text in named.items() if key not in MADE_BY_STORES}
         return TraceInfo(
             trace_id=trace_id,
             trace_location=TraceLocation.from_experiment_id(experiment),
