@@ -43,7 +43,7 @@ from shardmig.adapters.mlflow.objects.fit import sent_values
 from shardmig.adapters.mlflow.objects.links import RunLinks, delete_again, log_to_run
 from shardmig.adapters.mlflow.objects.model_versions import MODEL_VERSIONS
 from shardmig.adapters.mlflow.objects.references import References, not_here
-from shardmig.adapters.mlflow.objects.stores import IN_PAGE, Stores, batches, pages
+from shardmig.adapters.mlflow.objects.stores import EXPERIMENTS_IN_SEARCH, IN_PAGE, Stores, batches, pages
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.names import digest_of
 from shardmig.errors import BadInput
@@ -55,7 +55,6 @@ CALLED: Final = "shardmig.evaluations"
 _NAMED: Final = "named"
 _NUMBERED: Final = "numbered"
 METRICS_IN_BATCH: Final = 1000
-_EXPERIMENTS_IN_SEARCH: Final = 100
 _OWN: Final = ("sys/id", "sys/creation_time", "sys/mlflow/artifact_uri", "sys/mlflow/status_message")
 
 
@@ -200,7 +199,7 @@ class LoggedModels:
 
     def _search(self, condition: str) -> Iterator[Stored]:
         experiments = {one.experiment_id: one.lifecycle_stage == "deleted" for one in self._stores.experiments()}
-        for ids in batches(experiments, _EXPERIMENTS_IN_SEARCH):
+        for ids in batches(experiments, EXPERIMENTS_IN_SEARCH):
             search = self._stores.tracking.search_logged_models
             for model in pages(search, experiment_ids=list(ids), filter_string=condition or None, max_results=IN_PAGE):
                 yield self._stored(model, is_deleted=experiments[str(model.experiment_id)])
