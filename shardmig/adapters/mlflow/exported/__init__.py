@@ -61,4 +61,5 @@ def open_source(options: Mapping[str, str]) -> ReadSide:
     kinds = classes(stores, references, wanted.scopes)
     if "experiments" in kinds:
         kinds["experiments"] = ExportedExperiments(stores, references)
-    return MlflowSource(runs, None, lost=runs.lost, objects=ObjectSource(stores, kinds), wanted=wanted)
+    objects = ObjectSource(stores, references, kinds)
+    return MlflowSource(runs, None, lost=runs.lost, objects=objects, wanted=wanted)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Final
 
 from shardmig.adapters.mlflow import facts as marks
@@ -178,7 +179,6 @@ class Experiments:
         """The tags of each run, logged model and trace that is active in it; of a run that was copied as an active one none:
         MLflow deletes the runs of an experiment with it, so it is of a source that has its own still."""
         from mlflow.entities import ViewType
-        from mlflow.store.entities import PagedList
 
         tracking = self._stores.tracking
         chosen = {"filter_string": "", "run_view_type": ViewType.ACTIVE_ONLY}
@@ -186,7 +186,7 @@ class Experiments:
             yield run.data.tags if run.data.tags.get(marks.LIFECYCLE) == marks.DELETED else {}
         for model in pages(tracking.search_logged_models, experiment_ids=[id_], max_results=IN_PAGE):
             yield model.tags
-        traces = pages(lambda **page: PagedList(*tracking.search_traces(**page)), locations=[id_], max_results=IN_PAGE)
+        traces = chain.from_iterable(self._stores.trace_pages([id_], None))
         yield from (trace.tags for trace in traces)
 
     def _held(self, id_: str, key: str) -> Stored:

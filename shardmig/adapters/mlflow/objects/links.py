@@ -28,27 +28,14 @@ class RunLinks:
 
     def link_model(self, old: RunId, model_id: str) -> None:
         """Link a model that came to the runs that wait for it. `old`: its id in the source. Idempotent."""
-        from mlflow.entities import ViewType
-
-        experiments = [one.experiment_id for one in self._stores.experiments()]
-        for ids in batches(experiments, _EXPERIMENTS_IN_SEARCH):
-            search = self._stores.tracking.search_runs
-            condition = f"tags.`{LINK}{old}` LIKE '%'"
-            for run in pages(
-                search,
-                experiment_ids=list(ids),
-                filter_string=condition,
-                run_view_type=ViewType.ALL,
-                max_results=IN_PAGE,
-                order_by=[],
-            ):
-                link = decode_link(run.data.tags[f"{LINK}{old}"])
-                if run.info.lifecycle_stage != "active" and run.data.tags.get(facts.LIFECYCLE) != facts.DELETED:
-                    continue  # discarded
-                if link.id == model_id:
-                    delete_again(self._stores, run)
-                else:
-                    self._link(run.info.run_id, old, link, model_id)
+        for run in self._stores.search_runs(f"tags.`{LINK}{old}` LIKE '%'"):
+            link = decode_link(run.data.tags[f"{LINK}{old}"])
+            if run.info.lifecycle_stage != "active" and run.data.tags.get(facts.LIFECYCLE) != facts.DELETED:
+                continue  # discarded
+            if link.id == model_id:
+                delete_again(self._stores, run)
+            else:
+                self._link(run.info.run_id, old, link, model_id)
 
     def link_run(self, run_id: str, waiting: Mapping[str, ModelLink]) -> None:
         """Link a run to those of the models that it waits for that are here. Idempotent."""

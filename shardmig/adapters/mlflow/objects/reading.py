@@ -26,12 +26,12 @@ from shardmig.adapters.mlflow.objects.references import (
     References,
     creation_of,
     identity_of,
+    registered_of,
     was_brought,
 )
 from shardmig.adapters.mlflow.objects.stores import Stores
 from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, prompts_in
 from shardmig.adapters.mlflow.objects.traces import Traces
-from shardmig.adapters.mlflow.objects.versions import logged_model_of
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.mlflow.source.limits import LeftOut, size_on_disk
 from shardmig.adapters.mlflow.source.listing import engine_of
@@ -66,10 +66,10 @@ FILES_IN_CHUNK: Final = 50
 class ObjectSource:
     """The objects of one MLflow. What shardmig brought there is given as what it was before."""
 
-    def __init__(self, stores: Stores, classes: Mapping[Scope, ObjectClass]) -> None:
+    def __init__(self, stores: Stores, references: References, classes: Mapping[Scope, ObjectClass]) -> None:
         self._stores = stores
+        self._references = references
         self._classes = classes
-        self._references = References(stores)
 
     def by_project(self) -> Mapping[ProjectId, list[RunRef]]:
         """Every object of the classes."""
@@ -284,8 +284,7 @@ def _tells_name(change: changes.Change) -> bool:
     """Is it about a name here, or about another object by its name here? Of a copy that goes by its name here both are as
     they are."""
     given = change.given if isinstance(change.given, str) else ""
-    is_registered = given.startswith("models:/") and logged_model_of(given) is None
-    return change.path in ("sys/id", "sys/name") or is_registered
+    return change.path in ("sys/id", "sys/name") or registered_of(given) is not None
 
 
 def _run_ref(scope: Scope, identity: Identity, stored: Stored, limit: str, names: Mapping[RunId, RunId]) -> RunRef:

@@ -70,9 +70,9 @@ class NamedVersion(NamedTuple):
 
 def registered_of(source: str | None) -> NamedVersion | None:
     """The version of a registered model that a version was copied from."""
-    if not (source or "").startswith("models:/") or (source or "").startswith("models:/m-"):
+    if source is None or not source.startswith("models:/") or source.startswith("models:/m-"):
         return None
-    name, _, number = (source or "").removeprefix("models:/").rpartition("/")
+    name, _, number = source.removeprefix("models:/").rpartition("/")
     return NamedVersion(name, number) if name else None
 
 

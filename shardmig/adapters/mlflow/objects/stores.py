@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 IN_PAGE: Final = 200
 EXPERIMENTS_IN_SEARCH: Final = 100
+EXPERIMENTS_IN_SEARCH_FOR_RUNS: Final = 1000
 NAME_IN_FILTER: Final = re.compile("name = (['\"])(.*?)\\1(?: AND .*)?", re.DOTALL)
 """How the versions of one model, its second group, are asked for."""
 
@@ -118,6 +119,21 @@ class Stores:
         from mlflow.entities import ViewType
 
         return pages(self.tracking.search_experiments, view_type=ViewType.ALL, max_results=IN_PAGE)
+
+    def search_runs(self, condition: str) -> Iterator[Any]:
+        """Every run that meets a condition, deleted ones too."""
+        from mlflow.entities import ViewType
+
+        experiments = [one.experiment_id for one in self.experiments()]
+        for ids in batches(experiments, EXPERIMENTS_IN_SEARCH_FOR_RUNS):
+            yield from pages(
+                self.tracking.search_runs,
+                experiment_ids=ids,
+                filter_string=condition,
+                run_view_type=ViewType.ALL,
+                max_results=IN_PAGE,
+                order_by=[],
+            )
 
     def trace_pages(self, experiments: list[str], condition: str | None) -> Iterator[list[Any]]:
         """What a search for traces in these experiments, EXPERIMENTS_IN_SEARCH at most, finds."""

@@ -23,11 +23,17 @@ from shardmig.adapters.mlflow.objects.spans import (
     spans_of,
 )
 from shardmig.adapters.mlflow.objects.stores import Stores
-from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, TraceLinks, tags_here
+from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, TraceLinks, with_prompts_named
 from shardmig.records import Finding, Points
 
 LINKED_RUNS = "linked_runs/"
 MADE_BY_STORES = (ARTIFACT_LOCATION, SPANS_LOCATION)
+
+
+def tags_here(facts: Facts, references: References) -> dict[str, str]:
+    """The tags that came with a trace, as they are to be here; without those that stores make."""
+    tags = {key: text for key, text in facts.texts(TAGS).items() if key not in MADE_BY_STORES}
+    return with_prompts_named(tags, references.model_named)
 
 
 class TraceAdding:
@@ -50,14 +56,14 @@ class TraceAdding:
     def add(self, making: Making) -> list[Finding]:
         """All that is missing; which references lead to nothing here."""
         facts, held = making.facts, self._info.tags
-        tags = tags_here(facts.texts(TAGS), self._references.model_named)
+        tags = tags_here(facts, self._references)
         linked = tags.get(LINKED_PROMPTS, "")
         prompts = (
             self._links.link_prompts(self._info.trace_id, linked) if held.get(LINKED_PROMPTS, "") != linked else ()
         )
         findings = [*self._assess(facts), *self._link(facts), *prompts]
         self._log_spans(making.points, facts)
-        self._tag({key: text for key, text in tags.items() if key not in MADE_BY_STORES and held.get(key) != text})
+        self._tag({key: text for key, text in tags.items() if held.get(key) != text})
         return [*findings, *upload(self._stores.artifacts(held[ARTIFACT_LOCATION]), making, ARTIFACTS)]
 
     def _assess(self, facts: Facts) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from shardmig.adapters.mlflow.objects.base import TAGS
-from shardmig.adapters.mlflow.objects.stores import EXPERIMENTS_IN_SEARCH, IN_PAGE, Stores, batches, pages
+from shardmig.adapters.mlflow.objects.stores import EXPERIMENTS_IN_SEARCH, Stores, batches
 from shardmig.adapters.mlflow.objects.tag_lists import id_tags, ids_told
 from shardmig.records import Finding
 
@@ -79,23 +79,12 @@ class TraceLinks:
     @cached_property
     def _by_trace(self) -> dict[str, list[str]]:
         """The runs of each trace that was linked to any."""
-        from mlflow.entities import ViewType
-
         experiments = [str(one.experiment_id) for one in self._stores.experiments()]
         searched = list(batches(experiments, EXPERIMENTS_IN_SEARCH))
         found: dict[str, list[str]] = {}
-        for some in searched:
-            runs = pages(
-                self._stores.tracking.search_runs,
-                experiment_ids=some,
-                filter_string="",
-                run_view_type=ViewType.ALL,
-                max_results=IN_PAGE,
-                order_by=[],
-            )
-            for run_id in (run.info.run_id for run in runs):
-                for trace in chain.from_iterable(self._linked_to(run_id, others) for others in searched):
-                    found.setdefault(trace, []).append(run_id)
+        for run in self._stores.search_runs(""):
+            for trace in chain.from_iterable(self._linked_to(run.info.run_id, some) for some in searched):
+                found.setdefault(trace, []).append(run.info.run_id)
         return found
 
     def _linked_to(self, run: str, experiments: list[str]) -> Iterator[str]:
@@ -112,11 +101,11 @@ def prompts_in(linked: object) -> set[str]:
         return set()
 
 
-def tags_here(tags: Mapping[str, str], named: Callable[[str], str]) -> dict[str, str]:
+def with_prompts_named(tags: dict[str, str], named: Callable[[str], str]) -> dict[str, str]:
     """The tags of a trace with prompts called as they are here. `named`: by their names in the source."""
     try:
         linked = json.loads(tags.get(LINKED_PROMPTS, "[]"))
         here = [one | {"name": named(one["name"])} for one in linked]
     except (ValueError, KeyError, TypeError):  # see `TraceLinks.link_prompts`
-        return dict(tags)
-    return dict(tags) if here == linked else {**tags, LINKED_PROMPTS: json.dumps(here)}
+        return tags
+    return tags if here == linked else tags | {LINKED_PROMPTS: json.dumps(here)}

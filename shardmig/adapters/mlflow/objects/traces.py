@@ -61,8 +61,8 @@ from shardmig.adapters.mlflow.objects.spans import (
     spans_of,
 )
 from shardmig.adapters.mlflow.objects.stores import EXPERIMENTS_IN_SEARCH, Stores, batches
-from shardmig.adapters.mlflow.objects.trace_adding import LINKED_RUNS, MADE_BY_STORES, TraceAdding
-from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, RUN, TraceLinks, tags_here
+from shardmig.adapters.mlflow.objects.trace_adding import LINKED_RUNS, MADE_BY_STORES, TraceAdding, tags_here
+from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, RUN, TraceLinks
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.mlflow.source.listing import engine_of, runs_of_traces
 from shardmig.adapters.sidecar import provenance
@@ -374,8 +374,6 @@ class Traces:
             found = self._references.here(facts, folder, scope)  # type: ignore[arg-type]
             if key in metadata and found is not None:
                 metadata[key] = found
-        named = tags_here(facts.texts(TAGS), self._references.model_named)
-        tags = {key: text for key, text in named.items() if key not in MADE_BY_STORES}
         return TraceInfo(
             trace_id=trace_id,
             trace_location=TraceLocation.from_experiment_id(experiment),
@@ -386,6 +384,6 @@ class Traces:
             client_request_id=facts.text("sys/mlflow/client_request_id") or None,
             execution_duration=facts.number("sys/mlflow/execution_duration"),
             trace_metadata=metadata,
-            tags=tags | making.tags,
+            tags=tags_here(facts, self._references) | making.tags,
             assessments=assessments,
         )

@@ -57,7 +57,8 @@ def _objects(options: SourceOptions, wanted: Wanted, http: HttpClient | None) ->
     from shardmig.adapters.mlflow.objects.stores import Stores
 
     stores = Stores(options.tracking_uri if http else driver_uri(options.tracking_uri), http, wanted)
-    return ObjectSource(stores, classes(stores, References(stores), wanted.scopes))
+    references = References(stores)
+    return ObjectSource(stores, references, classes(stores, references, wanted.scopes))
 
 
 def _folder_source(folder: Path, wanted: Wanted) -> ReadSide:
@@ -69,7 +70,8 @@ def _folder_source(folder: Path, wanted: Wanted) -> ReadSide:
     from shardmig.adapters.mlflow.source.reader import MlflowSource
 
     store, stores = FileStore(folder), FolderStores(folder, wanted)
-    objects = ObjectSource(stores, classes(stores, References(stores), wanted.scopes - NOT_IN_FOLDERS))
+    references = References(stores)
+    objects = ObjectSource(stores, references, classes(stores, references, wanted.scopes - NOT_IN_FOLDERS))
     return MlflowSource(store, None, lost=store.lost, objects=objects, wanted=wanted)
 
 
