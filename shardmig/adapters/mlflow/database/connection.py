@@ -114,7 +114,7 @@ def _shardmig_error(error: BaseException) -> AdapterError:
     message = f"tracking database: {str(error).strip() or type(error).__name__}"
     if isinstance(error, sqlite3.Error):
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN:
-            message += ": may the file be read and its folder be written, and is there room on the disk?"
+            message += ": may the file be read and its folder be written, or is the disk full?"
         return _sqlite_class(error)(message)
     return _postgres_class(error)(message)
 
