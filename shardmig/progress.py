@@ -12,6 +12,7 @@ import msgspec
 
 from shardmig.journal import State, run_key
 from shardmig.migration import MigrationFolder
+from shardmig.planner import cost
 from shardmig.records import Counters, Phase, PhaseProgress, Progress, RunOutcome, ShardId
 from shardmig.schedule import Ready
 from shardmig.worker.tally import read_progress
@@ -19,6 +20,10 @@ from shardmig.worker.tally import read_progress
 _QUICK_S: Final = 0.01
 _SHARE_OF_TIME: Final = 0.05
 """Totals of 100,000 runs take a second and are not worth more of the time than this."""
+_START_UP_S: Final = 30.0
+"""What a phase has settled so soon took mostly the imports of an SDK, which are not made again."""
+_ENOUGH: Final = 0.01
+"""No end is foretold from less than this share of what was left."""
 
 
 class Watch:
@@ -32,8 +37,7 @@ class Watch:
         self._started_s = time.monotonic()
         self._in_flight: set[tuple[Phase, ShardId]] = set()
         self._recompute()
-        self._settled_before = {total.phase: total.weight_settled for total in self._totals}
-        self._begun_s: dict[Phase, float] = {}
+        self._paces = {total.phase: _Pace(total) for total in self._totals}
         self._moved_before = _moved(self._totals)
         self._message = ""
 
@@ -46,7 +50,7 @@ class Watch:
         """An attempt was handed to the engine."""
         self._folder.progress_file(ready.phase, ready.shard.id).unlink(missing_ok=True)
         self._in_flight.add((ready.phase, ready.shard.id))
-        self._begun_s.setdefault(ready.phase, time.monotonic())
+        self._paces[ready.phase].begin()
 
     def ended(self, ready: Ready) -> None:
         """An attempt ended. Before that is noted: who is killed in between repeats the attempt, and leaves no file behind."""
@@ -101,16 +105,45 @@ class Watch:
 
     def _eta_s(self) -> float | None:
         """What is left of each phase at its own speed in this execution; phases overlap, so the longest counts. None as
-        long as one of them has nothing to show."""
-        left_s = 0.0
+        long as one of them has too little to show."""
+        longest_s = 0.0
         for total in self._totals:
-            if not (left := total.weight - total.weight_settled):
-                continue
-            here = total.weight_settled - self._settled_before[total.phase]
-            if here <= 0 or total.phase not in self._begun_s:
+            left_s = self._paces[total.phase].left_s(total)
+            if left_s is None:
                 return None
-            left_s = max(left_s, left * (time.monotonic() - self._begun_s[total.phase]) / here)
-        return left_s
+            longest_s = max(longest_s, left_s)
+        return longest_s
+
+
+class _Pace:
+    """How fast a phase goes in this execution."""
+
+    def __init__(self, before: PhaseProgress) -> None:
+        self._left_before = before.weight - before.weight_settled
+        self._settled = before.weight_settled
+        self._since_s: float | None = None
+        self._is_measured = False
+
+    def begin(self) -> None:
+        """An attempt was handed over. The first one begins the phase."""
+        if self._since_s is None:
+            self._since_s = time.monotonic()
+
+    def left_s(self, now: PhaseProgress) -> float | None:
+        """Seconds until the rest is settled; None = it cannot be told yet. Asked again and again, in order of time."""
+        left = now.weight - now.weight_settled
+        if not left:
+            return 0.0
+        if self._since_s is None:
+            return None
+        took_s = time.monotonic() - self._since_s
+        here = now.weight_settled - self._settled
+        if here and not self._is_measured:
+            self._is_measured = True
+            if took_s < _START_UP_S:  # measured from here on
+                self._since_s, self._settled = time.monotonic(), now.weight_settled
+                return None
+        return left * took_s / here if here > self._left_before * _ENOUGH else None
 
 
 def phase_totals(state: State) -> list[PhaseProgress]:
@@ -124,10 +157,10 @@ def _totals(state: State, phase: Phase) -> PhaseProgress:
     settled: list[RunOutcome] = []
     for shard in state.shards.values():
         runs += len(shard.runs)
-        weight += sum(run.weight + 1 for run in shard.runs)
+        weight += sum(map(cost, shard.runs))
         known = [outcome for run in shard.runs if (outcome := outcomes.get(run_key(run))) is not None]
         shards_settled += len(known) == len(shard.runs)
-        weight_settled += sum(outcome.run.weight + 1 for outcome in known)
+        weight_settled += sum(cost(outcome.run) for outcome in known)
         settled += known
     states = Counter(outcome.state for outcome in settled)
     counted = [outcome.counters for outcome in settled]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,11 @@ from shardmig.report.status import MigrationStatus, shown
 from shardmig.results import retry_command, statuses
 from shardmig.schedule import Ready
 
-RUNS = [RunRef(project=ProjectId("ws/p"), id=RunId(f"RUN-{number}"), weight=1_000) for number in (1, 2)]
+RUNS = [RunRef(project=ProjectId("ws/p"), id=RunId(f"RUN-{number}"), weight=1_000) for number in (1, 2, 3)]
 
 
 class Load:
-    """A load of two shards of one run each, and what is told of it."""
+    """A load of three shards of one run each, and what is told of it."""
 
     def __init__(self, folder: Path) -> None:
         asked = Request(phases=("survey", "load"), source=AdapterSpec("archive"), archive=ArchivePaths("/a b", "/f"))
@@ -108,10 +109,25 @@ def test_no_end_is_foretold_before_every_phase_has_something_to_show(load: Load)
     load.begin("load", load.shards[0])
     assert load.snapshot().eta_s is None
     load.end("load", load.shards[0])
-    assert load.snapshot().eta_s is not None
     load.begin("load", load.shards[1])
     load.end("load", load.shards[1])
+    assert load.snapshot().eta_s is not None
+    load.begin("load", load.shards[2])
+    load.end("load", load.shards[2])
     assert load.snapshot().eta_s == 0
+
+
+def test_the_start_of_the_workers_is_not_taken_for_the_speed_of_a_phase(load: Load) -> None:
+    load.survey()
+    load.begin("load", load.shards[0])
+    time.sleep(1)
+    load.end("load", load.shards[0])
+    assert load.snapshot().eta_s is None
+    load.begin("load", load.shards[1])
+    load.end("load", load.shards[1])
+    left_s = load.snapshot().eta_s
+    assert left_s is not None
+    assert left_s < 1
 
 
 def test_what_waits_says_for_what(load: Load) -> None:
@@ -122,7 +138,7 @@ def test_what_waits_says_for_what(load: Load) -> None:
     }
     load.state.step_multiplier = 1
     load.begin("load", load.shards[0])
-    assert load.told(is_executing=True) == [("executing", "attempt 1"), ("waiting", "waits for a worker")]
+    assert load.told(is_executing=True) == [("executing", "attempt 1"), *[("waiting", "waits for a worker")] * 2]
 
 
 def test_after_the_process_died_nothing_is_said_to_execute(load: Load) -> None:
@@ -131,7 +147,7 @@ def test_after_the_process_died_nothing_is_said_to_execute(load: Load) -> None:
     load.begin("load", load.shards[0])
     assert load.told(is_executing=False) == [
         ("waiting", "its attempt was cut off; the same command again goes on"),
-        ("waiting", "not reached; the same command again goes on"),
+        *[("waiting", "not reached; the same command again goes on")] * 2,
     ]
 
 
