@@ -85,7 +85,7 @@ def execute(
     imports = imports_of(request.source, request.target)
     with (
         closing(engine_of(settings, Ahead(execute_task, imports) if imports else None)) as engine,
-        closing(Listing(request, folder.path.parent)) as listing,
+        closing(Listing(request, folder.path.parent, observe)) as listing,
         full_disk_is_fatal(folder),
         locks(folder, request.archive, request),
     ):

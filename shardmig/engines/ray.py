@@ -194,11 +194,26 @@ def connect(ray: Any, address: str, slots: int, needs: dict[str, float]) -> None
         if address:
             ray.init(address=address, **silent)
         else:
-            cores = max(1, math.ceil(slots * needs["CPU"]))
-            ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=_STORE_BYTES, **silent)
+            _start(ray, max(1, math.ceil(slots * needs["CPU"])), silent)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = f"does not answer at {address}" if address else "could not be started here"
         hint = "its own logs are below /tmp/ray/session_latest/logs" if not address else "see --ray-address"
         raise UsageError(f"Ray {where}: {error}", hint=hint) from error
     # Ray prints what it says of a lost worker to standard output, which is the coordinator's. The outcome says it too.
     ray._private.worker._worker_logs_enabled = False  # noqa: SLF001 - it has no switch for that
+
+
+def _start(ray: Any, cores: int, silent: dict[str, Any]) -> None:
+    """Start a Ray here. Busy cores get a second chance: Ray gives its processes 30 s and raises a bare Exception then.
+    Raises RuntimeError when they are too slow again."""
+    options = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _STORE_BYTES, **silent}
+    for is_last in (False, True):
+        try:
+            ray.init("local", **options)
+            return
+        except Exception as error:
+            if type(error) is not Exception:
+                raise
+            ray.shutdown()
+            if is_last:
+                raise RuntimeError(str(error)) from error

@@ -27,7 +27,9 @@ class PhaseProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot. `moved` is what this execution moved so far, in-flight attempts included; eta_s None = unknown."""
+    """A snapshot. `moved` is what this execution moved so far, in-flight attempts included; eta_s None = unknown.
+
+    Before there is a plan there are no phases: the source is listed, and `listed` is how many runs it gave so far."""
 
     migration: MigrationId
     phases: list[PhaseProgress]
@@ -35,6 +37,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     eta_s: float | None
     moved: Counters
     message: str = ""
+    listed: int = 0
 
 
 class FailedRun(msgspec.Struct, frozen=True):

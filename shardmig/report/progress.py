@@ -66,11 +66,17 @@ class LineProgress:
 
 def line(progress: Progress) -> str:
     """A snapshot in one line."""
+    if not progress.phases:
+        return (
+            f"listing the source: {words.plural(progress.listed, 'run')} so far, {words.duration(progress.elapsed_s)}"
+        )
     phases = "; ".join(f"{phase.phase}: {_runs(phase)}, {_shards(phase)}" for phase in progress.phases)
     return f"{phases}; {_speed(progress)}"
 
 
 def _drawn(progress: Progress) -> RenderableType:
+    if not progress.phases:
+        return Text(line(progress), style="dim")
     drawn = terminal.table("", "", ">", "")
     drawn.show_header = False
     for phase in progress.phases:

@@ -47,7 +47,8 @@ def test_everything_is_caught_only_where_a_promise_not_to_raise_is_held() -> Non
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.ExceptHandler) and _catches_everything(node)
     }
-    assert found == {"shardmig/worker/task.py", "shardmig/cli/speech.py", "shardmig/engines/base.py"}
+    ray = "shardmig/engines/ray.py"  # which raises a bare Exception when its processes start too slowly
+    assert found == {"shardmig/worker/task.py", "shardmig/cli/speech.py", "shardmig/engines/base.py", ray}
 
 
 def test_only_the_cli_prints_or_exits() -> None:

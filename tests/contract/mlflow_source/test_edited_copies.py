@@ -15,7 +15,7 @@ from shardmig.records import ArchivePaths, Fields, FloatPoints, ProjectId, Selec
 from tests.contract.mlflow_source.comparer import PARENT
 from tests.contract.mlflow_source.copies import Copy
 from tests.contract.mlflow_source.objects_comparer import object_differences
-from tests.contract.mlflow_source.test_copied_on import on
+from tests.contract.mlflow_source.test_copied_on import log_text, on
 from tests.contract.mlflow_source.test_objects_kept import INLINE, MERGE, copy
 from tests.unit.archive.runs import paths_in, publish
 
@@ -37,6 +37,21 @@ def test_models_that_people_linked_to_a_copied_run_or_to_one_of_their_own_are_co
     target.log_inputs(own, models=[LoggedModelInput(copied.model_id)])
     assert set(copy.verify(*INLINE)) == {"equal"}
     on.migrate(*INLINE)
+    assert object_differences(copy.target, on.target) == []
+    assert set(on.verify(*INLINE)) == {"equal"}
+
+
+def test_a_version_that_people_made_of_a_copied_run_is_of_the_next_copy_of_that_run(copy: Copy, on: Copy) -> None:
+    source, target = MlflowClient(copy.source), MlflowClient(copy.target)
+    log_text(source, source.create_run("0", run_name="copied").info.run_id, "model/MLmodel", "a")
+    copy.migrate(*INLINE)
+    [here] = target.search_runs(["0"])
+    target.create_registered_model("churn")
+    target.create_model_version("churn", f"runs:/{here.info.run_id}/model", here.info.run_id)
+    on.migrate(*INLINE)
+    client = MlflowClient(on.target)
+    [next_copy] = client.search_runs(["0"])
+    assert client.get_model_version("churn", "1").source == f"runs:/{next_copy.info.run_id}/model"
     assert object_differences(copy.target, on.target) == []
     assert set(on.verify(*INLINE)) == {"equal"}
 

@@ -178,7 +178,7 @@ def test_a_task_that_no_node_has_room_for_is_refused(ray: Any) -> None:
 
 def test_without_a_cluster_ray_is_started_here_in_silence(demo_project: Path, tmp_path: Path) -> None:
     into = archive_in(tmp_path)
-    ended = subprocess.run(command(demo_project, into, "--workers", "2"), capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command(demo_project, into, "--workers", "2"), capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == ""
     assert "ray" not in ended.stderr.lower()

@@ -48,6 +48,17 @@ def test_an_empty_plan_and_an_unknown_end_have_a_line() -> None:
     assert line(begun).endswith("time left not known yet")
 
 
+def test_before_there_is_a_plan_the_runs_that_were_listed_are_told() -> None:
+    listing = Progress(
+        migration=MigrationId("m"), phases=[], elapsed_s=72.0, eta_s=None, moved=Counters(), listed=1_240
+    )
+    assert line(listing) == "listing the source: 1,240 runs so far, 1 min 12 s"
+    stream = io.StringIO()
+    with LiveProgress(stream) as observe:
+        observe(listing)
+    assert "1,240 runs so far" in stream.getvalue()
+
+
 def test_lines_come_seldom_but_messages_at_once() -> None:
     said: list[str] = []
     with LineProgress(said.append, every_s=3600) as observe:

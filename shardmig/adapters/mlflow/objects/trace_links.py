@@ -48,10 +48,9 @@ class TraceLinks:
 
         version: Any = PromptVersion  # abstract to a type checker only
         try:
-            entries = json.loads(linked) if linked else []
-            versions = [version(one["name"], int(one["version"]), "") for one in entries]
-        except (ValueError, KeyError, TypeError) as error:
-            detail = f"it cannot be read ({error!r}), so the trace is linked to no prompt: servers cut such tags"
+            versions = [version(one["name"], int(one["version"]), "") for one in _entries(linked)]
+        except ValueError as error:
+            detail = f"it cannot be read ({error}), so the trace is linked to no prompt: servers cut such tags"
             yield Finding("approximation", "prompts-not-linked", TAGS + LINKED_PROMPTS, detail=detail)
             return
         if versions:
@@ -96,16 +95,28 @@ class TraceLinks:
 def prompts_in(linked: object) -> set[str]:
     """The names of the prompts in a tag LINKED_PROMPTS; none where it cannot be read."""
     try:
-        return {str(one["name"]) for one in json.loads(str(linked))}
-    except (ValueError, KeyError, TypeError):
+        return {one["name"] for one in _entries(linked)}
+    except ValueError:  # whoever links the trace tells of it
         return set()
 
 
 def with_prompts_named(tags: dict[str, str], named: Callable[[str], str]) -> dict[str, str]:
     """The tags of a trace with prompts called as they are here. `named`: by their names in the source."""
     try:
-        linked = json.loads(tags.get(LINKED_PROMPTS, "[]"))
-        here = [one | {"name": named(one["name"])} for one in linked]
-    except (ValueError, KeyError, TypeError):  # see `TraceLinks.link_prompts`
+        linked = _entries(tags.get(LINKED_PROMPTS, ""))
+    except ValueError:  # see `TraceLinks.link_prompts`
         return tags
+    here = [one | {"name": named(one["name"])} for one in linked]
     return tags if here == linked else tags | {LINKED_PROMPTS: json.dumps(here)}
+
+
+def _entries(linked: object) -> list[dict[str, Any]]:
+    """What a tag LINKED_PROMPTS lists: of each prompt its name, version, and whatever else. Raises ValueError for another tag."""
+    try:
+        entries: list[dict[str, Any]] = [dict(one) for one in json.loads(str(linked or "[]"))]
+        for one in entries:
+            one["name"] = str(one["name"])
+            int(one["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(repr(error)) from error
+    return entries

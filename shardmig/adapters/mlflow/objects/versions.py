@@ -114,7 +114,7 @@ class Version:
             return source
         run = f"runs:/{self._facts.text(f'{self._folder}/run/id')}"
         path = self._facts.text(f"{self._folder}/run/path")
-        if source.startswith(run):
+        if source.startswith(run) or (path and source.startswith("runs:/")):  # of a copy it names the run of that copy
             return f"runs:/{self._run}/{path}".rstrip("/")
         return f"{self._root()}/{path}" if path else source
 
