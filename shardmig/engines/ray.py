@@ -210,10 +210,11 @@ def _start(ray: Any, cores: int, silent: dict[str, Any]) -> None:
     for is_last in (False, True):
         try:
             ray.init("local", **options)
-            return
         except Exception as error:
             if type(error) is not Exception:
                 raise
             ray.shutdown()
             if is_last:
                 raise RuntimeError(str(error)) from error
+        else:
+            return
