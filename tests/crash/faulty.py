@@ -76,7 +76,7 @@ class FaultyCommand(ABC):
     def execute(self, fault: Fault | None = None) -> subprocess.CompletedProcess[str]:
         """Execute the command to its end."""
         return subprocess.run(
-            self.command(), cwd=self.root, env=self.environment(fault), capture_output=True, text=True, timeout=120
+            self.command(), cwd=self.root, env=self.environment(fault), capture_output=True, text=True, timeout=300
         )
 
     @contextmanager

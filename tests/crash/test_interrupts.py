@@ -33,7 +33,7 @@ def workers_of(coordinator: subprocess.Popen[str]) -> list[int]:
 
 def said(coordinator: subprocess.Popen[str]) -> str:
     """What it said, once it has ended."""
-    output, _ = coordinator.communicate(timeout=60)
+    output, _ = coordinator.communicate(timeout=180)
     return output
 
 

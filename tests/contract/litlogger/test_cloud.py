@@ -233,7 +233,7 @@ def test_litlogger_itself_finds_everything_in_its_place(
     [held] = lightning.store.streams.values()
     monkeypatch.setenv("LIGHTNING_USERNAME", "somebody")
     command = [sys.executable, "-c", _OPENER, held.name, str(tmp_path / "down")]
-    found = json.loads(subprocess.run(command, check=True, timeout=60, capture_output=True).stdout.splitlines()[-1])
+    found = json.loads(subprocess.run(command, check=True, timeout=180, capture_output=True).stdout.splitlines()[-1])
     assert found["series"] == {"long": 2500, "other": 700, "rare": 1}
     assert found["metadata"]["params/lr"] == "0.1"
     assert set(found["files"]) == {

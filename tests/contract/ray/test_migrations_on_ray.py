@@ -118,7 +118,7 @@ def test_a_killed_coordinator_leaves_no_worker_and_the_same_command_finishes(
         assert eventually(lambda: any(Path(into.data).glob(".shardmig/*/logs/*.jsonl")), within_s=30)
         killed.kill()
     assert eventually(lambda: not writes_into(into), within_s=30)
-    again = subprocess.run(line, capture_output=True, text=True, timeout=100)
+    again = subprocess.run(line, capture_output=True, text=True, timeout=240)
     assert again.returncode == 0, again.stderr
     assert export(demo_project, archive_in(tmp_path / "whole"), engine="inline") == 0
     assert digests(into) == digests(archive_in(tmp_path / "whole"))

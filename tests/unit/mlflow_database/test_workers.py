@@ -48,7 +48,7 @@ def test_workers_that_start_at_once_share_one_new_file(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
     with writer(uri, "a", 3, 4) as one, writer(uri, "b", 3, 4) as other:
         for process in (one, other):
-            process.communicate(timeout=120)
+            process.communicate(timeout=300)
         assert (one.returncode, other.returncode) == (0, 0)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["mlflow.db"]
     store = ClientStore(uri)
