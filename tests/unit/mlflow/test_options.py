@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from shardmig.adapters.mlflow.naming import wanted_experiment_name
 from shardmig.adapters.mlflow.options import parse_options
 from shardmig.adapters.mlflow.source.options import parse_options as parse_source
+from shardmig.adapters.registry import imports_of
 from shardmig.cli.asked import source_of
 from shardmig.cli.flags import SourceFlags
 from shardmig.errors import UsageError
+from shardmig.records import AdapterSpec
 
 URI = {"tracking-uri": "http://h"}
 
@@ -19,6 +22,20 @@ URI = {"tracking-uri": "http://h"}
 def test_texts_become_typed_options() -> None:
     options = parse_options({"tracking-uri": "http://host:5000", "bulk": "no", "connections": "2", "timeout-s": "7.5"})
     assert (options.bulk, options.connections, options.timeout_s, options.is_http) == ("no", 2, 7.5, True)
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_slow"),
+    [
+        ({"tracking-uri": "http://host:5000"}, True),
+        ({"tracking-uri": "http://host:5000", "objects": "runs"}, False),
+        ({"tracking-uri": "postgresql://host/mlflow", "objects": "runs"}, True),
+    ],
+)
+def test_workers_import_ahead_what_they_read_with(texts: dict[str, str], is_slow: bool) -> None:
+    modules = imports_of(AdapterSpec("mlflow", texts), None)
+    assert bool(modules) is is_slow
+    assert all(import_module(module) for module in modules)
 
 
 def test_the_environment_names_the_server_when_no_option_does(monkeypatch: pytest.MonkeyPatch) -> None:

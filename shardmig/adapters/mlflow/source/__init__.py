@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shardmig.adapters.base import ReadSide
 from shardmig.adapters.mlflow import database
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from shardmig.adapters.mlflow.objects.reading import ObjectSource
     from shardmig.adapters.mlflow.source.wanted import Wanted
 
+_OF_OBJECTS: Final = ("mlflow.store.tracking.rest_store", "mlflow.store.model_registry.rest_store")
+"""What is no run is read through MLflow's own stores."""
+
 
 def imports(options: Mapping[str, str]) -> Iterable[str]:
-    """What a worker will import: nothing for a server or a folder, seconds for a database."""
-    chosen, _ = parse_options(options)
-    return () if chosen.is_http or chosen.folder is not None else database.MODULES
+    """What a worker will import, seconds each: nothing for the runs of a server or a folder."""
+    chosen, wanted = parse_options(options)
+    if not chosen.is_http and chosen.folder is None:
+        return database.MODULES
+    return _OF_OBJECTS if wanted.scopes - {"runs"} else ()
 
 
 def open_source(options: Mapping[str, str]) -> ReadSide:
