@@ -65,7 +65,11 @@ def use_zenml(folder: Path) -> None:
     from zenml.client import Client
     from zenml.config.global_config import GlobalConfiguration
     from zenml.stack import stack
+    from zenml.utils import source_utils
 
+    source_utils.set_custom_source_root(
+        str(Path.cwd())
+    )  # else from the main module, which in a worker of xdist has no file
     GlobalConfiguration._reset_instance()
     Client._reset_instance()
     stack._STACK_CACHE.clear()  # by the id, which is the same in all copies of a store

@@ -64,7 +64,7 @@ def whole_steps(key: str, parts: Iterator[NativePoints]) -> Iterator[NativePoint
     held: NativePoints | None = None
     for part in parts:
         if held is not None:
-            part = NativePoints(*(np.concatenate(columns) for columns in zip(held, part, strict=True)))
+            part = _joined(held, part)
         if np.any(np.diff(part.steps) < 0):
             raise BadInput(f"the points of {key} are not in step order: something else wrote them", field=key)
         last = int(np.searchsorted(part.steps, part.steps[-1]))
@@ -73,6 +73,17 @@ def whole_steps(key: str, parts: Iterator[NativePoints]) -> Iterator[NativePoint
         held = part.part(slice(last, None))
     if held is not None:
         yield in_order(held)
+
+
+def with_more(parts: Iterable[NativePoints], more: NativePoints) -> Iterator[NativePoints]:
+    """The points of a series that come in order, and others of it among them. No step is in two parts of either."""
+    more = in_order(more)
+    for part in parts:
+        end = int(np.searchsorted(more.steps, part.steps[-1], side="right"))
+        yield in_order(_joined(part, more.part(slice(0, end)))) if end else part
+        more = more.part(slice(end, None))
+    if len(more.steps):
+        yield more
 
 
 def batched(series: Iterable[tuple[str, NativePoints]], rows: int) -> Iterator[Metrics]:
@@ -92,6 +103,10 @@ def batched(series: Iterable[tuple[str, NativePoints]], rows: int) -> Iterator[M
                 batch, room = [], rows
     if batch:
         yield _as_metrics(batch)
+
+
+def _joined(*parts: NativePoints) -> NativePoints:
+    return NativePoints(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def _last_step_end(steps: np.ndarray[tuple[int], np.dtype[np.int64]], most: int) -> int:

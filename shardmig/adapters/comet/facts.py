@@ -41,7 +41,7 @@ _OTHERS: Final = {
     "fork.parent": "sys/forking/parent",
     "fork.step": "sys/forking/step",
 }
-_SET_BY_COMET: Final = frozenset({"offline_experiment"})
+SET_BY_COMET: Final = frozenset({"offline_experiment"})
 _ACTIVE_STATES: Final = frozenset({"active", "running", "idle"})
 
 
@@ -128,6 +128,11 @@ class RunFacts:
         return field.value if field is not None and isinstance(field.value, (int, float)) else None
 
 
+def failed_in(source: str) -> str:
+    """The error that the experiment of a failed run shows."""
+    return f"failed in {source or 'its source'}"
+
+
 def other_value(text: str) -> str:
     """The value of an "other": at most 1000 characters."""
     return cut(utf8(text))
@@ -157,7 +162,7 @@ def held_facts(about: About, *, names_workspace: bool) -> dict[str, str]:
 
 def _set_facts(facts: dict[str, str], others: Mapping[str, str], tags: Iterable[str]) -> dict[str, str]:
     for key, value in others.items():
-        if not key.startswith("shardmig.") and key not in _SET_BY_COMET:
+        if not key.startswith("shardmig.") and key not in SET_BY_COMET:
             facts["name" if key == NAME else key] = value
     facts |= {f"tag:{tag}": tag for tag in tags}
     return {name: value for name, value in facts.items() if value}

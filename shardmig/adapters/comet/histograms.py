@@ -18,6 +18,7 @@ _STOP: Final = 1e20
 _STEP: Final = 1.1
 _ZERO: Final = 775
 """The bin of zero."""
+_MOST_ROWS: Final = 10**12
 _DENSITY_TOTAL: Final = 1_000_000
 """Comet's counts are whole: a density is drawn as so many values."""
 
@@ -36,11 +37,23 @@ def drawn(points: HistogramPoints, first_row: int) -> Iterator[Drawn]:
     edge_ends, value_ends = np.cumsum(histograms.edge_counts), np.cumsum(histograms.value_counts)
     for index, kind in enumerate(histograms.kinds):
         row = first_row + index
-        if row % 10 ** max(0, len(str(row)) - 2):
+        if row % _stride(row):
             continue
         edges = histograms.edges[edge_ends[index] - histograms.edge_counts[index] : edge_ends[index]]
         values = histograms.values[value_ends[index] - histograms.value_counts[index] : value_ends[index]]
         yield Drawn(row, in_bins(kind, edges, values))
+
+
+def rows_drawn() -> Iterator[int]:
+    """The rows of which `drawn` makes pictures, of however long a series."""
+    row = 0
+    while row < _MOST_ROWS:
+        yield row
+        row += _stride(row)
+
+
+def _stride(row: int) -> int:
+    return int("1".ljust(len(str(row)) - 1, "0"))
 
 
 def in_bins(kind: str, edges: Float64s, values: Float64s) -> bytes:

@@ -141,7 +141,7 @@ class ArchivedExperiment:
                 case MetricMessage(payload=payload) if payload.metric is not None:
                     metrics[payload.metric.metricName] = None
                 case ParamMessage(payload=payload) if payload.param is not None:
-                    found.params[payload.param.paramName] = _plain(payload.param.paramValue)
+                    found.params[payload.param.paramName] = plain(payload.param.paramValue)
                 case OtherMessage(payload=payload):
                     found.others[payload.key] = str(payload.value)
                 case FileMessage(payload=payload) if payload.upload_type == HISTOGRAM:
@@ -214,7 +214,8 @@ def _asset_of(payload: FilePayload) -> Asset:
     return Asset(str(name), str(identity), named.get("step"), payload.local_timestamp or 0)
 
 
-def _plain(value: object) -> Value:
+def plain(value: object) -> Value:
+    """The value of a parameter, which may be any JSON."""
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 

@@ -153,7 +153,11 @@ class RemoteExperiment:
 
     def points(self, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
         """As HeldRun."""
-        return batched(((key, in_order(_as_columns(key, self.metric(key)))) for key in keys), rows)
+        return batched(((key, in_order(_as_columns(key, self.points_of_series(key)))) for key in keys), rows)
+
+    def points_of_series(self, key: str) -> list[Point]:
+        """Those values of a metric that are points of a float series: all, if nobody else wrote some."""
+        return self.metric(key)
 
     def metric(self, key: str) -> list[Point]:
         """Every value of one metric that Comet kept."""

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shardmig.adapters.comet.experiment import Experiment, batched, whole_steps
+from shardmig.adapters.comet.experiment import Experiment, batched, whole_steps, with_more
 from shardmig.adapters.comet.fit import LEAST_SHOWN, MAX_POINTS
 from shardmig.adapters.sidecar.exact import Sidecar
 from shardmig.adapters.sidecar.fitting import Metrics, NativePoints, value_bits
@@ -22,12 +22,14 @@ _ALL: Final = 10**9
 
 
 class WholeExperiment:
-    """`HeldRun` that gives of a long metric all points, from the sidecar, when the server shows a sample of them. A metric with
-    any other point is given as the server has it, so that a change there is seen. `staging`: a folder."""
+    """`HeldRun` that gives of a long metric all points, from the sidecar, when the server shows a sample of them; any other
+    point that it shows is given among them, so that a change there is seen. `staging`: a folder. `foreign`: how many points are
+    shown of the metrics that may have had more of others, noted as they are read."""
 
     def __init__(self, held: Experiment, staging: Path) -> None:
         self._held = held
         self._staging = staging
+        self.foreign: dict[str, int] = {}
         self.id = held.id
 
     def values(self) -> Mapping[str, Value]:
@@ -47,25 +49,30 @@ class WholeExperiment:
         return batched(((key, part) for key in keys for part in self._parts(key)), rows)
 
     def _parts(self, key: str) -> Iterator[NativePoints]:
-        held = [metrics.points() for metrics in self._held.points([key], _ALL)]
-        if sum(len(part.steps) for part in held) >= LEAST_SHOWN and all(self._are_a_sample(key, part) for part in held):
-            yield from whole_steps(key, self._given(key))
-        else:
-            yield from held
+        for held in (metrics.points() for metrics in self._held.points([key], _ALL)):
+            shown = len(held.steps)
+            given, others = self._beside_given(key, held) if shown >= LEAST_SHOWN else (0, held)
+            if shown >= MAX_POINTS and len(others.steps):
+                self.foreign[key] = shown
+            if given > MAX_POINTS and (shown < given or not len(others.steps)):
+                yield from with_more(whole_steps(key, self._given(key)), others)
+            else:
+                yield held
 
     def _given(self, key: str) -> Iterator[NativePoints]:
         """What the server was given of a metric."""
         path = self._manifest.metrics.get(key, key)
         return (part.native for part in self._sidecar.points(path))
 
-    def _are_a_sample(self, key: str, held: NativePoints) -> bool:
+    def _beside_given(self, key: str, held: NativePoints) -> tuple[int, NativePoints]:
+        """How many points the server was given of a metric, and those that it shows and was not given."""
         marks = _marks(held)
         found = np.zeros(len(marks), dtype=np.bool_)
         given = 0
         for part in self._given(key):
             found |= np.isin(marks, _marks(part))
             given += len(part.steps)
-        return given > MAX_POINTS and bool(found.all())
+        return given, held.part(~found)
 
     @cached_property
     def _manifest(self) -> Manifest:

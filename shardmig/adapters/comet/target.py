@@ -251,7 +251,7 @@ class CometTarget:
         file.tags = asked.facts.tags
         file.stop_time = asked.facts.end_ms(content.last_point_ms)
         file.customer_error_reported = asked.facts.status == "failed"
-        failed = f"failed in {asked.header.source or 'its source'}"
+        failed = facts.failed_in(asked.header.source)
         file.customer_error_message = failed if file.customer_error_reported else None
         run, whole = own_ref(asked.header.run), content.is_whole
         file.shardmig = Brought(run=run, digest=asked.digest, is_whole=whole, numbered=archives.numbered)

@@ -42,6 +42,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     start_ms: int | None = None
     end_ms: int | None = None
     parent: TargetRunId | None = None
+    job_type: str | None = None
+    """That the run was given; None: shardmig did not note it then."""
 
     @property
     def is_complete(self) -> bool:

@@ -37,6 +37,8 @@ class FolderRun:
     """A run folder as StoredRun. `log`: its log; None: the one that lies there."""
 
     superseded: Sequence[TargetRunId] = ()
+    others: Sequence[Path] = ()
+    """Further logs of the run, which something else wrote, in order of their start."""
 
     def __init__(self, folder: Path, run_id: TargetRunId, log: Path | None = None) -> None:
         self.id = run_id
@@ -51,7 +53,7 @@ class FolderRun:
     def block(self) -> Block | None:
         """As StoredRun. The rest of the run is let go of: who lists a folder holds all of its runs."""
         text = next((item.value_json for item in self._read().config.update if item.key == BLOCK), None)
-        return None if text is None else block_of(parsed(text))
+        return None if text is None else block_of(parsed(text), self.id)
 
     def config(self) -> dict[str, Any]:
         """As StoredRun."""
@@ -188,19 +190,20 @@ def file_in(folder: Path, path: str) -> Path:
     return folder / "files" / path
 
 
-def block_of(value: object) -> Block | None:
-    """The block of a config; None: it is none."""
+def block_of(value: object, run_id: str) -> Block | None:
+    """The block of the config of a run; None: it is none, or that of another run, whose config people gave to this one."""
     try:
-        return msgspec.convert(value, Block)
+        block = msgspec.convert(value, Block)
     except msgspec.ValidationError:
         return None
+    return block if run_id.partition("-")[0] == block.key else None
 
 
 def _with_parent(log: RunLog, parent: TargetRunId) -> Iterator[bytes]:
     for record in log.records():
         if record.WhichOneof("record_type") == "run":
             for item in record.run.config.update:
-                block = block_of(parsed(item.value_json)) if item.key == BLOCK else None
+                block = block_of(parsed(item.value_json), record.run.run_id) if item.key == BLOCK else None
                 if block is not None:
                     item.value_json = msgspec.json.encode(msgspec.structs.replace(block, parent=parent)).decode()
         yield record.SerializeToString()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -24,21 +25,48 @@ from shardmig.adapters.wandb.spools import SeriesSpool
 from shardmig.adapters.wandb.stored import StoredRun
 from shardmig.adapters.wandb.times import TIMES, Times
 from shardmig.errors import NotFound
-from shardmig.records import Field, LoadOptions, Piece, RunRef
+from shardmig.records import Field, LoadOptions, Piece
 
-_RULES: Final = WandbRules(LoadOptions(), WandbNaming())
+RULES: Final = WandbRules(LoadOptions(), WandbNaming())
 """For reading: neither names nor steps are fitted."""
-_OWN: Final = frozenset({BLOCK, "_wandb"})
+OWN_KEYS: Final = frozenset({BLOCK, "_wandb"})
+"""Of the config, that are no field."""
 
 
-def read_back(stored: StoredRun, want: Want, files: FileSink, run: RunRef | None = None) -> Iterator[Piece]:
-    """The pieces of a run that shardmig wrote, in canonical order. `run`: as a source lists it. Raises NotFound when its
-    manifest is gone."""
+def read_back(stored: StoredRun, want: Want, files: FileSink) -> Iterator[Piece]:
+    """The pieces of a run that shardmig wrote, in canonical order, and all else that its config and history hold. Raises
+    NotFound when its manifest is gone."""
     with staging_folder() as staging:
-        held = _Held(stored, staging)
-        folder = staging / "files"
-        folder.mkdir()
-        yield from RunReader(held, _Files(stored), want, folder, _RULES).pieces(files, run)
+        yield from _reader(Held(stored, staging), stored, want, staging).pieces(files)
+
+
+@contextmanager
+def run_reader(stored: StoredRun, want: Want, beside: Beside) -> Iterator[tuple[RunReader, Held]]:
+    """Of a run that shardmig wrote; what its config has beyond that is left out. `beside`: takes what the history has
+    beside numbers. Raises NotFound when the manifest is gone."""
+    with staging_folder() as staging:
+        held = Held(stored, staging, beside)
+        reader = _reader(held, stored, want, staging)
+        held.keys = frozenset(entry.key for entry in reader.manifest.params)
+        yield reader, held
+
+
+def _reader(held: Held, stored: StoredRun, want: Want, staging: Path) -> RunReader:
+    folder = staging / "files"
+    folder.mkdir()
+    return RunReader(held, _Files(stored), want, folder, RULES)
+
+
+class Beside(Protocol):
+    """Takes what a history has beside numbers."""
+
+    def take(self, step: int, time_ms: int, key: str, text: str) -> None:
+        """A JSON text that is no number."""
+        ...
+
+    def take_inexact(self, key: str, number: int) -> None:
+        """Numbers, or times of rows, that are not held exactly."""
+        ...
 
 
 class _Files:
@@ -55,30 +83,44 @@ class _Files:
 
 
 class _History(NamedTuple):
-    """A history put in order of its series, and the numbers of those that have points."""
+    """A history put in order of its series, and the last value of those that have points, by their numbers."""
 
     spool: SeriesSpool
-    seen: set[int]
+    last: dict[int, float]
 
 
-class _Held:
-    """`HeldRun` of a stored run. Its history is read once, when it is first asked for."""
+class Held:
+    """`HeldRun` of a stored run. Its history is read once, when it is first asked for. `beside`: takes what is no number;
+    None: nobody wants it."""
 
-    def __init__(self, stored: StoredRun, scratch: Path) -> None:
+    keys: frozenset[str] | None = None
+    """Of the config, whose values are given; None: all."""
+
+    def __init__(self, stored: StoredRun, scratch: Path, beside: Beside | None = None) -> None:
         self._stored = stored
         self._scratch = scratch
+        self._beside = beside
         self._numbers: dict[str, int] = {}
         self.id = str(stored.id)
 
     def values(self) -> Mapping[str, Value]:
-        return {key: value for key, value in _values(self._stored.config()) if key not in _OWN}
+        """As HeldRun."""
+        config = self._stored.config()
+        given = config if self.keys is None else {key: value for key, value in config.items() if key in self.keys}
+        return {key: value for key, value in _values(given) if key not in OWN_KEYS}
 
     def series_keys(self) -> Iterable[str]:
-        seen = self._history.seen
-        return [key for key, number in self._numbers.items() if number in seen]
+        """As HeldRun."""
+        return list(self.last_values)
+
+    @cached_property
+    def last_values(self) -> dict[str, float]:
+        """The last value of each float series, by its key."""
+        last = self._history.last
+        return {key: last[number] for key, number in self._numbers.items() if number in last}
 
     def points(self, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
-        """Small series together, long ones in parts."""
+        """As HeldRun: small series together, long ones in parts."""
         waiting: list[tuple[str, Points]] = []
         size = 0
         for key in keys:
@@ -92,18 +134,21 @@ class _Held:
             yield _metrics(waiting)
 
     def held_fields(self, manifest: Manifest) -> Iterable[Field]:  # noqa: ARG002 (every scalar is in the config)
+        """As HeldRun."""
         return ()
 
     @cached_property
     def _history(self) -> _History:
         spool = SeriesSpool(self._scratch)
-        seen: set[int] = set()
+        last: dict[int, float] = {}
         times = Times(self._times_file(), self._numbers)
-        for points in scanned(self._stored.rows(), self._numbers, _ignore, _ignore):
-            seen.update(np.unique(points.keys).tolist())
+        takes = (_ignore, _ignore) if self._beside is None else (self._beside.take, self._beside.take_inexact)
+        for points in scanned(self._stored.rows(), self._numbers, *takes):
+            keys, places = np.unique(points.keys[::-1], return_index=True)
+            last.update(zip(keys.tolist(), points.values[::-1][places].tolist(), strict=True))
             spool.add(times.restored(points))
         spool.finish()
-        return _History(spool, seen)
+        return _History(spool, last)
 
     def _times_file(self) -> Path | None:
         file = self._scratch / "times"
@@ -117,7 +162,7 @@ class _Held:
 def _values(tree: Mapping[str, Any], folder: str = "") -> Iterator[tuple[str, Value]]:
     """Scalars by key. What no manifest knows may be nested: by its path then."""
     for key, value in tree.items():
-        if isinstance(value, dict) and key not in _OWN:
+        if isinstance(value, dict) and key not in OWN_KEYS:
             yield from _values(value, f"{folder}{key}/")
         elif isinstance(value, list) and not all(isinstance(text, str) for text in value):
             yield folder + key, msgspec.json.encode(value).decode()

@@ -83,7 +83,7 @@ class ServerRun:
     @property
     def block(self) -> Block | None:
         """As StoredRun."""
-        return block_of(self.config().get(BLOCK))
+        return block_of(self.config().get(BLOCK), self.name)
 
     @property
     def is_complete(self) -> bool:

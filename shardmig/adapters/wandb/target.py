@@ -149,8 +149,9 @@ class WandbTarget:
             )
         return None
 
-    @staticmethod
-    def _begun(key: MigrationKey, digest: str, header: Header, facts: RunFacts, parent: TargetRunId | None) -> Block:
+    def _begun(
+        self, key: MigrationKey, digest: str, header: Header, facts: RunFacts, parent: TargetRunId | None
+    ) -> Block:
         return Block(
             key=key,
             state=LOADING,
@@ -162,6 +163,7 @@ class WandbTarget:
             version=__version__,
             start_ms=facts.start_ms,
             parent=parent,
+            job_type=self._options.job_type,
         )
 
     def _write(

@@ -158,7 +158,7 @@ class Graph:
                 "metadata": '{"accuracy": 0.5}',
                 "tags": [],
                 "aliases": [{"alias": "best"}],
-                "artifactType": {"name": "model"},
+                "artifactType": {"name": "wandb-history" if name.endswith("-history") else "model"},
                 "artifactSequence": {"name": name},
             }
             for name in sorted(run.artifacts if run else ())
@@ -261,9 +261,9 @@ class Graph:
             "fileCount": len(run.files),
             "user": {"name": "somebody", "username": "somebody"},
             "project": {"id": "1", "name": project, "entity": {"id": "1", "name": entity}},
-            "historyTail": "[]",
-            "eventsTail": "[]",
-            "wandbConfig": "{}",
+            "historyTail": run.tail("wandb-history.jsonl"),
+            "eventsTail": run.tail("wandb-events.jsonl"),
+            "wandbConfig": json.dumps((run.config.get("_wandb") or {}).get("value") or {}),
         }
 
     def _files(self, run: Run, given: Answer) -> Answer:

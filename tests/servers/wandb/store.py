@@ -54,6 +54,11 @@ class Run:
         lines = self.lines.get("wandb-history.jsonl")
         return int(json.loads(lines[max(lines)])["_step"]) if lines else -1
 
+    def tail(self, name: str) -> str:
+        """The last line of a stream, as a client asks for it that resumes the run."""
+        lines = self.lines.get(name)
+        return json.dumps([lines[max(lines)]] if lines else [])
+
     @property
     def history(self) -> list[dict[str, Any]]:
         """The rows in order of their lines."""

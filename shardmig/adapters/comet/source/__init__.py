@@ -1,6 +1,7 @@
 """Comet as source: offline archives, or a server.
 
-Read from top to bottom: options → reader, listing, archives (offline) or server, remote (online) → points (columns). The map between experiments and fields is `native`.
+Read from top to bottom: options → reader, listing, archives (offline) or server, remote (online) → points (columns). The map
+between experiments and fields is `native`; that of what people added to a run that was brought is `added`.
 """
 
 from __future__ import annotations

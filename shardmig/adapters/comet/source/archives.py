@@ -11,7 +11,7 @@ from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.comet import messages as m
 from shardmig.adapters.comet.reader import opened_member, read_messages
 from shardmig.adapters.comet.source import native
-from shardmig.adapters.comet.source.points import PointChunks, Row
+from shardmig.adapters.comet.source.points import PointChunks, Row, exact_step
 from shardmig.errors import BadInput, NotFound
 from shardmig.records import Chunk, End, Fields, FieldType, FileRef, Files, Finding, Header, RunRef
 from shardmig.selection import Matcher
@@ -36,14 +36,28 @@ class ArchiveReading:
     """One experiment as chunks. Memory: its scalars, the names of its files, one chunk of points."""
 
     def __init__(
-        self, run: RunRef, paths: list[Path], file: m.ExperimentFile, want: Want, *, system_metrics: bool
+        self,
+        run: RunRef,
+        paths: list[Path],
+        file: m.ExperimentFile,
+        want: Want,
+        *,
+        system_metrics: bool,
+        step_multiplier: int = 1,
     ) -> None:
         self._run = run
         self._paths = paths
         self._file = file
         self._matcher = Matcher(want.selection)
-        self._points = PointChunks(self._matcher, want.chunk_points, system_metrics=system_metrics)
-        self._scalars = native.Scalars()
+        self._points = PointChunks(
+            self._matcher,
+            want.chunk_points,
+            system_metrics=system_metrics,
+            named=self.named,
+            step_multiplier=step_multiplier,
+        )
+        self._step_multiplier = step_multiplier
+        self._scalars = native.Scalars(self.named)
         self._uploads: dict[tuple[str, Decimal | None], _Upload] = {}
         self._losses: list[Finding] = []
         self._damaged = 0
@@ -53,22 +67,38 @@ class ArchiveReading:
         """Everything wanted. Raises BadInput when an archive cannot be read."""
         self._find()
         yield Header(self._run, native.SOURCE)
+        yield from self._content(sink)
+        yield End(self.findings())
+
+    def content(self, sink: FileSink) -> Iterator[Chunk]:
+        """Everything wanted but header and end. Raises BadInput when an archive cannot be read."""
+        self._find()
+        yield from self._content(sink)
+
+    def named(self, path: str) -> str:
+        """What a field is called that is to be called so."""
+        return path
+
+    def points_of(self, rows: Iterator[Row]) -> Iterator[Chunk]:
+        """Those points that are to be read."""
+        return self._points.add(rows)
+
+    def _content(self, sink: FileSink) -> Iterator[Chunk]:
         fields = [field for field in self._scalars.fields if self._matcher.wants_field(field.path, field.type)]
         for start in range(0, len(fields), _FIELDS_IN_CHUNK):
             yield Fields(fields[start : start + _FIELDS_IN_CHUNK])
         yield from self._files(sink)
         for path in self._paths:
             for block in read_messages(path):
-                yield from self._points.add(_rows(block.messages))
+                yield from self.points_of(rows_of(block.messages))
                 for message in block.messages:
                     if message is not None and (text := _output(message)) is not None:
                         yield from self._points.add_text(*text)
         yield from self._points.rest()
-        yield End(self._findings())
 
     def _find(self) -> None:
         """Read everything but the points."""
-        self._add_facts()
+        self.add_facts()
         for path in self._paths:
             for block in read_messages(path):
                 self._mended += block.mended
@@ -78,7 +108,8 @@ class ArchiveReading:
                     elif not isinstance(message, m.MetricMessage):
                         self._see(path, message)
 
-    def _add_facts(self) -> None:
+    def add_facts(self) -> None:
+        """What is known of the experiment itself."""
         file = self._file
         self._scalars.add_typed("sys/id", "string", self._run.id)
         self._scalars.add_typed("sys/creation_time", "datetime", file.start_time)
@@ -92,9 +123,9 @@ class ArchiveReading:
         match message:
             case m.ParamMessage(payload=payload):
                 if (param := payload.param or payload.params) is not None:
-                    self._add_param(param, payload.context)
+                    self.add_param(param, payload.context)
             case m.OtherMessage(payload=payload):
-                self._add_other(payload.key, payload.value)
+                self.add_other(payload.key, payload.value)
             case m.FileMessage(payload=payload):
                 self._add_file(archive, payload)
             case m.RemoteFileMessage(payload=payload):
@@ -106,11 +137,12 @@ class ArchiveReading:
             case m.FactMessage(type=kind, payload=fact):
                 self._add_fact(kind, fact)
 
-    def _add_param(self, param: m.Param, context: str | None) -> None:
-        name = f"{context}_{param.paramName}" if context else param.paramName
-        self._scalars.add(native.PARAMS + name, param.paramValue)
+    def add_param(self, param: m.Param, context: str | None) -> None:
+        """A parameter."""
+        self._scalars.add(native.PARAMS + param_name(param, context), param.paramValue)
 
-    def _add_other(self, key: str, value: Any) -> None:
+    def add_other(self, key: str, value: Any) -> None:
+        """A fact that people set."""
         self._scalars.add(native.OTHERS + key, value)
         if key in _FACTS and isinstance(value, str):
             self._scalars.add(_FACTS[key], value)
@@ -121,10 +153,10 @@ class ArchiveReading:
 
     def _add_file(self, archive: Path, payload: m.FilePayload) -> None:
         named = payload.additional_params or {}
-        step = _step_of(named.get("step"))
+        step = _step_of(named.get("step"), self._step_multiplier)
         name = _name_of(payload)
         model = named.get("groupingName")
-        path = native.asset_path(payload.upload_type, name, model if isinstance(model, str) else "")
+        path = self.named(native.asset_path(payload.upload_type, name, model if isinstance(model, str) else ""))
         if (path, step) in self._uploads and not named.get("overwrite"):
             path = f"{path}~{named.get('assetId') or named.get('imageId') or payload.file_path}"
         extension = named.get("extension")
@@ -157,9 +189,9 @@ class ArchiveReading:
 
     def _see_old(self, payload: m.WsPayload) -> None:
         if (param := payload.param or payload.params) is not None:
-            self._add_param(param, payload.context)
+            self.add_param(param, payload.context)
         if payload.log_other is not None:
-            self._add_other(payload.log_other.key, payload.log_other.val)
+            self.add_other(payload.log_other.key, payload.log_other.val)
         if payload.log_dependency is not None:
             self._scalars.add(f"dependencies/{payload.log_dependency.name}", payload.log_dependency.version)
         if payload.log_system_info:
@@ -207,9 +239,12 @@ class ArchiveReading:
         if refs:
             yield Files(refs)
 
-    def _findings(self) -> list[Finding]:
-        damaged = f"lines of {self._paths[-1].name} that are no messages"
-        lines = [Finding("gap", "message-damaged", count=self._damaged, detail=damaged)] if self._damaged else []
+    def findings(self) -> list[Finding]:
+        """What could not be kept as it was."""
+        lines = []
+        if self._damaged:
+            damaged = f"lines of {self._paths[-1].name} that are no messages"
+            lines.append(Finding("gap", "message-damaged", count=self._damaged, detail=damaged))
         if self._mended:
             lines.append(
                 Finding("approximation", "lone-surrogate", count=self._mended, detail="lines with half a character")
@@ -219,7 +254,13 @@ class ArchiveReading:
         return [*lines, *scalars, *self._points.findings(), *self._losses]
 
 
-def _rows(block: list[m.Message | None]) -> Iterator[Row]:
+def param_name(param: m.Param, context: str | None) -> str:
+    """What Comet calls a parameter."""
+    return f"{context}_{param.paramName}" if context else param.paramName
+
+
+def rows_of(block: list[m.Message | None]) -> Iterator[Row]:
+    """The points among some messages."""
     for message in block:
         if isinstance(message, m.MetricMessage | m.WsMessage) and (metric := message.payload.metric) is not None:
             context = message.payload.context
@@ -242,7 +283,7 @@ def _name_of(payload: m.FilePayload) -> str:
     return str(named.get("fileName") or named.get("figName") or payload.file_path or payload.remote_uri)
 
 
-def _step_of(step: Any) -> Decimal | None:
+def _step_of(step: Any, multiplier: int) -> Decimal | None:
     if isinstance(step, bool) or not isinstance(step, int | float):
         return None
-    return Decimal(repr(step)).normalize() if step else Decimal(0)
+    return exact_step(step, multiplier)

@@ -24,7 +24,7 @@ anything else                      messages/<type>/<n>: string, the message's JS
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -55,9 +55,11 @@ _DETAILS: Final = {"user": "sys/owner", "hostname": "sys/hostname"}
 
 
 class Scalars:
-    """The scalar fields of one experiment while they are found: the last value of a path counts."""
+    """The scalar fields of one experiment while they are found: the last value of a path counts. `named`: what a field is
+    called that is to be called so."""
 
-    def __init__(self) -> None:
+    def __init__(self, named: Callable[[str], str]) -> None:
+        self._named = named
         self._fields: dict[str, Field] = {}
         self._changed: dict[str, str] = {}
         self._overwritten: Counter[str] = Counter()
@@ -78,6 +80,7 @@ class Scalars:
 
     def add(self, path: str, value: Any) -> None:
         """A value of any JSON type; null is the text None, lists and objects are their JSON."""
+        path = self._named(path)
         if isinstance(value, bool):
             self._put(path, "bool", value)
         elif isinstance(value, int) and value in _INT64:
@@ -97,7 +100,7 @@ class Scalars:
 
     def add_typed(self, path: str, field_type: FieldType, value: int | float | str | bool | list[str]) -> None:
         """A fact."""
-        self._put(path, field_type, value)
+        self._put(self._named(path), field_type, value)
 
     def add_numbered(self, folder: str, value: Any) -> None:
         """The next of several values below one path."""

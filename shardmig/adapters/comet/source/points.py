@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -35,18 +35,35 @@ class Row(NamedTuple):
 
 class _Column(NamedTuple):
     path: str
-    step: int | float
+    step: int | float | Decimal
     time_ms: int
     value: float | str
 
 
-class PointChunks:
-    """Collects points and gives chunks of them, each series in the order in which it was logged. Memory: one chunk."""
+def _as_it_is(path: str) -> str:
+    return path
 
-    def __init__(self, matcher: Matcher, chunk_points: int, *, system_metrics: bool) -> None:
+
+class PointChunks:
+    """Collects points and gives chunks of them, each series in the order in which it was logged. Memory: one chunk.
+
+    named: what a field is called that is to be called so; step_multiplier: by which its steps were multiplied.
+    """
+
+    def __init__(
+        self,
+        matcher: Matcher,
+        chunk_points: int,
+        *,
+        system_metrics: bool,
+        named: Callable[[str], str] = _as_it_is,
+        step_multiplier: int = 1,
+    ) -> None:
         self._matcher = matcher
         self._most = min(chunk_points, _MOST_ROWS)
         self._system_metrics = system_metrics
+        self._named = named
+        self._step_multiplier = step_multiplier
         self._floats: list[_Column] = []
         self._texts: list[_Column] = []
         self._places: Counter[str] = Counter()
@@ -61,11 +78,19 @@ class PointChunks:
             path, epoch_path, is_wanted = self._paths.get(row.name) or self._path_of(row.name)
             if not is_wanted or (step := self._step_of(path, row.step)) is None:
                 continue
-            time_ms = NO_TIME if row.time_ms is None else row.time_ms
-            self._add_value(path, step, time_ms, row.value)
-            if row.epoch is not None and self._matcher.wants_field(epoch_path, "float_series"):
-                self._floats.append(_Column(epoch_path, step, time_ms, float(row.epoch)))
+            self._add_value(path, step, _time_of(row), row.value)
+            self._add_epoch(epoch_path, step, row)
             if len(self._floats) >= self._most or len(self._texts) >= self._most:
+                yield from self._full()
+
+    def add_epochs(self, rows: Iterable[Row]) -> Iterator[FloatPoints | StringPoints]:
+        """The epochs alone, of points that are given elsewhere."""
+        for row in rows:
+            _, path, is_wanted = self._paths.get(row.name) or self._path_of(row.name)
+            if row.epoch is None or not is_wanted or (step := self._step_of(path, row.step)) is None:
+                continue
+            self._add_epoch(path, step, row)
+            if len(self._floats) >= self._most:
                 yield from self._full()
 
     def wants(self, name: str) -> bool:
@@ -74,6 +99,7 @@ class PointChunks:
 
     def add_text(self, path: str, text: str, time_ms: int | None) -> Iterator[FloatPoints | StringPoints]:
         """The next text of a series."""
+        path = self._named(path)
         if self._matcher.wants_field(path, "string_series"):
             self._texts.append(_Column(path, self._places[path], NO_TIME if time_ms is None else time_ms, text))
             self._places[path] += 1
@@ -99,27 +125,36 @@ class PointChunks:
 
     def _path_of(self, name: str) -> tuple[str, str, bool]:
         is_system = name.startswith("sys.")
-        path = (native.SYSTEM_METRICS if is_system else native.METRICS) + name
+        path = self._named((native.SYSTEM_METRICS if is_system else native.METRICS) + name)
+        epoch_path = self._named(native.EPOCHS + name)
         is_wanted = (self._system_metrics or not is_system) and (
             self._matcher.wants_field(path, "float_series")
             or self._matcher.wants_field(path, "string_series")
-            or self._matcher.wants_field(native.EPOCHS + name, "float_series")
+            or self._matcher.wants_field(epoch_path, "float_series")
         )
-        self._paths[name] = (path, native.EPOCHS + name, is_wanted)
+        self._paths[name] = (path, epoch_path, is_wanted)
         return self._paths[name]
 
-    def _step_of(self, path: str, step: int | float | None) -> int | float | None:
+    def _step_of(self, path: str, step: int | float | None) -> int | float | Decimal | None:
         place = self._places[path]
         self._places[path] += 1
         if step is None:
             self._without_step[path] += 1
             return place
-        if _can_be_kept(step) if isinstance(step, float) else step in _INT64:
-            return step
+        divided: int | float | Decimal = step
+        if self._step_multiplier != 1 and math.isfinite(step):
+            divided = _decimal(step) / self._step_multiplier
+        is_kept = divided in _INT64 if isinstance(divided, int) else _can_be_kept(divided)
+        if is_kept:
+            return divided
         self._lost["step-unreadable", path] += 1
         return None
 
-    def _add_value(self, path: str, step: int | float, time_ms: int, value: int | float | str | None) -> None:
+    def _add_epoch(self, path: str, step: int | float | Decimal, row: Row) -> None:
+        if row.epoch is not None and self._matcher.wants_field(path, "float_series"):
+            self._floats.append(_Column(path, step, _time_of(row), float(row.epoch)))
+
+    def _add_value(self, path: str, step: int | float | Decimal, time_ms: int, value: int | float | str | None) -> None:
         if value is None:
             self._lost["value-missing", path] += 1
         elif (number := _number_of(value)) is None:
@@ -140,6 +175,10 @@ class PointChunks:
             yield from map(_string_points, _of_one_scale(texts))
 
 
+def _time_of(row: Row) -> int:
+    return NO_TIME if row.time_ms is None else row.time_ms
+
+
 def _number_of(value: int | float | str) -> float | None:
     """None for a text that is no number (1_000 is one to Python alone), and for an integer beyond all doubles."""
     if isinstance(value, str) and "_" in value:
@@ -150,6 +189,20 @@ def _number_of(value: int | float | str) -> float | None:
         return None
 
 
+def exact_step(step: int | float, multiplier: int) -> Decimal:
+    """The step that was multiplied to this one."""
+    exact = _decimal(step) / multiplier
+    return exact.normalize() if exact else Decimal(0)
+
+
+def exact_number(value: int | float | str | None) -> float | None:
+    """The double that a value of a metric is; None where none is exactly that."""
+    number = None if value is None else _number_of(value)
+    if value is None or number is None:
+        return None
+    return number if abs(number) < _EXACT or _is_exactly(number, value) else None
+
+
 def _is_exactly(number: float, value: int | float | str) -> bool:
     """Was no integer rounded to this double?"""
     try:
@@ -158,9 +211,13 @@ def _is_exactly(number: float, value: int | float | str) -> bool:
         return True
 
 
-def _can_be_kept(step: float) -> bool:
+def _decimal(step: int | float | Decimal) -> Decimal:
+    return step if isinstance(step, Decimal) else Decimal(repr(step))
+
+
+def _can_be_kept(step: float | Decimal) -> bool:
     try:
-        exact_steps.from_decimals([Decimal(repr(step))] if math.isfinite(step) else [])
+        exact_steps.from_decimals([_decimal(step)] if math.isfinite(step) else [])
     except StepConflict:
         return False
     return math.isfinite(step)
@@ -172,7 +229,7 @@ def _of_one_scale(rows: list[_Column]) -> Iterator[list[_Column]]:
         yield rows
         return
     try:
-        exact_steps.from_decimals([Decimal(repr(row.step)) for row in rows])
+        exact_steps.from_decimals([_decimal(row.step) for row in rows])
         yield rows
     except StepConflict:
         half = len(rows) // 2
@@ -204,7 +261,7 @@ def _steps_of(rows: list[_Column], order: Int64s) -> Steps:
     steps = [row.step for row in rows]
     if all(type(step) is int for step in steps):
         return Steps(np.array(steps, dtype=np.int64)[order])
-    exact = exact_steps.from_decimals([Decimal(repr(step)) for step in steps])
+    exact = exact_steps.from_decimals([_decimal(step) for step in steps])
     return Steps(exact.units[order], exact.scale)
 
 

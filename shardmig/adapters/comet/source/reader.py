@@ -1,6 +1,7 @@
 """The read side over offline archives: an experiment is a run, `<workspace>/<project>` its project.
 
-A run that shardmig itself wrote is given as what it was before: under its original project and id, its fields restored.
+A run that shardmig itself wrote is given as what it was before: under its original project and id, its fields restored. What
+people added to it in archives of their own comes with it; see `added`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from shardmig.adapters.comet.fit import CometRules
 from shardmig.adapters.comet.naming import Naming
 from shardmig.adapters.comet.offline import ArchivedExperiment
 from shardmig.adapters.comet.reader import read_experiment
+from shardmig.adapters.comet.source.added import then_added
+from shardmig.adapters.comet.source.added_archives import AddedInArchives, ContinuedExperiment, own_and_added
 from shardmig.adapters.comet.source.archives import ArchiveReading
 from shardmig.adapters.comet.source.listing import at, experiments_in
 from shardmig.adapters.comet.source.options import SourceOptions
@@ -56,17 +59,25 @@ class ArchiveSource:
     def _found(self) -> list[RunRef]:
         return experiments_in(self._options.paths)
 
+    @property
+    def _wants_system_metrics(self) -> bool:
+        return self._options.system_metrics == "yes"
+
     def _read_run(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
         paths, file = at(run.locator)
         if not file.shardmig:
-            reading = ArchiveReading(run, paths, file, want, system_metrics=self._options.system_metrics == "yes")
+            reading = ArchiveReading(run, paths, file, want, system_metrics=self._wants_system_metrics)
             yield from (Piece(run, chunk) for chunk in reading.chunks(files))
             return
         if not file.shardmig.is_whole:
             raise BadInput("shardmig did not write this run to its end", hint="load it again")
-        if (found := sum(not read_experiment(path).shardmig for path in paths)) != file.shardmig.numbered:
+        own, added = own_and_added(paths)
+        if (found := sum(not read_experiment(path).shardmig for path in own)) != file.shardmig.numbered:
             raise BadInput(f"{found} of {file.shardmig.numbered} numbered archives of this run are there")
-        experiment = ArchivedExperiment(file.offline_id, paths, paths[-1])
+        experiment = ArchivedExperiment(file.offline_id, own, own[-1])
         with closing(experiment), staging_folder() as staging:
-            pieces = RunReader(experiment, experiment, want, staging, RULES).pieces(files, run)
-            yield from brought(pieces, run, file.shardmig.digest, want)
+            held = ContinuedExperiment(experiment, added)
+            reader = RunReader(held, experiment, want, staging, RULES)
+            more = AddedInArchives(run, held, reader.manifest, want, system_metrics=self._wants_system_metrics)
+            pieces = brought(reader.pieces(files, run), run, file.shardmig.digest, want)
+            yield from then_added(pieces, run, more, files)

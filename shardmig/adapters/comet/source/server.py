@@ -1,6 +1,6 @@
 """The read side over a server: an experiment is a run, `<workspace>/<project>` its project.
 
-A run that shardmig itself wrote is told by its key, and given as what it was before.
+A run that shardmig itself wrote is told by its key, and given as what it was before, with what people added; see `added`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -16,7 +17,8 @@ from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.comet.experiment import KEY_PREFIX
 from shardmig.adapters.comet.remote import Metadata, RemoteExperiment
 from shardmig.adapters.comet.rest import RestClient
-from shardmig.adapters.comet.sampled import WholeExperiment
+from shardmig.adapters.comet.source.added import then_added
+from shardmig.adapters.comet.source.added_remote import AddedOnServer, BroughtExperiment
 from shardmig.adapters.comet.source.options import SourceOptions
 from shardmig.adapters.comet.source.reader import RULES
 from shardmig.adapters.comet.source.remote import RemoteReading
@@ -137,19 +139,33 @@ class ServerSource:
             )
 
     def _read_run(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
-        experiment = RemoteExperiment(self._client, run.locator or run.id)
-        experiment.look_up()
+        key = run.locator or run.id
         with staging_folder() as staging:
-            if not experiment.id.startswith(KEY_PREFIX):
-                is_wanted = self._options.system_metrics == "yes"
-                reading = RemoteReading(run, experiment, want, staging, system_metrics=is_wanted)
-                yield from (Piece(run, chunk) for chunk in reading.chunks(files))
+            if key.startswith(KEY_PREFIX):
+                yield from self._restored(run, BroughtExperiment(self._client, key, staging), want, files, staging)
                 return
-            if experiment.others.get(provenance.STATE) != provenance.COMPLETE:
-                raise BadInput(f"experiment {experiment.id} was never loaded to its end", hint="load it again")
-            whole = WholeExperiment(experiment, staging)
-            pieces = RunReader(whole, experiment, want, staging, RULES).pieces(files, run)
-            yield from brought(pieces, run, experiment.others.get(provenance.DIGEST, ""), want)
+            experiment = RemoteExperiment(self._client, key)
+            experiment.look_up()
+            reading = RemoteReading(run, experiment, want, staging, system_metrics=self._wants_system_metrics)
+            yield from (Piece(run, chunk) for chunk in reading.chunks(files))
+
+    @property
+    def _wants_system_metrics(self) -> bool:
+        return self._options.system_metrics == "yes"
+
+    def _restored(
+        self, run: RunRef, experiment: BroughtExperiment, want: Want, files: FileSink, staging: Path
+    ) -> Iterator[Piece]:
+        """The run that was brought, then what people added to it."""
+        experiment.look_up()
+        if experiment.others.get(provenance.STATE) != provenance.COMPLETE:
+            raise BadInput(f"experiment {experiment.id} was never loaded to its end", hint="load it again")
+        reader = RunReader(experiment.whole, experiment, want, staging, RULES)
+        added = AddedOnServer(
+            run, experiment, reader.manifest, want, staging, system_metrics=self._wants_system_metrics
+        )
+        own = brought(reader.pieces(files, run), run, experiment.others.get(provenance.DIGEST, ""), want)
+        yield from then_added(added.learning(own), run, added, files)
 
 
 def _fingerprint(listed: Metadata) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from shardmig.adapters.sidecar.reading import beside_original
 from shardmig.adapters.wandb.facts import Block
 from shardmig.adapters.wandb.folder import FolderRun
-from shardmig.adapters.wandb.source.foreign import ForeignRun
+from shardmig.adapters.wandb.source.foreign import Brought, ForeignRun
 from shardmig.adapters.wandb.source.logs import Log, brought, logs_by_run, run_id_of
-from shardmig.adapters.wandb.source.recorded import RecordedRun
-from shardmig.adapters.wandb.stored import StoredRun
+from shardmig.adapters.wandb.source.recorded import OtherLogs, RecordedRun
 from shardmig.errors import NotFound
 from shardmig.records import MigrationKey, ProjectId, RunId, RunRef, Scope
 
@@ -31,12 +30,13 @@ class Folders:
         """As Catalogue."""
         return (ref for ref, _ in self._runs.values() if ref.project == project)
 
-    def open(self, run: RunRef) -> StoredRun | ForeignRun:
+    def open(self, run: RunRef) -> Brought | ForeignRun:
         """As Catalogue."""
         found = self._runs.get(run.entity)
         if found is None:
             raise NotFound(f"there is no run {run.id} of {run.project} below the given paths")
-        return found[1]
+        held = found[1]
+        return held if isinstance(held, RecordedRun) else Brought(held, partial(OtherLogs, held))
 
     def close(self) -> None:
         """As Catalogue."""
@@ -90,7 +90,8 @@ def _brought_ref(run: FolderRun, brought: dict[MigrationKey, Block]) -> RunRef:
     block = run.block
     assert block is not None
     parent = brought.get(MigrationKey(block.parent.rpartition("/")[2].partition("-")[0])) if block.parent else None
-    return brought_ref(block, parent, locator=str(run.folder), fingerprint=block.digest)
+    fingerprint = " ".join([block.digest, *(str(log.stat().st_size) for log in run.others)])
+    return brought_ref(block, parent, locator=str(run.folder), fingerprint=fingerprint)
 
 
 def _foreign_ref(logs: list[Log]) -> RunRef:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
 from shardmig.adapters.wandb.scan import Row
+from shardmig.adapters.wandb.source.own import Own
+from shardmig.adapters.wandb.stored import StoredRun
 from shardmig.records import Finding
 
 
@@ -116,3 +118,11 @@ class ForeignRun(Protocol):
     def findings(self) -> list[Finding]:
         """What the source itself no longer has, once everything was read."""
         ...
+
+
+class Brought(NamedTuple):
+    """A run that shardmig wrote."""
+
+    stored: StoredRun
+    others: Callable[[Own], ForeignRun]
+    """What is there beside that."""

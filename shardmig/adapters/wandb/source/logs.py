@@ -14,6 +14,7 @@ from shardmig.errors import BadInput
 from shardmig.records import TargetRunId
 
 _BLOCK: Final = 2**20
+_Identity = tuple[str, str, str]
 
 
 class Log(NamedTuple):
@@ -38,30 +39,45 @@ def logs_below(paths: list[Path]) -> Iterator[Path]:
 def logs_by_run(paths: list[Path]) -> Iterator[list[Log]]:
     """The logs of each run in order of their start, in order of (entity, project, id). A run that was resumed has several.
     One that names no run is one of its own."""
-    found: dict[tuple[str, str, str], list[Log]] = {}
+    found: dict[_Identity, list[Log]] = {}
     for path in logs_below(paths):
         run = _head_of(path)
         key = ("", "", run_id_of(path)) if run is None else (run.entity, run.project, run.run_id)
         found.setdefault(key, []).append(Log(0 if run is None else run.start_time.ToNanoseconds(), path, run))
+    _join_brought(found)
     for key in sorted(found):
         yield _without_copies(sorted(found[key], key=lambda log: log[:2]))
 
 
 def brought(logs: list[Log]) -> FolderRun | None:
-    """The run that shardmig wrote into these logs; None: into one of them something else wrote. Where a run was brought
-    several times: a whole one, and of these the latest."""
+    """The run that shardmig wrote into one of these logs, with those of others beside it; None: it wrote none. Where a run
+    was brought several times: a whole one, and of these the latest."""
     runs: list[tuple[bool, int, int, FolderRun]] = []
+    others: list[Path] = []
     for log in logs:
         run = None if log.head is None else FolderRun(log.path.parent, TargetRunId(log.head.run_id), log.path)
         if run is None or run.block is None:
-            return None
-        runs.append((run.block.is_complete, log.path.stat().st_mtime_ns, len(runs), run))
-    return max(runs)[-1]
+            others.append(log.path)
+        else:
+            runs.append((run.block.is_complete, log.path.stat().st_mtime_ns, len(runs), run))
+    if not runs:
+        return None
+    chosen = max(runs)[-1]
+    chosen.others = others
+    return chosen
 
 
 def run_id_of(path: Path) -> str:
     """The run id in the name of a log."""
     return path.stem.removeprefix("run-")
+
+
+def _join_brought(found: dict[_Identity, list[Log]]) -> None:
+    """Put logs of others to the run that shardmig brought: it may have left the entity to whoever sends the run."""
+    for entity, project, run_id in sorted(found):
+        own = ("", project, run_id)
+        if entity and own in found and brought(found[own]) is not None:
+            found[own] += found.pop((entity, project, run_id))
 
 
 def _below(root: Path) -> Iterator[Path]:

@@ -46,7 +46,7 @@ ARTIFACTS: Final = "artifacts/"
 OWN: Final = "sys/wandb/"
 _INT64: Final = range(-(2**63), 2**63)
 _FAILED: Final = frozenset({"failed", "crashed", "killed"})
-_OWN_SUMMARY: Final = frozenset({"_wandb", "_step", "_timestamp", "_runtime"})
+OWN_SUMMARY: Final = frozenset({"_wandb", "_step", "_timestamp", "_runtime"})
 _OF_FILE: Final = frozenset(
     {"_type", "path", "filenames", "sha256", "size", "format", "width", "height", "count", "ncols", "nrows"}
     | {"artifact_path", "_latest_artifact_path"}
@@ -58,9 +58,10 @@ _LONE: Final = re.compile("[\ud800-\udfff]")
 class Fielder:
     """Turns values into fields, and notes what it had to change."""
 
-    def __init__(self) -> None:
+    def __init__(self, taken: set[str] | None = None) -> None:
+        """`taken`: paths that others have already; grows."""
         self.findings: list[Finding] = []
-        self._taken: set[str] = set()
+        self._taken = set() if taken is None else taken
 
     def fields(self, run: ForeignRun, artifacts: Iterable[Artifact]) -> Iterator[Field]:
         """The scalar fields of a run, in no order."""
@@ -68,22 +69,27 @@ class Fielder:
         yield from info_fields(run.info())
         if (own := config.pop("_wandb", None)) is not None:
             yield Field(OWN + "config", "string", json.dumps(own))
-        yield from self._values(CONFIG, config)
-        summary = {key: value for key, value in run.summary().items() if key not in _OWN_SUMMARY}
-        yield from self._values(SUMMARY, summary)
+        yield from self.values(CONFIG, config)
+        summary = {key: value for key, value in run.summary().items() if key not in OWN_SUMMARY}
+        yield from self.values(SUMMARY, summary)
         yield from (Field(ARTIFACTS + one.name, "string", json.dumps(one.facts)) for one in artifacts)
 
-    def _values(self, folder: str, tree: Mapping[str, Any]) -> Iterator[Field]:
+    def values(self, folder: str, tree: Mapping[str, Any]) -> Iterator[Field]:
+        """The scalar fields of nested values, below a folder that ends with a slash or is none."""
         for key, value in tree.items():
             path = folder + self._text(folder, key)
             if isinstance(value, dict) and value and "_type" not in value:
-                yield from self._values(f"{path}/", value)
+                yield from self.values(f"{path}/", value)
                 continue
             if path in self._taken:  # `a/b`, and `b` below `a`
                 self.findings.append(Finding("note", "name-changed", path))
-                path = f"{path}~{digest_of(folder + chr(0) + key)}"
+                path = self.apart(path, folder + chr(0) + key)
             self._taken.add(path)
             yield self._field(path, value)
+
+    def apart(self, path: str, identity: str) -> str:
+        """The path of a value where another one has that path."""
+        return f"{path}~{digest_of(identity)}"
 
     def _field(self, path: str, value: Any) -> Field:
         if isinstance(value, int) and not isinstance(value, bool) and value not in _INT64:

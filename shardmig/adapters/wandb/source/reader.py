@@ -1,7 +1,7 @@
 """The read side of W&B: listing and reading, over folders or a server.
 
-A run that shardmig itself wrote is given as what it was before: under its original project and id, restored by `held`. Any
-other is given by the map of `native`, its project as `entity/project`.
+A run that shardmig itself wrote is given as what it was before: under its original project and id, restored by `held`, and
+with what people added (see `added`). Any other is given by the map of `native`, its project as `entity/project`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Protocol
 from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.sidecar.reading import brought
 from shardmig.adapters.staging import staging_folder
-from shardmig.adapters.wandb.held import read_back
-from shardmig.adapters.wandb.source.foreign import ForeignRun
+from shardmig.adapters.wandb.held import run_reader
+from shardmig.adapters.wandb.source.added import Added
+from shardmig.adapters.wandb.source.foreign import Brought, ForeignRun
 from shardmig.adapters.wandb.source.options import SourceOptions
+from shardmig.adapters.wandb.source.own import Met, Own
 from shardmig.adapters.wandb.source.reading import Reading
-from shardmig.adapters.wandb.stored import StoredRun
 from shardmig.errors import about_run
 from shardmig.records import End, Header, Piece, ProjectId, RunRef, Selection
 from shardmig.selection import Matcher
@@ -34,8 +35,8 @@ class Catalogue(Protocol):
         """Every run of a project, each once, in a stable order. `locator` finds it again."""
         ...
 
-    def open(self, run: RunRef) -> StoredRun | ForeignRun:
-        """A listed run: as StoredRun if shardmig wrote it. Raises NotFound."""
+    def open(self, run: RunRef) -> Brought | ForeignRun:
+        """A listed run: as Brought if shardmig wrote it. Raises NotFound."""
         ...
 
     def close(self) -> None:
@@ -71,8 +72,7 @@ class WandbSource:
     def _read(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
         found = self._catalogue.open(run)
         if not isinstance(found, ForeignRun):
-            digest = found.block.digest if found.block is not None else ""
-            yield from brought(read_back(found, want, files, run), run, digest, want)
+            yield from self._restored(run, found, want, files)
             return
         yield Piece(run, Header(run, "wandb", version("wandb")))
         with staging_folder() as staging:
@@ -80,3 +80,19 @@ class WandbSource:
             for chunk in reading.chunks(files):
                 yield Piece(run, chunk)
             yield Piece(run, End(reading.findings()))
+
+    def _restored(self, run: RunRef, found: Brought, want: Want, files: FileSink) -> Iterator[Piece]:
+        """The run that was brought, then what people added to it."""
+        block = found.stored.block
+        assert block is not None
+        with staging_folder() as staging, staging_folder() as of_met:
+            met = Met(of_met)
+            with run_reader(found.stored, want, met) as (reader, held):
+                own = Own(reader.manifest, held, block, met)
+                added = Added(run, found.others(own), own, want, self._options, staging)
+                for piece in brought(reader.pieces(files, run), run, block.digest, want):
+                    added.learn(piece.chunk)
+                    if isinstance(piece.chunk, End):
+                        yield from (Piece(run, chunk) for chunk in added.chunks(files))
+                        piece = Piece(run, End([*piece.chunk.findings, *added.findings()]))
+                    yield piece

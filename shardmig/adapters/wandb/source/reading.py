@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from shardmig.adapters.base import FileSink, Want
@@ -43,6 +44,7 @@ from shardmig.errors import HostilePath, NotFound, Permanent
 from shardmig.records import (
     NO_TIME,
     Chunk,
+    Field,
     Fields,
     FieldType,
     FileRef,
@@ -50,7 +52,9 @@ from shardmig.records import (
     Finding,
     FindingKind,
     RunRef,
+    Steps,
 )
+from shardmig.records import Points as SeriesPoints
 from shardmig.selection import Matcher
 
 FIELDS_IN_CHUNK: Final = 5_000
@@ -87,16 +91,15 @@ class Reading:
 
     def chunks(self, sink: FileSink) -> Iterator[Chunk]:
         """Everything wanted but Header and End."""
-        fielder = Fielder()
         artifacts = list(self._foreign.artifacts())
-        every = fielder.fields(self._foreign, artifacts)
+        every, told = self.scalars(artifacts)
         fields = [field for field in every if self._matcher.wants_field(field.path, field.type)]
         fields.sort(key=lambda field: (field.path, field.type))
         for start in range(0, len(fields), FIELDS_IN_CHUNK):
             yield Fields(fields[start : start + FIELDS_IN_CHUNK])
-        self._findings += fielder.findings
+        self._findings += told
         if set(self._want.selection.classes) - {"parameters"}:
-            self._read_history()
+            self.read_history()
             yield from self._files(sink, artifacts)
             yield from self._series()
 
@@ -108,6 +111,23 @@ class Reading:
         ]
         return [*self._findings, *counted, *self._foreign.findings()]
 
+    def scalars(self, artifacts: Iterable[Artifact]) -> tuple[list[Field], list[Finding]]:
+        """The scalar fields, in no order, and what had to be changed."""
+        fielder = Fielder()
+        return list(fielder.fields(self._foreign, artifacts)), fielder.findings
+
+    def named(self, field: str) -> str:
+        """What a field is called that is no scalar of config or summary. Always the same for one name."""
+        return field
+
+    def series(self, key: str) -> str:
+        """What the series of a key of the history are called."""
+        return METRICS + key
+
+    def steps(self, path: str, steps: Steps) -> Steps:  # noqa: ARG002 (of a run that was brought some have others)
+        """The steps of a series."""
+        return steps
+
     def stat(self, time_ms: int, key: str, text: str) -> None:
         """As Aside."""
         if self._options.system_metrics == "yes":
@@ -116,18 +136,20 @@ class Reading:
                 number = self._numbers.setdefault(_STAT + key, len(self._numbers))
                 self._add_single(self._measured[key], number, time_ms, float(value))
             else:
-                self._as_json(SYSTEM + key, Entry(self._measured[key], time_ms, text))
+                self._as_json(self.named(SYSTEM + key), Entry(self._measured[key], time_ms, text))
             self._measured[key] += 1
 
     def line(self, stream: str, time_ms: int, text: str) -> None:
         """As Aside."""
         if self._options.console == "yes":
-            self._entries.add((CONSOLE + stream, "string_series"), Entry(self._lines[stream], time_ms, text))
+            path = self.named(CONSOLE + stream)
+            self._entries.add((path, "string_series"), Entry(self._lines[stream], time_ms, text))
             self._lines[stream] += 1
 
-    def _read_history(self) -> None:
+    def read_history(self) -> None:
+        """Put everything in order that the history holds, and what is met beside it."""
         rows = self._foreign.rows(self)
-        for points in scanned(rows, self._numbers, self._take, self._take_inexact):
+        for points in scanned(rows, self._numbers, self.take, self.take_inexact):
             self._points.add(points)
         self._store_singles()
         self._points.finish()
@@ -144,9 +166,9 @@ class Reading:
             self._points.add(Points(places[0], places[1], places[2], np.array(values, dtype=np.float64)))
             self._singles = []
 
-    def _take(self, step: int, time_ms: int, key: str, text: str) -> None:
+    def take(self, step: int, time_ms: int, key: str, text: str) -> None:
         """Something in the history that is no number."""
-        path = METRICS + key
+        path = self.series(key)
         if text in ("true", "false"):
             number = self._numbers.setdefault(key, len(self._numbers))
             self._add_single(step, number, time_ms, float(text == "true"))
@@ -182,11 +204,12 @@ class Reading:
         self._tally["value-as-json", path] += 1
         self._entries.add((path, "string_series"), entry)
 
-    def _take_inexact(self, key: str, number: int) -> None:
+    def take_inexact(self, key: str, number: int) -> None:
+        """Numbers, or times of rows, that are not held exactly."""
         if key == TIME:
             self._findings.append(Finding("approximation", "time-rounded", "", number, "milliseconds"))
         else:
-            self._tally["int-to-float", METRICS + key] += number
+            self._tally["int-to-float", self.series(key)] += number
 
     def _files(self, sink: FileSink, artifacts: Iterable[Artifact]) -> Iterator[Files]:
         refs: list[FileRef] = []
@@ -210,7 +233,7 @@ class Reading:
                 for entry in kept if self._matcher.wants_field(*key) else ():
                     yield from self._file(sink, *key, entry.text, entry)
         for path in self._foreign.files():
-            field = FILES + path
+            field = self.named(FILES + path)
             if path in self._files_of_history and path not in superseded:
                 continue
             if self._matcher.wants_field(field, "file"):
@@ -220,7 +243,7 @@ class Reading:
         self, sink: FileSink, field: str, field_type: FieldType, path: str, entry: Entry | None
     ) -> Iterator[FileRef]:
         local = self._staging / f"{next(self._temporary)}.file"
-        step = None if entry is None else Decimal(entry.step)
+        step = None if entry is None else self._step(field, entry)
         time_ms = None if entry is None or entry.time_ms == NO_TIME else entry.time_ms
         try:
             self._foreign.get(path, local)
@@ -235,7 +258,7 @@ class Reading:
 
     def _artifacts(self, sink: FileSink, artifacts: Iterable[Artifact]) -> Iterator[FileRef]:
         for artifact in artifacts if "files" in self._want.selection.classes else ():
-            field = ARTIFACTS + artifact.name
+            field = self.named(ARTIFACTS + artifact.name)
             if not self._matcher.wants_field(field, "file_set"):
                 continue
             if artifact.lacks:
@@ -262,7 +285,7 @@ class Reading:
 
     def _series(self) -> Iterator[Chunk]:
         floats: list[tuple[str, FieldType, int | None]] = [
-            (_path_of(key), "float_series", number) for key, number in self._numbers.items()
+            (self._path_of(key), "float_series", number) for key, number in self._numbers.items()
         ]
         others: list[tuple[str, FieldType, int | None]] = [(*key, None) for key in self._entries.keys()]  # noqa: SIM118
         for path, field_type, number in sorted(floats + others, key=lambda one: one[:2]):
@@ -270,13 +293,19 @@ class Reading:
                 continue
             if number is not None:
                 for points in self._points.series(number, self._want.chunk_points):
-                    yield float_points(path, points)
+                    yield self._placed(path, float_points(path, points))
             elif field_type != "file_series":
                 rows = min(TEXTS_IN_CHUNK, self._want.chunk_points)
                 for entries in batches(self._entries.entries((path, field_type)), rows):
                     make = text_points if field_type == "string_series" else histogram_points
-                    yield make(path, entries)
+                    yield self._placed(path, make(path, entries))
 
+    def _placed(self, path: str, points: SeriesPoints) -> SeriesPoints:
+        return msgspec.structs.replace(points, steps=self.steps(path, points.steps))
 
-def _path_of(key: str) -> str:
-    return SYSTEM + key[1:] if key.startswith(_STAT) else METRICS + key
+    def _step(self, path: str, entry: Entry) -> Decimal:
+        (step,) = self.steps(path, Steps(np.array([entry.step], dtype=np.int64))).to_decimals()
+        return step
+
+    def _path_of(self, key: str) -> str:
+        return self.named(SYSTEM + key[1:]) if key.startswith(_STAT) else self.series(key)

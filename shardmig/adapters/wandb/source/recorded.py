@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,10 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from shardmig.adapters.wandb.folder import file_in
+import msgspec
+
+from shardmig.adapters.wandb.folder import FolderRun, file_in
+from shardmig.adapters.wandb.naming import BLOCK
 from shardmig.adapters.wandb.runlog import RunLog, Tree, row_of, update
 from shardmig.adapters.wandb.scan import Row
 from shardmig.adapters.wandb.source.foreign import Artifact, Aside, RunInfo
+from shardmig.adapters.wandb.source.own import DERIVED, Own
 from shardmig.adapters.wandb.source.staged import StagedArtifacts
 from shardmig.archive.layout import disk_errors
 from shardmig.errors import BadInput, NotFound
@@ -86,11 +91,7 @@ class RecordedRun:
 
     def files(self) -> list[str]:
         """As ForeignRun."""
-        found: set[str] = set()
-        for root in self._roots:
-            for folder, _, names in os.walk(root, onerror=_refused):
-                found.update(Path(folder, name).relative_to(root).as_posix() for name in names)
-        return sorted(found)
+        return sorted({path for root in self._roots for path in _files_below(root)})
 
     def get(self, path: str, file: Path) -> None:
         """As ForeignRun: of several logs the latest one that has it."""
@@ -137,6 +138,52 @@ class RecordedRun:
         return [folder for log in self._logs if (folder := log.path.parent / "files").is_dir()]
 
 
+class OtherLogs(RecordedRun):
+    """What others wrote of a run that shardmig brought: their logs, and run files that are not its own."""
+
+    def __init__(self, brought: FolderRun, own: Own) -> None:
+        super().__init__(list(brought.others))
+        self._brought = brought
+        self._own = own
+
+    def info(self) -> RunInfo:
+        """As ForeignRun: what their logs do not say is as shardmig told it."""
+        facts = self._own.facts
+        told = RunInfo(id=self._brought.id, entity="", project="", state=facts.state)
+        told = super().info() if self._logs else told
+        return msgspec.structs.replace(
+            told,
+            name=told.name or facts.name,
+            group=told.group or facts.group,
+            notes=told.notes or facts.notes,
+            tags=told.tags or facts.tags,
+            job_type=told.job_type or self._own.job_type or "",
+        )
+
+    def config(self) -> dict[str, Any]:
+        """As ForeignRun: what is not as shardmig wrote it."""
+        held = self._own.values
+        tree = {key: value for key, value in super().config().items() if key != BLOCK}
+        return {key: value for key, value in tree.items() if key not in held or not _is_same(value, held[key])}
+
+    def files(self) -> list[str]:
+        """As ForeignRun."""
+        theirs = [path for path in super().files() if path not in DERIVED]
+        beside = [path for path in _files_below(self._brought.folder / "files") if not self._own.has_file(path)]
+        return sorted({*theirs, *beside})
+
+    def get(self, path: str, file: Path) -> None:
+        """As ForeignRun."""
+        try:
+            super().get(path, file)
+        except NotFound:
+            self._brought.get(path, file)
+
+    @property
+    def _roots(self) -> list[Path]:
+        return [root for root in super()._roots if root != self._brought.folder / "files"]
+
+
 class _Ends:
     """What stands anywhere in a log and counts when all is read."""
 
@@ -180,6 +227,15 @@ class _Ends:
         if run.tags:
             del self.run.tags[:]
             self.run.tags.extend(run.tags)
+
+
+def _files_below(root: Path) -> Iterator[str]:
+    for folder, _, names in os.walk(root, onerror=_refused):
+        yield from (Path(folder, name).relative_to(root).as_posix() for name in names)
+
+
+def _is_same(value: object, other: object) -> bool:
+    return json.dumps(value) == json.dumps(other)
 
 
 def _refused(error: OSError) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from shardmig.adapters.names import digest_of
 from shardmig.adapters.sidecar.reading import beside_original
@@ -18,9 +20,9 @@ from shardmig.adapters.wandb.runlog import parsed
 from shardmig.adapters.wandb.scan import Row
 from shardmig.adapters.wandb.server_run import ServerRun, run_of, with_numbers
 from shardmig.adapters.wandb.source.folders import brought_ref, project_id
-from shardmig.adapters.wandb.source.foreign import Artifact, Aside, ForeignRun, RunInfo
+from shardmig.adapters.wandb.source.foreign import Artifact, Aside, Brought, ForeignRun, RunInfo
 from shardmig.adapters.wandb.source.options import SourceOptions
-from shardmig.adapters.wandb.stored import StoredRun
+from shardmig.adapters.wandb.source.own import Own
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import NotFound, Permanent, Unavailable
 from shardmig.records import Entity, Finding, ProjectId, RunId, RunRef, TargetRunId
@@ -31,6 +33,7 @@ _ARTIFACTS_IN_PAGE: Final = 50
 _FILES_IN_PAGE: Final = 500
 _ARTIFACT_FILES: Final = ("project", "artifactCollection", "artifactMembership", "files")
 _SYSTEM: Final = "system."
+_HISTORY: Final = "wandb-history"
 MOST_EVENTS: Final = 100_000
 """System metrics come in one answer, of lines of about 1 kB; W&B has no pages of them, only samples."""
 
@@ -63,10 +66,12 @@ class Servers:
         if self._refused and not is_own:
             raise self._refused[0]
 
-    def open(self, run: RunRef) -> StoredRun | ForeignRun:
+    def open(self, run: RunRef) -> Brought | ForeignRun:
         """As Catalogue."""
         found = run_of(self._connection, TargetRunId(run.locator))
-        return found if found.block is not None else ForeignServerRun(self._connection, found)
+        if found.block is None:
+            return ForeignServerRun(self._connection, found)
+        return Brought(found, partial(OnServer, self._connection, found))
 
     def close(self) -> None:
         """As Catalogue."""
@@ -83,21 +88,21 @@ class Servers:
     @cached_property
     def _brought(self) -> list[RunRef]:
         found: dict[str, Block] = {}
-        refs: list[tuple[Block, str]] = []
+        refs: list[tuple[Block, str, str]] = []
         for project in self._project_names:
             try:
                 for run in self._listed(project):
                     if run.block is not None:
                         found[run.id] = run.block
-                        refs.append((run.block, run.id))
+                        refs.append((run.block, run.id, _version_of(run.node)))
             except Permanent as error:
                 self._refused.append(error)
         made = [
             (
                 block.is_complete,
-                brought_ref(block, found.get(block.parent or ""), locator=locator, fingerprint=block.digest),
+                brought_ref(block, found.get(block.parent or ""), locator=locator, fingerprint=fingerprint),
             )
-            for block, locator in refs
+            for block, locator, fingerprint in refs
         ]
         by_identity = {(ref.project, ref.scope, ref.id): ref for _, ref in sorted(made, key=lambda one: one[0])}
         return [by_identity[key] for key in sorted(by_identity)]
@@ -165,6 +170,10 @@ class ForeignServerRun:
     def rows(self, aside: Aside) -> Iterator[Row]:
         """As ForeignRun."""
         yield from self._run.rows()
+        self.measured(aside)
+
+    def measured(self, aside: Aside) -> None:
+        """Give the system metrics."""
         count = int(self._run.node.get("eventsLineCount") or 0)
         if not count:
             return
@@ -233,6 +242,40 @@ class ForeignServerRun:
             return []
         told = f"W&B gives a sample of {self._run.id}'s system metrics"
         return [Finding("gap", "series-sampled", "system", self._events_left_out, detail=told)]
+
+
+class OnServer(ForeignServerRun):
+    """A run that shardmig brought, without what is its own. Its history is read with that."""
+
+    def __init__(self, connection: Connection, run: ServerRun, own: Own) -> None:
+        super().__init__(connection, run)
+        self._own = own
+
+    def info(self) -> RunInfo:
+        """As ForeignRun; without a job type that an older shardmig may have given."""
+        info = super().info()
+        return info if self._own.job_type is not None else msgspec.structs.replace(info, job_type="")
+
+    def config(self) -> dict[str, Any]:
+        """As ForeignRun."""
+        return {key: value for key, value in super().config().items() if key not in self._own.keys}
+
+    def summary(self) -> dict[str, Any]:
+        """As ForeignRun."""
+        return self._own.without_derived(super().summary())
+
+    def rows(self, aside: Aside) -> Iterator[Row]:
+        """As ForeignRun."""
+        self.measured(aside)
+        return iter(())
+
+    def files(self) -> list[str]:
+        """As ForeignRun."""
+        return [path for path in super().files() if not self._own.has_file(path)]
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """As ForeignRun; but the history, which W&B makes an artifact of."""
+        return (artifact for artifact in super().artifacts() if artifact.type != _HISTORY)
 
 
 class _Members:
