@@ -11,7 +11,7 @@ from shardmig.records.plan import Counters, Failure, Phase
 
 
 class PhaseProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """One phase over the whole plan, earlier executions included. weight: estimated cost, see RunRef.weight."""
+    """One phase over the whole plan, earlier executions included. weight: estimated cost, see `planner.cost`."""
 
     phase: Phase
     shards: int = 0

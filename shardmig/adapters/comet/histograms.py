@@ -53,7 +53,7 @@ def rows_drawn() -> Iterator[int]:
 
 
 def _stride(row: int) -> int:
-    return int("1".ljust(len(str(row)) - 1, "0"))
+    return int(10 ** max(0, len(str(row)) - 2))
 
 
 def in_bins(kind: str, edges: Float64s, values: Float64s) -> bytes:

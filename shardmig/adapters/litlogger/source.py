@@ -27,7 +27,7 @@ from shardmig.adapters.litlogger.options import SourceOptions
 from shardmig.adapters.litlogger.reading import Reading, time_of
 from shardmig.adapters.litlogger.run import run_reader
 from shardmig.adapters.sidecar import provenance
-from shardmig.adapters.sidecar.reading import beside_original, brought
+from shardmig.adapters.sidecar.reading import beside_original, brought, then_added
 from shardmig.errors import BadInput, Permanent, about_run
 from shardmig.records import End, Entity, Header, Piece, ProjectId, RunId, RunRef, Scope, Selection
 from shardmig.selection import Matcher
@@ -175,11 +175,8 @@ class LightningSource:
         with run_reader(self._cloud, stream, drive, want) as reader, TemporaryDirectory(prefix="shardmig-") as staging:
             added = Added(self._cloud, run, stream, drive, want)
             added.pass_over(reader.manifest)
-            for piece in brought(reader.pieces(files, run), run, digest, want):
-                if isinstance(piece.chunk, End):
-                    yield from (Piece(run, chunk) for chunk in added.files(files, Path(staging)))
-                    piece = Piece(run, End([*piece.chunk.findings, *added.findings]))
-                yield piece
+            pieces = brought(reader.pieces(files, run), run, digest, want)
+            yield from then_added(pieces, lambda: added.files(files, Path(staging)), lambda: added.findings)
 
 
 def _identity(stream: Stream) -> tuple[str, str, str]:

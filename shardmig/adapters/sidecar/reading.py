@@ -6,7 +6,7 @@ manifest (values and points logged by others) is given under its own key, so tha
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import count, groupby
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -77,6 +77,23 @@ def brought(pieces: Iterable[Piece], run: RunRef, digest: str, want: Want) -> It
         elif content is not None:
             content.add(chunk)
         yield Piece(run, chunk)
+
+
+def then_added(
+    pieces: Iterable[Piece],
+    added: Callable[[], Iterable[Chunk]],
+    findings: Callable[[], Iterable[Finding]],
+    learn: Callable[[Chunk], None] | None = None,
+) -> Iterator[Piece]:
+    """The pieces of a run that shardmig wrote, and before their end what people added to it. `learn` is given every chunk of
+    the run before `added` is asked; `findings` is asked when all of that was taken."""
+    for piece in pieces:
+        if learn is not None:
+            learn(piece.chunk)
+        if isinstance(piece.chunk, End):
+            yield from (Piece(piece.run, chunk) for chunk in added())
+            piece = Piece(piece.run, End([*piece.chunk.findings, *findings()]))
+        yield piece
 
 
 _CHANGED: Final = Finding(

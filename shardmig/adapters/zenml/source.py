@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from shardmig.adapters.base import FileSink, Want
-from shardmig.adapters.sidecar.reading import brought
+from shardmig.adapters.sidecar.reading import brought, then_added
 from shardmig.adapters.zenml import facts, native
 from shardmig.adapters.zenml.added import Added
 from shardmig.adapters.zenml.entities import Artifact, Version
@@ -110,13 +110,11 @@ class ZenmlSource:
         entry = self._store.artifact(ENTRY, own[facts.KEY])
         added = None if entry is None else Added(run, version, self._store, want, entry.uri)
         pieces = read_run(self._store, version, own[facts.KEY], want, files, run)
-        for piece in brought(pieces, run, str(own.get(facts.DIGEST, "")), want):
-            if added is not None:
-                added.learn(piece.chunk)
-            if isinstance(piece.chunk, End) and added is not None:
-                yield from (Piece(run, chunk) for chunk in added.chunks(files))
-                piece = Piece(run, End([*piece.chunk.findings, *added.findings]))
-            yield piece
+        restored = brought(pieces, run, str(own.get(facts.DIGEST, "")), want)
+        if added is None:
+            yield from restored
+        else:
+            yield from then_added(restored, lambda: added.chunks(files), lambda: added.findings, added.learn)
 
 
 def _own(entry: Artifact) -> dict[str, Any]:

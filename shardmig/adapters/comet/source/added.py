@@ -16,16 +16,16 @@ multiplied by, these are divided by.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final
 
-from shardmig.adapters.base import FACT_NAMESPACES, FileSink
+from shardmig.adapters.base import FACT_NAMESPACES
 from shardmig.adapters.comet.experiment import KEY_PREFIX
 from shardmig.adapters.comet.facts import PARENT, SET_BY_COMET, failed_in
 from shardmig.adapters.comet.source.points import Row, exact_number
 from shardmig.adapters.sidecar.manifest import Manifest
 from shardmig.adapters.sidecar.reading import HeldRun
-from shardmig.records import Chunk, End, Finding, Piece, RunRef
+from shardmig.records import Finding
 
 _OWN_FACTS: Final = "sys/comet/"
 ADDED_TAGS: Final = f"{_OWN_FACTS}added_tags"
@@ -77,24 +77,3 @@ def shown_error(error: Any, source: str) -> list[Finding]:
     if not error or error == failed_in(source):
         return []
     return [Finding("note", "error-shown", detail=f"Comet shows an error: {str(error)[:_LONGEST_ERROR]}")]
-
-
-class Reading(Protocol):
-    """An experiment, or what was added to one."""
-
-    def content(self, sink: FileSink) -> Iterator[Chunk]:
-        """Everything wanted but header and end."""
-        ...
-
-    def findings(self) -> list[Finding]:
-        """What could not be kept as it was; known when the content was read."""
-        ...
-
-
-def then_added(pieces: Iterable[Piece], run: RunRef, added: Reading, files: FileSink) -> Iterator[Piece]:
-    """The run that was brought, then what people added to it."""
-    for piece in pieces:
-        if isinstance(piece.chunk, End):
-            yield from (Piece(run, chunk) for chunk in added.content(files))
-            piece = Piece(run, End([*piece.chunk.findings, *added.findings()]))
-        yield piece

@@ -27,11 +27,11 @@ from shardmig.adapters.sidecar.rules import Value
 from shardmig.records import Chunk, Field, RunRef
 
 
-def own_and_added(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """The archives of an experiment that shardmig wrote, and those of others."""
+def own_and_added(paths: Iterable[Path]) -> tuple[dict[Path, m.ExperimentFile], list[Path]]:
+    """The archives of an experiment that shardmig wrote, with what they say of it, and those of others."""
     files = {path: read_experiment(path) for path in paths}
     starts = {file.start_time for file in files.values() if file.shardmig}
-    own = [path for path, file in files.items() if _is_own(file, starts)]
+    own = {path: file for path, file in files.items() if _is_own(file, starts)}
     return own, [path for path in files if path not in own]
 
 

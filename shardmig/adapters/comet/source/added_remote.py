@@ -26,7 +26,7 @@ from shardmig.adapters.sidecar.manifest import MANIFEST, SIDECAR, Manifest
 from shardmig.adapters.sidecar.reading import RunReader
 from shardmig.adapters.sidecar.rules import Value
 from shardmig.adapters.staging import staging_folder
-from shardmig.records import Chunk, End, Fields, Finding, Piece, RunRef, Selection
+from shardmig.records import Chunk, End, Fields, Finding, RunRef, Selection
 
 _FACTS: Final = Selection(attributes=("^(sys|source_code)/",), classes=("parameters",))
 """The fields that say what the facts of an experiment were when it was brought."""
@@ -91,14 +91,12 @@ class AddedOnServer(RemoteReading):
         self._taken = paths_of(manifest, experiment)
         self._is_changed = False
 
-    def learning(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        """The run itself, of which this learns what its facts were, and whether something else is among its points."""
-        for piece in pieces:
-            if isinstance(piece.chunk, Fields):
-                self._known.learn(piece.chunk.fields)
-            elif isinstance(piece.chunk, End):
-                self._is_changed = any(finding.code == "content-changed" for finding in piece.chunk.findings)
-            yield piece
+    def learn(self, chunk: Chunk) -> None:
+        """Some of the run itself: what its facts were, and whether something else is among its points."""
+        if isinstance(chunk, Fields):
+            self._known.learn(chunk.fields)
+        elif isinstance(chunk, End):
+            self._is_changed = any(finding.code == "content-changed" for finding in chunk.findings)
 
     def content(self, sink: FileSink) -> Iterator[Chunk]:
         """As RemoteReading."""
@@ -151,8 +149,8 @@ class AddedOnServer(RemoteReading):
     def _read_facts(self, sink: FileSink) -> None:
         with staging_folder() as staging:
             reader = RunReader(self._experiment, self._experiment, Want(selection=_FACTS), staging, RULES)
-            for _ in self.learning(reader.pieces(sink)):
-                pass
+            for piece in reader.pieces(sink):
+                self.learn(piece.chunk)
 
     @cached_property
     def _own_assets(self) -> set[str]:

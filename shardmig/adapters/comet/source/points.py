@@ -40,10 +40,6 @@ class _Column(NamedTuple):
     value: float | str
 
 
-def _as_it_is(path: str) -> str:
-    return path
-
-
 class PointChunks:
     """Collects points and gives chunks of them, each series in the order in which it was logged. Memory: one chunk.
 
@@ -56,8 +52,8 @@ class PointChunks:
         chunk_points: int,
         *,
         system_metrics: bool,
-        named: Callable[[str], str] = _as_it_is,
-        step_multiplier: int = 1,
+        named: Callable[[str], str],
+        step_multiplier: int,
     ) -> None:
         self._matcher = matcher
         self._most = min(chunk_points, _MOST_ROWS)

@@ -14,13 +14,11 @@ from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.comet.fit import CometRules
 from shardmig.adapters.comet.naming import Naming
 from shardmig.adapters.comet.offline import ArchivedExperiment
-from shardmig.adapters.comet.reader import read_experiment
-from shardmig.adapters.comet.source.added import then_added
 from shardmig.adapters.comet.source.added_archives import AddedInArchives, ContinuedExperiment, own_and_added
 from shardmig.adapters.comet.source.archives import ArchiveReading
 from shardmig.adapters.comet.source.listing import at, experiments_in
 from shardmig.adapters.comet.source.options import SourceOptions
-from shardmig.adapters.sidecar.reading import RunReader, brought
+from shardmig.adapters.sidecar.reading import RunReader, brought, then_added
 from shardmig.adapters.staging import staging_folder
 from shardmig.errors import BadInput, about_run
 from shardmig.records import LoadOptions, Piece, ProjectId, RunRef, Selection
@@ -72,12 +70,12 @@ class ArchiveSource:
         if not file.shardmig.is_whole:
             raise BadInput("shardmig did not write this run to its end", hint="load it again")
         own, added = own_and_added(paths)
-        if (found := sum(not read_experiment(path).shardmig for path in own)) != file.shardmig.numbered:
+        if (found := sum(not one.shardmig for one in own.values())) != file.shardmig.numbered:
             raise BadInput(f"{found} of {file.shardmig.numbered} numbered archives of this run are there")
-        experiment = ArchivedExperiment(file.offline_id, own, own[-1])
+        experiment = ArchivedExperiment(file.offline_id, list(own), list(own)[-1])
         with closing(experiment), staging_folder() as staging:
             held = ContinuedExperiment(experiment, added)
             reader = RunReader(held, experiment, want, staging, RULES)
             more = AddedInArchives(run, held, reader.manifest, want, system_metrics=self._wants_system_metrics)
             pieces = brought(reader.pieces(files, run), run, file.shardmig.digest, want)
-            yield from then_added(pieces, run, more, files)
+            yield from then_added(pieces, lambda: more.content(files), more.findings)

@@ -17,14 +17,13 @@ from shardmig.adapters.base import FileSink, Want
 from shardmig.adapters.comet.experiment import KEY_PREFIX
 from shardmig.adapters.comet.remote import Metadata, RemoteExperiment
 from shardmig.adapters.comet.rest import RestClient
-from shardmig.adapters.comet.source.added import then_added
 from shardmig.adapters.comet.source.added_remote import AddedOnServer, BroughtExperiment
 from shardmig.adapters.comet.source.options import SourceOptions
 from shardmig.adapters.comet.source.reader import RULES
 from shardmig.adapters.comet.source.remote import RemoteReading
 from shardmig.adapters.names import digest_of
 from shardmig.adapters.sidecar import provenance
-from shardmig.adapters.sidecar.reading import RunReader, beside_original, brought
+from shardmig.adapters.sidecar.reading import RunReader, beside_original, brought, then_added
 from shardmig.adapters.staging import staging_folder
 from shardmig.errors import BadInput, Permanent, about_run
 from shardmig.records import Piece, ProjectId, RunId, RunRef, Selection
@@ -165,7 +164,7 @@ class ServerSource:
             run, experiment, reader.manifest, want, staging, system_metrics=self._wants_system_metrics
         )
         own = brought(reader.pieces(files, run), run, experiment.others.get(provenance.DIGEST, ""), want)
-        yield from then_added(added.learning(own), run, added, files)
+        yield from then_added(own, lambda: added.content(files), added.findings, added.learn)
 
 
 def _fingerprint(listed: Metadata) -> str:

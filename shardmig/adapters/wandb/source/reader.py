@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import Protocol
 
 from shardmig.adapters.base import FileSink, Want
-from shardmig.adapters.sidecar.reading import brought
+from shardmig.adapters.sidecar.reading import brought, then_added
 from shardmig.adapters.staging import staging_folder
 from shardmig.adapters.wandb.held import run_reader
 from shardmig.adapters.wandb.source.added import Added
@@ -90,9 +90,5 @@ class WandbSource:
             with run_reader(found.stored, want, met) as (reader, held):
                 own = Own(reader.manifest, held, block, met)
                 added = Added(run, found.others(own), own, want, self._options, staging)
-                for piece in brought(reader.pieces(files, run), run, block.digest, want):
-                    added.learn(piece.chunk)
-                    if isinstance(piece.chunk, End):
-                        yield from (Piece(run, chunk) for chunk in added.chunks(files))
-                        piece = Piece(run, End([*piece.chunk.findings, *added.findings()]))
-                    yield piece
+                pieces = brought(reader.pieces(files, run), run, block.digest, want)
+                yield from then_added(pieces, lambda: added.chunks(files), added.findings, added.learn)
