@@ -47,10 +47,10 @@ def _database_store(options: MlflowOptions) -> RunStore:
         raise MissingExtra(
             f"an MLflow database needs the package {error.name!r}", hint="pip install 'shardmig[mlflow]'"
         ) from error
-    ordinary = ClientStore(prepare_database(options.tracking_uri))
+    uri = prepare_database(options.tracking_uri)
     if options.bulk == "no":
-        return ordinary
-    store, reason = open_store(options.tracking_uri, ordinary)
+        return ClientStore(uri)
+    store, reason = open_store(uri, lambda: ClientStore(uri))
     if reason:
         logs.get_logger().info(logs.Event.FALLBACK, target="mlflow", reason=reason)
     return store

@@ -40,6 +40,8 @@ RUNS_IN_PAGE = 1000
 class ClientStore:
     """RunStore over SqlAlchemyStore: correct and slow, about 6,000 points/s (measured). Nothing is buffered."""
 
+    is_flushed_by_end = False
+
     def __init__(self, database_uri: str) -> None:
         with mlflow_errors("opening the MLflow database"):
             self._store = _opened(database_uri)

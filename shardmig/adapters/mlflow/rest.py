@@ -52,6 +52,8 @@ writes runs of that shard."""
 class RestStore:
     """RunStore over HTTP. Calls that may be repeated are retried; runs/create is not."""
 
+    is_flushed_by_end = False
+
     def __init__(self, http: HttpClient, *, connections: int) -> None:
         self._http = http
         self._connections = connections

@@ -51,8 +51,9 @@ class RunInMlflow:
         self._store.log_metrics(self._run, metrics)
 
     def flush(self) -> None:
-        """As RunSink."""
-        self._store.flush(self._run)
+        """As RunSink; or the end of the run does it."""
+        if not self._store.is_flushed_by_end:
+            self._store.flush(self._run)
 
 
 class _Held:

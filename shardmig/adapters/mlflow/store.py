@@ -137,6 +137,9 @@ class RunStore(ReadStore, Protocol):
     Raises AdapterError classes, never a vendor's exception. Safe to use from one thread.
     """
 
+    is_flushed_by_end: bool
+    """Does `finish_run` write in one transaction what is still buffered? To flush before it is then one more."""
+
     def experiment_id(self, name: str) -> str:
         """The active experiment of that name, created if need be (another worker may create it at the same time).
         Raises TargetConflict when a deleted experiment holds the name."""

@@ -133,8 +133,8 @@ class MlflowTarget:
 
     @cached_property
     def _stores(self) -> Stores:
-        uri = self._options.tracking_uri
-        return Stores(uri if self._http else prepare_database(uri), self._http)
+        uri, is_bulk = self._options.tracking_uri, self._options.bulk != "no"
+        return Stores(uri if self._http else prepare_database(uri), self._http, may_be_bulk=is_bulk)
 
     @cached_property
     def _neptune_registry(self) -> NeptuneRegistry:

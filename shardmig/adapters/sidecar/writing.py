@@ -84,7 +84,7 @@ class RunSink(Protocol):
         ...
 
     def flush(self) -> None:
-        """Make everything added durable."""
+        """Make everything added durable, unless what ends the run does it."""
         ...
 
 
@@ -128,7 +128,7 @@ class RunContent:
         return list(self._tally.values())
 
     def write(self, header: Header, chunks: Iterator[Chunk], facts: Facts, files: FileStore) -> None:
-        """Write all chunks, then the sidecar and the manifest; afterwards everything is durable.
+        """Write all chunks, then the sidecar and the manifest; afterwards everything is durable that the sink flushes.
 
         `is_whole` tells whether End came and nothing was lost; a stream without End is a loss.
         """

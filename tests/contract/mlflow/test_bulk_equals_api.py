@@ -8,12 +8,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelInput, LoggedModelOutput
 
 from shardmig.adapters.mlflow.client import ClientStore
 from shardmig.adapters.mlflow.database import open_store
-from shardmig.adapters.mlflow.store import RunStore
+from shardmig.adapters.mlflow.store import Dataset, RunStore, StoredRun
 from shardmig.adapters.sidecar.fitting import Metrics
-from shardmig.records import MigrationKey
+from shardmig.errors import NotFound, TargetConflict
+from shardmig.records import MigrationKey, TargetRunId
 from tests.contract.mlflow.runs import generated_runs, write
 from tests.servers.postgres import PostgresServer
 
@@ -83,9 +86,9 @@ def postgres_pair(postgres_uri: str, postgres_server: PostgresServer, postgres_t
 @pytest.mark.parametrize("databases", ["sqlite_pair", pytest.param("postgres_pair", marks=pytest.mark.postgres)])
 def test_every_answer_of_the_api_is_the_same(databases: str, request: pytest.FixtureRequest) -> None:
     ordinary_uri, bulk_uri = request.getfixturevalue(databases)
-    for uri, is_bulk in ((ordinary_uri, False), (bulk_uri, True)):
-        store, reason = open_store(uri, ClientStore(uri)) if is_bulk else (ClientStore(uri), "")
-        assert reason == ""
+    bulk_store, reason = open_store(bulk_uri, lambda: ClientStore(bulk_uri))
+    assert reason == ""
+    for store in (ClientStore(ordinary_uri), bulk_store):
         experiment = store.experiment_id("ws/project – ü")
         for number, content in enumerate(generated_runs()):
             run = write(store, experiment, content, start_ms=1_700_000_000_000 + number)
@@ -102,7 +105,7 @@ def test_every_answer_of_the_api_is_the_same(databases: str, request: pytest.Fix
 def test_what_one_store_wrote_the_other_one_reads(sqlite_file: Path) -> None:
     uri = f"sqlite:///{sqlite_file}"
     ordinary = ClientStore(uri)
-    bulk, _ = open_store(uri, ordinary)
+    bulk, _ = open_store(uri, lambda: ordinary)
     experiment = bulk.experiment_id("ws/project")
     stores: tuple[RunStore, RunStore] = (ordinary, bulk)
     for store, content in zip(stores, generated_runs(2), strict=True):
@@ -114,6 +117,53 @@ def test_what_one_store_wrote_the_other_one_reads(sqlite_file: Path) -> None:
         ours, theirs = (list(which.history(run, keys, 500)) for which in stores)
         assert _points(ours) == _points(theirs)
     bulk.close()
+
+
+@pytest.mark.parametrize("databases", ["sqlite_pair", pytest.param("postgres_pair", marks=pytest.mark.postgres)])
+def test_the_facts_of_a_run_and_of_its_experiment_are_read_as_mlflow_tells_them(
+    databases: str, request: pytest.FixtureRequest
+) -> None:
+    uri, _ = request.getfixturevalue(databases)
+    ordinary = ClientStore(uri)
+    bulk, _ = open_store(uri, lambda: ordinary)
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("facts", tags={"owner": "åsa"})
+    given, made = (client.create_logged_model(experiment, name=name).model_id for name in ("given", "made"))
+    for content in generated_runs():
+        run = write(ordinary, experiment, content, start_ms=7)
+        client.log_inputs(run.id, models=[LoggedModelInput(given)])
+        client.log_outputs(run.id, [LoggedModelOutput(made, step=3)])
+        ordinary.log_datasets(run, [_dataset("train", {"context": "fit", "empty": ""}), _dataset("test", {})])
+        ordinary.log_datasets(run, [_dataset("train", {"context": "again"})])
+        assert _facts(bulk.get_run(run.id)) == _facts(ordinary.get_run(run.id))
+    bare = client.create_run(experiment).info.run_id
+    client.delete_run(bare)
+    assert _facts(bulk.get_run(TargetRunId(bare))) == _facts(ordinary.get_run(TargetRunId(bare)))
+    assert bulk.experiment(experiment) == ordinary.experiment(experiment)
+    client.delete_experiment(experiment)
+    assert bulk.experiment(experiment) == ordinary.experiment(experiment)
+    everything = (sorted(store.experiments(), key=lambda one: one.id) for store in (bulk, ordinary))
+    assert next(everything) == next(everything)
+    for store in (bulk, ordinary):
+        with pytest.raises(NotFound):
+            store.get_run(TargetRunId("0" * 32))
+        with pytest.raises(NotFound):
+            store.experiment("4711")
+        with pytest.raises(TargetConflict, match="deleted"):
+            store.experiment_id("facts")
+    bulk.close()
+
+
+def _dataset(name: str, tags: dict[str, str]) -> Dataset:
+    return Dataset(name=name, digest="d1", source_type="local", source="{}", schema="{}", tags=tags)
+
+
+def _facts(run: StoredRun) -> dict[str, Any]:
+    """Comparable: NaN equals itself, and the order of rows is the database's affair."""
+    told = msgspec.structs.asdict(run)
+    assert run.metric_keys or run.is_deleted
+    lists = ("metric_keys", "latest", "datasets", "model_inputs", "model_outputs")
+    return told | {name: sorted(map(repr, told[name])) for name in lists}
 
 
 def _run(run: Any, names: dict[str, str]) -> dict[str, Any]:

@@ -30,8 +30,8 @@ def uri(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def store(uri: str) -> Iterator[RunStore]:
     """The bulk store over each database in turn."""
-    opened, reason = open_store(uri, ClientStore(uri))
-    assert reason == ""
+    opened, reason = open_store(uri, lambda: ClientStore(uri))
+    assert (reason, opened.experiment_id("Default")) == ("", "0")
     yield opened
     opened.close()
 

@@ -21,7 +21,7 @@ def ordinary(sqlite_uri: str) -> ClientStore:
 
 
 def test_a_database_of_the_installed_mlflow_is_known(sqlite_uri: str, ordinary: ClientStore) -> None:
-    store, reason = open_store(sqlite_uri, ordinary)
+    store, reason = open_store(sqlite_uri, lambda: ordinary)
     assert (store is not ordinary, reason) == (True, "")
     store.close()
 
@@ -35,7 +35,7 @@ def test_another_schema_revision_is_left_to_the_ordinary_path(
         if revision:
             connection.execute("INSERT INTO alembic_version VALUES (?)", [revision])
     connection.close()
-    store, reason = open_store(f"sqlite:///{sqlite_file}", ordinary)
+    store, reason = open_store(f"sqlite:///{sqlite_file}", lambda: ordinary)
     assert store is ordinary
     assert f"schema revision {revision or 'none'}" in reason
 
@@ -44,12 +44,12 @@ def test_workspaces_are_left_to_the_ordinary_path(
     sqlite_uri: str, ordinary: ClientStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
-    assert open_store(sqlite_uri, ordinary) == (ordinary, "MLflow's workspaces are enabled")
+    assert open_store(sqlite_uri, lambda: ordinary) == (ordinary, "MLflow's workspaces are enabled")
 
 
 @pytest.mark.parametrize("uri", ["mysql://host/db", "mysql+pymysql://host/db", "mssql+pyodbc://host/db"])
 def test_other_databases_are_left_to_the_ordinary_path(ordinary: ClientStore, uri: str) -> None:
-    store, reason = open_store(uri, ordinary)
+    store, reason = open_store(uri, lambda: ordinary)
     assert store is ordinary
     assert "SQLite and PostgreSQL" in reason
 

@@ -194,7 +194,7 @@ def test_many_short_series_are_read_together(store: RunStore, run: StoredRun) ->
 def test_a_file_that_is_no_database_is_fatal(tmp_path: Path, sqlite_uri: str) -> None:
     (tmp_path / "no.db").write_bytes(b"not a database" * 100)
     with pytest.raises(Fatal):
-        open_store(f"sqlite:///{tmp_path / 'no.db'}", ClientStore(sqlite_uri))
+        open_store(f"sqlite:///{tmp_path / 'no.db'}", lambda: ClientStore(sqlite_uri))
 
 
 def test_a_full_disk_stops_everything(sqlite_uri: str, sqlite_file: Path) -> None:
@@ -225,8 +225,9 @@ def test_cutting_keeps_every_point_in_order(sizes: list[int], rows: int) -> None
 
 
 def test_another_program_may_write_between_two_transactions(sqlite_uri: str, sqlite_file: Path) -> None:
-    store, _ = open_store(sqlite_uri, ClientStore(sqlite_uri))
-    run = store.create_run(NewRun(experiment_id="0", name="run", start_ms=5, user="eve", tags={}))
+    store, _ = open_store(sqlite_uri, lambda: ClientStore(sqlite_uri))
+    new = NewRun(experiment_id=store.experiment_id("Default"), name="run", start_ms=5, user="eve", tags={})
+    run = store.create_run(new)
     with sqlite3.connect(sqlite_file) as other:
         other.execute("UPDATE runs SET name = 'renamed'")
     other.close()

@@ -60,7 +60,7 @@ def test_workers_that_start_at_once_share_one_new_file(tmp_path: Path) -> None:
 def test_a_killed_initialisation_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db.shardmig-new").write_bytes(b"half a database")
     uri = prepare_database(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    store, reason = open_store(uri, ClientStore(uri))
+    store, reason = open_store(uri, lambda: ClientStore(uri))
     assert reason == ""
     store.close()
 
@@ -70,7 +70,7 @@ def test_a_run_replayed_after_a_kill_is_as_if_nothing_had_happened(uri: str) -> 
         assert process.stdout is not None
         assert [next(process.stdout) for _ in range(3)] == ["0\n", "1\n", "2\n"]
         process.kill()
-    store, _ = open_store(uri, ClientStore(uri))
+    store, _ = open_store(uri, lambda: ClientStore(uri))
     (partial,) = store.find_runs(MigrationKey("k-0"))
     assert partial.status == "RUNNING"
     assert len(content(uri)["metrics"]) >= 3 * 2 * ROWS

@@ -34,7 +34,7 @@ def write_run(store: RunStore, run: StoredRun, transactions: int) -> None:
 
 if __name__ == "__main__":
     uri = prepare_database(sys.argv[1])
-    store, reason = open_store(uri, ClientStore(uri))
+    store, reason = open_store(uri, lambda: ClientStore(uri))
     assert reason == "", reason
     experiment = store.experiment_id("shared")
     for number in range(int(sys.argv[3])):

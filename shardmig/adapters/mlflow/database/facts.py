@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from mlflow.entities import LifecycleStage, SourceType
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from shardmig.adapters.mlflow.database.schema import EXPERIMENTS, PARAMS, RUNS, TAGS
-from shardmig.adapters.mlflow.facts import is_deleted_copy
 from shardmig.adapters.mlflow.store import StoredRun
-from shardmig.adapters.sidecar.provenance import KEY
 from shardmig.errors import NotFound, TargetConflict
-from shardmig.records import MigrationKey, TargetRunId
-
-
-def find_by_key(connection: Connection, key: MigrationKey) -> list[StoredRun]:
-    """Every run that carries the key, by id, with its tags; of the deleted ones only those copied as such."""
-    has_key = (TAGS.c.key == KEY) & (TAGS.c.value == key)
-    statement = select(RUNS).join(TAGS, TAGS.c.run_uuid == RUNS.c.run_uuid).where(has_key)
-    rows = connection.execute(statement.order_by(RUNS.c.run_uuid)).all()
-    found = [_stored_run(row, _tags_of(connection, row.run_uuid)) for row in rows]
-    return [run for run in found if not run.is_deleted or is_deleted_copy(run)]
+from shardmig.records import TargetRunId
 
 
 def artifact_root(connection: Connection, experiment_id: str) -> str:
@@ -89,22 +77,3 @@ def set_tags(connection: Connection, run_id: TargetRunId, tags: Mapping[str, str
     )
     if name := tags.get(MLFLOW_RUN_NAME):
         connection.execute(update(RUNS).where(RUNS.c.run_uuid == run_id).values(name=name))
-
-
-def _tags_of(connection: Connection, run_id: TargetRunId) -> dict[str, str]:
-    return dict(connection.execute(select(TAGS.c.key, TAGS.c.value).where(TAGS.c.run_uuid == run_id)).tuples().all())
-
-
-def _stored_run(row: Row[Any], tags: dict[str, str]) -> StoredRun:
-    return StoredRun(
-        id=TargetRunId(row.run_uuid),
-        experiment_id=str(row.experiment_id),
-        name=row.name or "",
-        user=row.user_id or "",
-        status=row.status,
-        start_ms=row.start_time,
-        end_ms=row.end_time,
-        artifact_uri=row.artifact_uri or "",
-        tags=tags,
-        is_deleted=row.lifecycle_stage == LifecycleStage.DELETED,
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import chain, islice, repeat
 from typing import Any, Final
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from shardmig.adapters.mlflow.database.connection import Database
 from shardmig.adapters.mlflow.database.schema import METRICS
 from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.records import Float64s, TargetRunId
@@ -25,16 +26,16 @@ _COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_END: Final = b"\xff\xff"
 
 
-def insert_metrics(connection: Connection, run_id: TargetRunId, parts: Sequence[Metrics]) -> None:
-    """Insert points inside the caller's transaction; those that are there already stay as they are."""
-    if connection.dialect.name != "sqlite":
-        _insert_postgres(connection, run_id, parts)
-        return
-    for metrics in parts:
-        _insert_sqlite(connection, run_id, metrics)
+def insertion(database: Database, run_id: TargetRunId, parts: Sequence[Metrics]) -> Callable[[Connection], None]:
+    """What inserts points inside a transaction; those that are there already stay as they are. What the driver is given is made
+    here, before the transaction: others wait for that."""
+    if not database.is_sqlite:
+        return lambda connection: _insert_postgres(connection, run_id, parts)
+    batches = [batch for metrics in parts for batch in _batches(run_id, metrics)]
+    return lambda connection: _insert_sqlite(connection, batches)
 
 
-def _insert_sqlite(connection: Connection, run_id: TargetRunId, metrics: Metrics) -> None:
+def _batches(run_id: TargetRunId, metrics: Metrics) -> Iterator[tuple[str, list[Any]]]:
     values, is_nan = _as_stored(metrics.values)
     keys = chain.from_iterable(map(repeat, metrics.keys, metrics.lengths.tolist()))
     columns = (keys, metrics.times_ms.tolist(), metrics.steps.tolist(), values.tolist(), is_nan.tolist())
@@ -44,7 +45,12 @@ def _insert_sqlite(connection: Connection, run_id: TargetRunId, metrics: Metrics
         width = rows * len(columns)
         if count:
             bound = zip(repeat(run_id, count), *[islice(flat, count * width)] * width, strict=False)
-            connection.exec_driver_sql(_sqlite_statement(rows), list(bound))
+            yield _sqlite_statement(rows), list(bound)
+
+
+def _insert_sqlite(connection: Connection, batches: Sequence[tuple[str, list[Any]]]) -> None:
+    for statement, bound in batches:
+        connection.exec_driver_sql(statement, bound)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final, cast
@@ -13,8 +13,11 @@ from typing import Final, cast
 from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
 from mlflow.store.db import utils as mlflow_db
 from mlflow.store.tracking.dbmodels.models import (
+    SqlDataset,
     SqlExperiment,
     SqlExperimentTag,
+    SqlInput,
+    SqlInputTag,
     SqlLatestMetric,
     SqlMetric,
     SqlParam,
@@ -38,6 +41,9 @@ TAGS: Final = cast("Table", SqlTag.__table__)
 PARAMS: Final = cast("Table", SqlParam.__table__)
 METRICS: Final = cast("Table", SqlMetric.__table__)
 LATEST_METRICS: Final = cast("Table", SqlLatestMetric.__table__)
+DATASETS: Final = cast("Table", SqlDataset.__table__)
+INPUTS: Final = cast("Table", SqlInput.__table__)
+INPUT_TAGS: Final = cast("Table", SqlInputTag.__table__)
 
 _OTHER_SCHEMA: Final = {
     "source": "read it through an `mlflow server` of its own version (--source mlflow http://...), or upgrade a copy of it",
@@ -60,49 +66,50 @@ def why_not_bulk(database: Database) -> str:
     return ""
 
 
-def refuse_other_schema(side: str, uri: str) -> None:
+def refuse_other_schema(side: str, database: Database) -> None:
     """Raises UsageError for a database that is not at the schema revision of the installed MLflow: opening it, MLflow makes
     the tables that it lacks and so upgrades it in place (measured, 3.17.2), and whoever uses it with an older one cannot
     any more. `side`: source or target."""
-    database = Database(uri)
-    try:
-        held = _revisions(database)
-    finally:
-        database.close()
+    held = _revisions(database)
     if held != {_installed_revision()}:
         what = f"is at schema revision {_listed(held)}, the installed MLflow at {_installed_revision()}"
         raise UsageError(f"the {side} {what if held else 'is no MLflow database'}", hint=_OTHER_SCHEMA[side])
 
 
 def initialise(uri: str) -> None:
-    """Give a database without tables MLflow's, once, whoever comes first.
+    """Give a database without tables MLflow's, once, whoever comes first. Raises as `refuse_other_schema`.
 
     A new SQLite file is made beside its place and renamed, so that a worker killed meanwhile leaves nothing half made.
     """
+    path = make_url(uri).database if uri.startswith("sqlite") else None
+    file = None if path in (None, "", ":memory:") or path.startswith("file:") else Path(path)
+    if (file is None or file.exists()) and _is_at_installed_revision(uri):
+        return
     with _quiet_migrations(), turn("initialise", uri):
-        path = make_url(uri).database if uri.startswith("sqlite") else None
-        if path in (None, "", ":memory:") or path.startswith("file:") or Path(path).exists():
+        if file is None or file.exists():
             _create_missing_tables(uri)
             return
-        final = Path(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        staged = final.with_name(f"{final.name}.shardmig-new")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        staged = file.with_name(f"{file.name}.shardmig-new")
         remove_file(staged)
         _create_missing_tables(make_url(uri).set(database=str(staged)).render_as_string(hide_password=False))
-        remove_file(final)
-        os.replace(staged, final)
+        remove_file(file)
+        os.replace(staged, file)
+
+
+def _is_at_installed_revision(uri: str) -> bool:
+    with closing(Database(uri)) as database:
+        return _revisions(database) == {_installed_revision()}
 
 
 def _create_missing_tables(uri: str) -> None:
-    database = Database(uri)
-    try:
+    with closing(Database(uri)) as database:
         if _has_nothing(database):
             with database.translated():
                 engine = mlflow_db.create_sqlalchemy_engine(uri)
                 mlflow_db._initialize_tables(engine)  # noqa: SLF001
                 engine.dispose()
-    finally:
-        database.close()
+        refuse_other_schema("target", database)
 
 
 def _has_nothing(database: Database) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -19,19 +21,19 @@ from sqlalchemy import Connection, update
 from shardmig.adapters.mlflow.database.connection import Database
 from shardmig.adapters.mlflow.database.facts import (
     artifact_root,
-    find_by_key,
     insert_params,
     insert_run,
     require_run,
     set_tags,
 )
 from shardmig.adapters.mlflow.database.history import read_history
-from shardmig.adapters.mlflow.database.insert import insert_metrics
+from shardmig.adapters.mlflow.database.insert import insertion
 from shardmig.adapters.mlflow.database.latest import keep_latest
+from shardmig.adapters.mlflow.database.reading import active_experiment, find_by_key, read_experiments, read_run
 from shardmig.adapters.mlflow.database.schema import RUNS
 from shardmig.adapters.mlflow.store import Dataset, Experiment, NewRun, RunStore, Status, StoredRun
 from shardmig.adapters.sidecar.fitting import Metrics
-from shardmig.errors import BadInput, TargetConflict
+from shardmig.errors import BadInput, NotFound, TargetConflict
 from shardmig.records import MigrationKey, TargetRunId
 
 T = TypeVar("T")
@@ -50,28 +52,42 @@ class _Pending:
 
 
 class DatabaseStore:
-    """Implements `store.RunStore`. What is rare (experiments, deletion, one run's facts) MLflow's own code does."""
+    """Implements `store.RunStore`. What is rare (new experiments, listings, deletion) MLflow's own code does."""
 
-    def __init__(self, database: Database, ordinary: RunStore) -> None:
-        """Takes over both: `close` closes them."""
+    is_flushed_by_end = True
+
+    def __init__(self, database: Database, open_ordinary: Callable[[], RunStore]) -> None:
+        """Takes over both: `close` closes them. The ordinary store is opened when it is needed: opening it takes longer than
+        to read a run."""
         self._database = database
-        self._ordinary = ordinary
+        self._open_ordinary = open_ordinary
         self._pending: dict[TargetRunId, _Pending] = {}
         self._experiments: dict[str, str] = {}
+
+    @cached_property
+    def _ordinary(self) -> RunStore:
+        return self._open_ordinary()
 
     def experiment_id(self, name: str) -> str:
         """See RunStore. Asked once: `create_run` looks whether the experiment is still there."""
         if name not in self._experiments:
-            self._experiments[name] = self._ordinary.experiment_id(name)
+            with self._database.reading() as connection:
+                found = active_experiment(connection, name)
+            self._experiments[name] = found or self._ordinary.experiment_id(name)
         return self._experiments[name]
 
     def experiment(self, experiment_id: str) -> Experiment:
         """See RunStore."""
-        return self._ordinary.experiment(experiment_id)
+        with self._database.reading() as connection:
+            found = read_experiments(connection, experiment_id)
+        if not found:
+            raise NotFound(f"MLflow has no experiment {experiment_id}")
+        return found[0]
 
     def experiments(self) -> Iterator[Experiment]:
         """See RunStore."""
-        return self._ordinary.experiments()
+        with self._database.reading() as connection:
+            return iter(read_experiments(connection))
 
     def search_runs(self, experiments: Sequence[str], *, only_migrated: bool) -> Iterator[StoredRun]:
         """See RunStore."""
@@ -84,7 +100,7 @@ class DatabaseStore:
 
     def create_run(self, run: NewRun) -> StoredRun:
         """See RunStore. Columns as MLflow's own create_run fills them."""
-        run_id = TargetRunId(uuid4().hex)
+        run_id = _new_id()
         tags = _checked_tags({**run.tags, MLFLOW_RUN_NAME: run.name}, run_id)
         with self._database.writing() as connection:
             root = artifact_root(connection, run.experiment_id)
@@ -161,7 +177,8 @@ class DatabaseStore:
 
     def get_run(self, run_id: TargetRunId) -> StoredRun:
         """See RunStore."""
-        return self._ordinary.get_run(run_id)
+        with self._database.reading() as connection:
+            return read_run(connection, run_id)
 
     def history(self, run: StoredRun, keys: Sequence[str], rows: int) -> Iterator[Metrics]:
         """See RunStore."""
@@ -171,7 +188,8 @@ class DatabaseStore:
         """See RunStore."""
         self._pending.clear()
         self._database.close()
-        self._ordinary.close()
+        if "_ordinary" in self.__dict__:
+            self._ordinary.close()
 
     def _pending_of(self, run: StoredRun) -> _Pending:
         return self._pending.setdefault(run.id, _Pending())
@@ -179,21 +197,24 @@ class DatabaseStore:
     @contextmanager
     def _writing(self, run: StoredRun) -> Iterator[Connection]:
         """One transaction about a run, what was logged to it first. Raises NotFound for a run that is gone."""
+        # Taken out first: what a failed transaction loses is logged again by whoever redoes the run.
+        pending = self._pending.pop(run.id, _Pending())
+        insert_points = insertion(self._database, run.id, pending.parts)
         with self._database.writing() as connection:
-            # Taken out first: what a failed transaction loses is logged again by whoever redoes the run.
-            pending = self._pending.pop(run.id, _Pending())
             require_run(connection, run.id)
-            _write(connection, run.id, pending)
+            if pending.params:
+                insert_params(connection, run.id, pending.params)
+            if pending.parts:
+                insert_points(connection)
+                for part in pending.parts:
+                    keep_latest(connection, run.id, part)
             yield connection
 
 
-def _write(connection: Connection, run_id: TargetRunId, pending: _Pending) -> None:
-    if pending.params:
-        insert_params(connection, run_id, pending.params)
-    if pending.parts:
-        insert_metrics(connection, run_id, pending.parts)
-        for part in pending.parts:
-            keep_latest(connection, run_id, part)
+def _new_id() -> TargetRunId:
+    """A UUID of version 7: it begins with the time. MLflow's own are random, and the indexes of points begin with them: points
+    of runs whose ids ascend are inserted at the end (measured on SQLite: a fifth faster)."""
+    return TargetRunId(f"{time.time_ns() // 1_000_000:012x}7{uuid4().hex[13:]}")
 
 
 def _checked_tags(tags: Mapping[str, str], run_id: TargetRunId) -> dict[str, str]:

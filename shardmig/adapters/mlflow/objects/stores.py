@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from shardmig.adapters.mlflow.artifacts import RunArtifacts, artifacts_at
 from shardmig.adapters.mlflow.http import HttpClient
@@ -20,6 +20,9 @@ from shardmig.adapters.mlflow.source.wanted import Wanted
 from shardmig.adapters.wrappers import retrying
 from shardmig.errors import MissingExtra, Permanent
 from shardmig.records import Field, Finding, Scope
+
+if TYPE_CHECKING:
+    from shardmig.adapters.mlflow.database.connection import Database
 
 T = TypeVar("T")
 
@@ -39,12 +42,24 @@ class Stores:
     links_traces = True
     """Can traces be linked to runs?"""
 
-    def __init__(self, uri: str, http: HttpClient | None, wanted: Wanted | None = None) -> None:
-        """`wanted`: what is read; None = all."""
+    def __init__(
+        self, uri: str, http: HttpClient | None, wanted: Wanted | None = None, *, may_be_bulk: bool = False
+    ) -> None:
+        """`wanted`: what is read; None = all. `may_be_bulk`: see `bulk`."""
         self.uri = uri
         self.http = http
         self.wanted = wanted or Wanted()
         self.lost: list[Finding] = []
+        self._may_be_bulk = may_be_bulk
+
+    @cached_property
+    def bulk(self) -> Database | None:
+        """A database to write past MLflow's own store; None: it must not be, or this is none."""
+        if self.http is not None or not self._may_be_bulk:
+            return None
+        from shardmig.adapters.mlflow.database import open_bulk
+
+        return open_bulk(self.uri)[0]
 
     @cached_property
     def tracking(self) -> Any:
@@ -152,6 +167,8 @@ class Stores:
             engine = getattr(self.__dict__.get(name), "engine", None)
             if engine is not None:
                 engine.dispose()
+        if (database := self.__dict__.get("bulk")) is not None:
+            database.close()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ the trace names.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from typing import Any, Final
 from shardmig.adapters.mlflow.objects.base import TAGS
 from shardmig.adapters.mlflow.objects.stores import EXPERIMENTS_IN_SEARCH, Stores, batches
 from shardmig.adapters.mlflow.objects.tag_lists import id_tags, ids_told
+from shardmig.adapters.mlflow.source.listing import engine_of, runs_of_traces
 from shardmig.records import Finding
 
 LINKED: Final = "shardmig.linked_runs"
@@ -34,9 +35,15 @@ class TraceLinks:
         self._stores = stores
         self._is_target = is_target
         self._traces: dict[str, dict[str, set[str]]] = {}
+        self._expected: dict[str, list[str] | None] = {}
+
+    def expect(self, trace_ids: Sequence[str]) -> None:
+        """These are asked about next: in a database one look for all of them."""
+        self._expected = dict.fromkeys(trace_ids)
 
     def link(self, trace_id: str, run_ids: list[str], tags: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
         """Link a trace that has these tags; the tags that remember it."""
+        self._expected.pop(trace_id, None)
         for run_id in run_ids:
             self._stores.tracking.link_traces_to_run([trace_id], run_id)
             self._traces.pop(run_id, None)
@@ -60,10 +67,20 @@ class TraceLinks:
         """The runs that a trace was linked to."""
         if not self._stores.links_traces:
             return []
+        if info.trace_id in self._expected and (engine := engine_of(self._stores)) is not None:
+            return self._expected_of(info.trace_id, engine)
         by_trace = getattr(self._stores.tracking, "search_entities_by_source", None)
         if by_trace is not None:
             return list(by_trace(info.trace_id, "trace", "run").to_list())
         return self._linked_here(info) if self._is_target else self._by_trace.get(info.trace_id, [])
+
+    def _expected_of(self, trace_id: str, engine: Any) -> list[str]:
+        """Once: it may be linked afterwards."""
+        if self._expected[trace_id] is None:
+            asked = list(self._expected)
+            linked = runs_of_traces(engine, asked)
+            self._expected = {id_: linked.get(id_, []) for id_ in asked}
+        return self._expected.pop(trace_id) or []
 
     def _linked_here(self, info: Any) -> list[str]:
         return [run for run in ids_told(LINKED, info.tags) if info.trace_id in self._traces_of(run, info.experiment_id)]

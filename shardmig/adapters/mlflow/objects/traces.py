@@ -60,6 +60,7 @@ from shardmig.adapters.mlflow.objects.spans import (
     span_points,
     spans_of,
 )
+from shardmig.adapters.mlflow.objects.starting import start_together
 from shardmig.adapters.mlflow.objects.stores import EXPERIMENTS_IN_SEARCH, Stores, batches
 from shardmig.adapters.mlflow.objects.trace_adding import LINKED_RUNS, MADE_BY_STORES, TraceAdding, tags_here
 from shardmig.adapters.mlflow.objects.trace_links import LINKED_PROMPTS, RUN, TraceLinks
@@ -114,6 +115,7 @@ class Traces:
     def expect(self, ids: Sequence[str]) -> None:
         """These are read next, in this order: they may be fetched together."""
         self._ahead.expect(ids)
+        self._links.expect(ids)
 
     def look_up(self, runs: Sequence[RunRef]) -> None:
         """These are looked for and then read or written next, in this order."""
@@ -244,6 +246,12 @@ class Traces:
         """Make the trace without its spans. Gives its info."""
         self._written_to(opened.info.trace_id)
         return self._stores.tracking.start_trace(opened.info)
+
+    def start_together(self, opened: Sequence[Opened]) -> dict[str, AdapterError]:
+        """`start` each. Which traces were not made, and why."""
+        for one in opened:
+            self._written_to(one.info.trace_id)
+        return start_together(self._stores, [one.info for one in opened])
 
     def log_spans_together(self, started: Sequence[Opened]) -> dict[str, AdapterError]:
         """The spans of traces that take one request each. Which traces did not get theirs, and why. The others are read next,

@@ -11,6 +11,7 @@ from shardmig.adapters.base import FileSink, FileStore, ToWrite, Want, Written, 
 from shardmig.adapters.mlflow.native import ModelLink
 from shardmig.adapters.mlflow.objects import changes
 from shardmig.adapters.mlflow.objects.base import LINKING, Facts, Making, ObjectClass, Stored
+from shardmig.adapters.mlflow.objects.incoming import Rest, Taken
 from shardmig.adapters.mlflow.objects.links import RunLinks
 from shardmig.adapters.mlflow.objects.merging import BEYOND, CONTENT, ObjectMerge, content_of, made
 from shardmig.adapters.mlflow.objects.reading import Reading
@@ -30,19 +31,13 @@ from shardmig.adapters.mlflow.objects.traces import Opened, Traces
 from shardmig.adapters.mlflow.refusals import mlflow_errors
 from shardmig.adapters.sidecar import provenance
 from shardmig.adapters.sidecar.writing import leading_fields
-from shardmig.errors import AdapterError, BadInput, NotFound, TargetConflict, settled, settled_each
+from shardmig.errors import AdapterError, NotFound, TargetConflict, settled, settled_each
 from shardmig.records import (
-    Chunk,
-    End,
-    Field,
-    FileRef,
-    Files,
     Finding,
     Header,
     LoadOptions,
     MigrationKey,
     Piece,
-    Points,
     ProjectId,
     RunId,
     RunRef,
@@ -53,9 +48,6 @@ from shardmig.records import (
 
 _WHOLE: Final = (provenance.DIGEST, CONTENT)
 """Tags that say what a whole object was made of: an object that is merged keeps them until the end."""
-
-Taken = tuple[Header, list[Field], Iterator[Chunk]]
-"""A stream of chunks whose header and scalar fields were taken."""
 
 
 class ObjectTarget:
@@ -100,11 +92,13 @@ class ObjectTarget:
         traces = self._classes["traces"]
         assert isinstance(traces, Traces)
         begun = settled_each(lambda run: self._begun(traces, run), runs)
-        refused = traces.log_spans_together([one.opened for one in begun if isinstance(one, _Begun)])
+        opened = [one.opened for one in begun if isinstance(one, _Begun)]
+        refused = traces.start_together(opened)
+        refused |= traces.log_spans_together([one for one in opened if one.info.trace_id not in refused])
         return [self._ended_together(traces, one, refused) if isinstance(one, _Begun) else one for one in begun]
 
     def _begun(self, traces: Traces, run: ToWrite) -> _Begun | Written:
-        """A trace without its spans, where they take one request; any other is written."""
+        """A trace that is to be made, where its spans take one request; any other is written."""
         header, fields, chunks = leading_fields(run.chunks)
         with mlflow_errors(header.run.label):
             new = self._new(run.key, run.digest, (header, fields, chunks), run.files)
@@ -115,7 +109,6 @@ class ObjectTarget:
             opened = traces.open(new.making)
             if not opened.is_one_request:
                 return self._ended(new, *traces.complete(opened, new.making))
-            traces.start(opened)
             return _Begun(new, opened)
 
     def _ended_together(
@@ -150,7 +143,7 @@ class ObjectTarget:
                     break
             self._discard(kind, stored)
         self._references.missing.clear()
-        rest = _Rest(chunks)
+        rest = Rest(chunks)
         begun_tags = tags | ({name: merge.stored.tags.get(name, "") for name in _WHOLE} if merge else {})
         made_of = Facts(header.run, merge.fields if merge else fields)
         is_left_alone = merge is None or merge.is_untouched
@@ -305,7 +298,7 @@ class _New(NamedTuple):
     header: Header
     tags: dict[str, str]
     making: Making
-    rest: _Rest
+    rest: Rest
     merge: ObjectMerge | None
 
     def make(self) -> tuple[Stored, list[Finding]]:
@@ -318,7 +311,7 @@ class _New(NamedTuple):
 
 
 class _Begun(NamedTuple):
-    """A trace that is made but for its spans."""
+    """A trace that is made together with others."""
 
     new: _New
     opened: Opened
@@ -338,44 +331,6 @@ def _held(kind: ObjectClass, run: TargetRun) -> Stored:
 def _is_whole(stored: Stored) -> bool:
     """Was it written to its end, but for a last step?"""
     return stored.tags.get(provenance.STATE) in (provenance.COMPLETE, LINKING)
-
-
-class _Rest:
-    """What comes behind the scalar fields: files, then points, then End."""
-
-    def __init__(self, chunks: Iterator[Chunk]) -> None:
-        self._chunks = chunks
-        self._first: Chunk | None = None
-        self.refs: list[FileRef] = []
-        self.end = End([Finding("loss", "run-cut", detail="its chunks end without End: what was read is not whole")])
-        for chunk in chunks:
-            if not isinstance(chunk, Files):
-                self._first = chunk
-                break
-            self.refs += chunk.files
-
-    def points(self) -> Iterator[Points]:
-        """All points; afterwards End is known."""
-        chunk = self._first
-        while chunk is not None:
-            if isinstance(chunk, End):
-                self.end = chunk
-                self._first = None
-                return
-            if not isinstance(chunk, Points):
-                raise BadInput(f"{type(chunk).__name__} among the points")
-            yield chunk
-            self._first = chunk = next(self._chunks, None)
-
-    def has_losses(self) -> bool:
-        """Was something lost before it came here? Known once all points are taken."""
-        return any(finding.kind == "loss" for finding in self.end.findings)
-
-    def findings(self) -> list[Finding]:
-        """What was not taken, and an End that did not come."""
-        left = sorted({path for points in self.points() for path in points.paths})
-        lost = [Finding("loss", "unknown-series", path, detail="MLflow has no place for it") for path in left]
-        return [*lost, *(finding for finding in self.end.findings if finding.code == "run-cut")]
 
 
 def _references(known: Iterable[changes.Change], made_of: Facts) -> Iterator[tuple[str, MigrationKey]]:

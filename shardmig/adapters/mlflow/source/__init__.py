@@ -81,19 +81,17 @@ def _folder_source(folder: Path, wanted: Wanted) -> ReadSide:
 
 
 def _database_source(options: SourceOptions, wanted: Wanted) -> ReadSide:
-    from shardmig.adapters.mlflow.database import open_store
+    from shardmig.adapters.mlflow.database import open_source_store
     from shardmig.adapters.mlflow.database.uri import driver_uri
     from shardmig.adapters.mlflow.source.reader import MlflowSource
     from shardmig.errors import MissingExtra
 
     try:
         from shardmig.adapters.mlflow.client import ClientStore
-        from shardmig.adapters.mlflow.database.schema import refuse_other_schema
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"an MLflow database needs the package {error.name!r}", hint="pip install 'shardmig[mlflow]'"
         ) from error
     uri = driver_uri(options.tracking_uri)
-    refuse_other_schema("source", uri)
-    store, _ = open_store(options.tracking_uri, ClientStore(uri))
+    store = open_source_store(uri, lambda: ClientStore(uri))
     return MlflowSource(store, None, objects=_objects(options, wanted, None), wanted=wanted)

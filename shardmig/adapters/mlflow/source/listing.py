@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +12,7 @@ from shardmig.adapters.mlflow.store import Experiment, StoredRun
 if TYPE_CHECKING:
     from shardmig.adapters.mlflow.objects.stores import Stores
 
-_RUNS_IN_QUERY: Final = 500
+_IDS_IN_QUERY: Final = 500
 
 
 def fingerprint(run: StoredRun, experiment: Experiment | None) -> str:
@@ -51,13 +51,13 @@ def points_of_runs(engine: Any, run_ids: Sequence[str]) -> dict[str, int]:
     counted = select(SqlMetric.run_uuid, func.count()).group_by(SqlMetric.run_uuid)
     found: dict[str, int] = {}
     with engine.connect() as connection:
-        for start in range(0, len(run_ids), _RUNS_IN_QUERY):
-            asked = SqlMetric.run_uuid.in_(run_ids[start : start + _RUNS_IN_QUERY])
+        for start in range(0, len(run_ids), _IDS_IN_QUERY):
+            asked = SqlMetric.run_uuid.in_(run_ids[start : start + _IDS_IN_QUERY])
             found |= dict(connection.execute(counted.where(asked)).tuples().all())
     return found
 
 
-def runs_of_traces(engine: Any, trace_ids: Iterable[str]) -> Mapping[str, list[str]]:
+def runs_of_traces(engine: Any, trace_ids: Sequence[str]) -> Mapping[str, list[str]]:
     """Which runs each trace was linked to after it was made. `engine` as for `points_of_runs`."""
     if engine is None:
         return {}
@@ -65,9 +65,11 @@ def runs_of_traces(engine: Any, trace_ids: Iterable[str]) -> Mapping[str, list[s
     from sqlalchemy import select
 
     to_run = (Link.source_type == "trace") & (Link.destination_type == "run")
-    linked = select(Link.source_id, Link.destination_id).where(to_run, Link.source_id.in_(list(trace_ids)))
+    linked = select(Link.source_id, Link.destination_id).where(to_run)
     found: dict[str, list[str]] = {}
     with engine.connect() as connection:
-        for trace, run in connection.execute(linked):
-            found.setdefault(trace, []).append(run)
+        for start in range(0, len(trace_ids), _IDS_IN_QUERY):
+            asked = Link.source_id.in_(trace_ids[start : start + _IDS_IN_QUERY])
+            for trace, run in connection.execute(linked.where(asked)):
+                found.setdefault(trace, []).append(run)
     return {trace: sorted(runs) for trace, runs in found.items()}
