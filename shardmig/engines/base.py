@@ -17,8 +17,8 @@ an engine that sees it raise counts the attempt as lost."""
 
 
 class Ahead(NamedTuple):
-    """What a worker may do before there is a task: a first one starts at once, while the coordinator makes its plan. `imports`:
-    modules that a worker will need, which take seconds; one that is missing is the work's to tell of."""
+    """What may be done before there is a task, while the coordinator makes its plan. `imports`: modules that workers will need,
+    which take seconds; one that is missing is the work's to tell of."""
 
     work: Work
     imports: Sequence[str]

@@ -11,27 +11,27 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Final
 
 from shardmig.engines.base import TICK_S, Ahead, Outcome, Tick, Work
 from shardmig.engines.local_worker import HEAD, RAISED, TASK_OR_REPLY, name_work
+from shardmig.engines.nursery import Nursery, can_fork
+from shardmig.engines.starting import Executed, Process, start
 from shardmig.errors import DeadlineExceeded, WorkerLost
 
-_BOOT: Final = (
-    "import sys; sys.path[:] = sys.argv[5:]; from shardmig.engines.local_worker import main; main(sys.argv[1:5])"
-)
 _READ_BYTES: Final = 1 << 20
 
 
 class LocalEngine:
     """Worker processes, started when first needed, reused from task to task, ended with `execute`.
 
-    ahead: start the first one now; `close` ends it if `execute` is never called.
+    ahead: begin with the imports now, in a process that forks the workers, or in the first worker where that cannot be;
+    `close` ends it if `execute` is never called.
     deadline_s: how long a task may take before its worker is killed (None: for ever).
     grace_s: how long an idle worker may take to end by itself, atexit functions of an SDK included.
     """
@@ -51,9 +51,13 @@ class LocalEngine:
         self._ended: deque[Outcome] = deque()
         self._stopped = False
         self._imports = ahead.imports if ahead else ()
+        self._nursery: Nursery | None = None
         if ahead:
             with suppress(OSError):  # the first task will tell
-                self._idle.append(_Worker(name_work(ahead.work), self._imports))
+                if can_fork():
+                    self._nursery = Nursery(self._imports)
+                else:
+                    self._idle.append(self._new_worker(name_work(ahead.work)))
 
     def execute(self, tasks: Iterator[bytes | None], work: Work | str, tick: Tick | None = None) -> Iterator[Outcome]:
         """Execute the tasks on up to `slots` workers. A work may be given by its name, which is not imported here."""
@@ -95,12 +99,18 @@ class LocalEngine:
     def _hand_over(self, task: bytes, work_name: str) -> None:
         started_s = time.time()
         try:
-            worker = self._idle_worker(work_name) or _Worker(work_name, self._imports)
+            worker = self._idle_worker(work_name) or self._new_worker(work_name)
         except OSError as error:
             self._ended.append(Outcome(task, None, WorkerLost(f"no worker could be started: {error}"), started_s, 0.0))
             return
         worker.hand_over(task)
         self._busy.append(worker)
+
+    def _new_worker(self, work_name: str) -> _Worker:
+        if self._nursery is not None and not self._nursery.is_lost:
+            with suppress(OSError):
+                return _Worker(work_name, partial(self._nursery.fork, work_name))
+        return _Worker(work_name, partial(_executed, work_name, self._imports))
 
     def _idle_worker(self, work_name: str) -> _Worker | None:
         while self._idle:
@@ -135,6 +145,8 @@ class LocalEngine:
         self._busy.remove(worker)
         if worker.process.returncode is None:
             self._idle.append(worker)
+        else:
+            worker.end(0)
         reply, failure = (end, None) if isinstance(end, bytes) else (None, end)
         self._ended.append(Outcome(worker.task, reply, failure, worker.started_s, worker.seconds))
 
@@ -149,13 +161,22 @@ class LocalEngine:
         for worker in list(self._busy):
             worker.end(0)
             self._settle(worker, WorkerLost("the engine was closed"))
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None
+
+
+def _executed(work_name: str, imports: Sequence[str], connection: int, lifeline: int) -> Executed:
+    arguments = [str(connection), str(lifeline), work_name, ",".join(imports)]
+    return start("shardmig.engines.local_worker", arguments, (connection, lifeline))
 
 
 class _Worker:
     """One worker process, our end of its socket, and the task it has."""
 
-    def __init__(self, work_name: str, imports: Sequence[str]) -> None:
-        """Start it. Raises OSError when this machine has no process or descriptor left."""
+    def __init__(self, work_name: str, begin: Callable[[int, int], Process]) -> None:
+        """`begin` starts it with its socket and its lifeline. Raises OSError when this machine has no process or descriptor
+        left."""
         self.work_name = work_name
         with ExitStack() as on_error, ExitStack() as always:
             self.connection, theirs = socket.socketpair()
@@ -164,18 +185,12 @@ class _Worker:
             their_lifeline, self._lifeline = os.pipe()
             on_error.callback(os.close, self._lifeline)
             always.callback(os.close, their_lifeline)
-            arguments = [str(theirs.fileno()), str(their_lifeline), work_name, ",".join(imports), *sys.path]
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # standard output is the coordinator's
-                pass_fds=(theirs.fileno(), their_lifeline),
-                process_group=0,
-            )
+            self.process = begin(theirs.fileno(), their_lifeline)
             on_error.pop_all()
         self.connection.setblocking(False)
         self.task = b""
         self.is_cut_off = False
+        self._is_ended = False
         self.started_s = 0.0
         self._start = 0.0
         self._outgoing = memoryview(b"")
@@ -227,18 +242,21 @@ class _Worker:
     @property
     def cause_of_death(self) -> str:
         """How the process ended, after `end`."""
-        code = self.process.returncode
+        code = self.process.returncode or 0
+        if self.process.why:
+            return self.process.why
         if code >= 0:
             return f"ended with exit code {code}"
         return f"was killed by signal {-code} ({signal.strsignal(-code)})"
 
     def end(self, grace_s: float) -> None:
-        """End the process and every process that it started, by force when `grace_s` seconds are over."""
+        """End the process and every process that it started, by force when `grace_s` seconds are over. Idempotent."""
+        if self._is_ended:
+            return
+        self._is_ended = True
         self.connection.close()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(max(grace_s, 0))
-        # The number of a group stays taken while any member lives, so this never meets a stranger.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
         os.close(self._lifeline)
+        self.process.kill_group()
+        self.process.wait()

@@ -33,12 +33,15 @@ def main(arguments: Sequence[str]) -> None:
     """Answer tasks until the coordinator closes the socket. Arguments: socket, lifeline, name of the work, modules to import
     before the first task, separated by commas."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the coordinator to decide
-    _die_with_the_coordinator(int(arguments[1]))
-    work = find_work(arguments[2])
-    for module in filter(None, arguments[3].split(",")):
-        with suppress(ImportError):  # the work tells of it, and what to do
-            import_module(module)
-    with socket.socket(fileno=int(arguments[0])) as connection, connection.makefile("rb") as incoming:
+    answer(int(arguments[0]), int(arguments[1]), arguments[2], arguments[3])
+
+
+def answer(connection_fd: int, lifeline: int, work_name: str, imports: str = "") -> None:
+    """As `main`, in the leader of a process group."""
+    die_with_the_coordinator(lifeline)
+    work = find_work(work_name)
+    import_all(imports)
+    with socket.socket(fileno=connection_fd) as connection, connection.makefile("rb") as incoming:
         while len(head := incoming.read(HEAD.size)) == HEAD.size:
             length, _ = HEAD.unpack(head)
             task = incoming.read(length)
@@ -52,6 +55,13 @@ def main(arguments: Sequence[str]) -> None:
             connection.sendall(HEAD.pack(len(payload), kind))
             connection.sendall(payload)
     gc.freeze()  # the interpreter, as it ends, looks for garbage among all that was imported (MLflow: 1 s, measured)
+
+
+def import_all(modules: str) -> None:
+    """Import these, separated by commas."""
+    for module in filter(None, modules.split(",")):
+        with suppress(ImportError):  # the work tells of it, and what to do
+            import_module(module)
 
 
 def name_work(work: Work) -> str:
@@ -68,7 +78,7 @@ def find_work(name: str) -> Work:
     return cast("Work", attrgetter(qualified_name)(import_module(module)))
 
 
-def _die_with_the_coordinator(lifeline: int) -> None:
+def die_with_the_coordinator(lifeline: int) -> None:
     """Let the kernel kill this process group when the last writer of the lifeline, the coordinator, is gone.
 
     PR_SET_PDEATHSIG would spare the processes that the worker started, and would fire when a mere thread of the

@@ -17,20 +17,21 @@ from shardmig.config import usable_cores
 from shardmig.engines import ENGINES, Ahead, Engine, make_engine
 from shardmig.errors import DeadlineExceeded, UsageError, WorkerLost
 from tests.contract import works
+from tests.processes import descendants_of
 from tests.waiting import eventually
 
-SLOTS = {"inline": 1, "local": 2, "ray": 2}
+SLOTS = {"inline": 1, "local": 2, "forked": 2, "ray": 2}
+"""forked: the engine `local` with a nursery."""
 ON_RAY = pytest.param("ray", marks=pytest.mark.xdist_group("ray"))
-ISOLATING = ["local", ON_RAY]
+ISOLATING = ["local", "forked", ON_RAY]
 """Engines whose workers are processes: what kills a work does not kill the coordinator."""
 
 StartEngine = Callable[..., Engine]
 
 
 def children() -> set[int]:
-    """Processes that this process has started and not yet reaped."""
-    tasks = Path("/proc/self/task").iterdir()
-    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    """Processes that this process has started, and those that they have started."""
+    return descendants_of(os.getpid())
 
 
 def is_alive(pid: int) -> bool:
@@ -41,7 +42,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.fixture(params=["inline", "local", ON_RAY])
+@pytest.fixture(params=["inline", "local", "forked", ON_RAY])
 def start(request: pytest.FixtureRequest) -> Iterator[StartEngine]:
     yield from _starting(request)
 
@@ -61,7 +62,8 @@ def _starting(request: pytest.FixtureRequest) -> Iterator[StartEngine]:
     before, descriptors = children(), len(os.listdir("/proc/self/fd"))
 
     def start_one(slots: int = SLOTS[name], deadline_s: float | None = None) -> Engine:
-        engines.append(make_engine(name, slots, deadline_s=deadline_s))
+        ahead = Ahead(works.echo, ["colorsys"]) if name == "forked" else None
+        engines.append(make_engine("local" if ahead else name, slots, deadline_s=deadline_s, ahead=ahead))
         return engines[-1]
 
     yield start_one
@@ -309,12 +311,13 @@ def test_a_reply_that_a_killed_worker_wrote_in_part_is_no_reply(start_isolating:
 
 
 def test_workers_are_started_when_needed_and_reused(start_isolating: StartEngine) -> None:
-    before = children()
     engine = start_isolating(2)
+    before = children()
     outcomes = engine.execute(iter([b""] * 12), works.worker_pid)
     assert children() <= before
     assert 1 <= len({outcome.reply for outcome in outcomes}) <= 2
-    (outcome,) = start_isolating(4).execute(_counting_children(before, at_most=1), works.echo)
+    engine = start_isolating(4)
+    (outcome,) = engine.execute(_counting_children(children(), at_most=1), works.echo)
     assert outcome.reply == b"only"
 
 
@@ -385,47 +388,68 @@ def test_a_work_that_no_worker_could_import_is_refused(start_isolating: StartEng
 
 
 class StartedAhead(NamedTuple):
-    """An engine that has a worker before there is a task."""
+    """An engine that has a nursery before there is a task."""
 
     engine: Engine
-    worker: int
+    nursery: int
 
 
 @pytest.fixture
 def ahead() -> Iterator[StartedAhead]:
     before = children()
-    engine = make_engine("local", 2, ahead=Ahead(works.pid_if_imported, ["no.such.module", "colorsys"]))
-    (worker,) = children() - before
-    yield StartedAhead(engine, worker)
+    engine = make_engine("local", 2, ahead=Ahead(works.parent_if_imported, ["no.such.module", "colorsys"]))
+    (nursery,) = children() - before
+    yield StartedAhead(engine, nursery)
     engine.close()
     assert children() <= before
 
 
-def test_a_worker_that_started_ahead_takes_the_first_task_with_its_imports_made(ahead: StartedAhead) -> None:
-    outcomes = list(ahead.engine.execute(named("colorsys"), works.pid_if_imported))
-    assert [outcome.reply for outcome in outcomes] == [b"%d" % ahead.worker]
+def test_every_worker_is_forked_by_a_process_that_made_the_imports(ahead: StartedAhead) -> None:
+    outcomes = list(ahead.engine.execute(iter([b"colorsys"] * 20), works.parent_if_imported))
+    assert {outcome.reply for outcome in outcomes} == {b"%d" % ahead.nursery}
 
 
-def test_every_worker_imports_what_the_first_one_did(ahead: StartedAhead) -> None:
-    outcomes = list(ahead.engine.execute(iter([b"colorsys"] * 20), works.pid_if_imported))
-    assert all(outcome.reply for outcome in outcomes)
-
-
-def test_a_worker_that_started_ahead_for_another_work_executes_none(ahead: StartedAhead) -> None:
-    (outcome,) = ahead.engine.execute(named("no number"), works.worker_pid)
-    assert outcome.reply not in (None, b"%d" % ahead.worker)
-
-
-def test_a_worker_that_started_ahead_ends_with_an_engine_that_never_executes(ahead: StartedAhead) -> None:
+def test_a_nursery_ends_with_an_engine_that_never_executes(ahead: StartedAhead) -> None:
     ahead.engine.close()
-    assert not is_alive(ahead.worker)
+    assert not is_alive(ahead.nursery)
+
+
+def test_a_nursery_that_dies_costs_the_attempts_in_flight_and_its_successors_make_the_imports(
+    ahead: StartedAhead,
+) -> None:
+    def tasks() -> Iterator[bytes]:
+        yield b"colorsys"
+        yield b"colorsys"
+        os.kill(ahead.nursery, signal.SIGKILL)
+        yield from [b"colorsys"] * 10
+
+    outcomes = list(ahead.engine.execute(tasks(), works.parent_if_imported))
+    assert len(outcomes) == 12
+    assert len([outcome for outcome in outcomes if outcome.failure]) <= 2
+    assert outcomes[-1].reply == b"%d" % os.getpid()
+
+
+def test_a_deadline_holds_while_the_imports_are_made() -> None:
+    engine = make_engine("local", 1, deadline_s=1.0, ahead=Ahead(works.echo, ["tests.contract.slow_module"]))
+    (outcome,) = engine.execute(named("task"), works.echo)
+    assert isinstance(outcome.failure, DeadlineExceeded)
+    assert outcome.seconds < 10
+
+
+def test_closing_while_the_imports_are_made_waits_for_nothing() -> None:
+    engine = make_engine("local", 1, ahead=Ahead(works.echo, ["tests.contract.slow_module"]))
+    outcomes = engine.execute(named("task"), works.echo, tick=engine.stop)
+    before = time.monotonic()
+    engine.close()
+    assert time.monotonic() - before < 10
+    assert list(outcomes) == []
 
 
 # --- the factory ------------------------------------------------------------------------------------------------------
 
 
 def test_the_suite_covers_every_engine() -> None:
-    assert set(SLOTS) == set(ENGINES)
+    assert set(SLOTS) == {*ENGINES, "forked"}
 
 
 def test_an_unknown_engine_is_a_usage_error_that_names_the_known() -> None:

@@ -26,9 +26,9 @@ def worker_pid(_: bytes) -> bytes:
     return b"%d" % os.getpid()
 
 
-def pid_if_imported(task: bytes) -> bytes:
-    """The worker's pid where it has imported the module that the task names."""
-    return worker_pid(task) if task.decode() in sys.modules else b""
+def parent_if_imported(task: bytes) -> bytes:
+    """The pid of the worker's parent where the worker has imported the module that the task names."""
+    return b"%d" % os.getppid() if task.decode() in sys.modules else b""
 
 
 def sleep(task: bytes) -> bytes:

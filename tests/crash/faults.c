@@ -2,7 +2,7 @@
  *
  * Preloaded into the unmodified product (LD_PRELOAD), so that it sees what Python, Arrow and SQLite do alike.
  *   FAULTS_UNDER   the folder, an absolute real path
- *   FAULTS_ROLE    text that the command line of the process must contain
+ *   FAULTS_ROLE    text that the command line of the process must contain; a process that is forked counts anew
  *   FAULTS_LEDGER  where each call is noted: "number call path"
  *   FAULTS_AT      number of the call at which it happens; 0 = never
  *   FAULTS_ACTION  kill: die by SIGKILL, in the middle of the call if it is a write
@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -33,7 +34,7 @@ static enum action action;
 static long at, steps;
 static int ledger = -1;
 
-__attribute__((constructor)) static void begin(void) {
+static void begin(void) {
     char command[65536] = {0};
     const char *folder = getenv("FAULTS_UNDER"), *role = getenv("FAULTS_ROLE"), *what = getenv("FAULTS_ACTION");
     const char *notes = getenv("FAULTS_LEDGER");
@@ -45,6 +46,8 @@ __attribute__((constructor)) static void begin(void) {
         if (!command[i]) command[i] = ' ';
     if (!strstr(command, role)) return;
     under = folder;
+    action = NOTHING;
+    steps = 0;
     mark = getenv("FAULTS_MARK");
     at = getenv("FAULTS_AT") ? atol(getenv("FAULTS_AT")) : 0;
     if (notes) ledger = syscall(SYS_openat, AT_FDCWD, notes, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -53,6 +56,11 @@ __attribute__((constructor)) static void begin(void) {
         if (action == FULL) at = 1;
         else action = NOTHING;
     }
+}
+
+__attribute__((constructor)) static void begin_here_and_in_forks(void) {
+    begin();
+    pthread_atfork(NULL, NULL, begin);
 }
 
 static int is_below(int folder, const char *path) {

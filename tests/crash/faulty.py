@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 Role = Literal["coordinator", "worker"]
-_COMMAND_LINE: dict[Role, str] = {"coordinator": "-m shardmig migrate", "worker": "shardmig.engines.local_worker"}
+_COMMAND_LINE: dict[Role, str] = {"coordinator": "-m shardmig migrate", "worker": "shardmig.engines."}
 _TAKE_SPACE = {"write", "pwrite", "writev"}
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.crash.faulty import Fault, Role
 from tests.crash.migration import Content, Migration, Undisturbed
+from tests.processes import descendants_of
 from tests.waiting import eventually
 
 
@@ -23,12 +24,6 @@ def paused(migration: Migration, undisturbed: dict[Role, Undisturbed]) -> Iterat
     with migration.executing(fault) as coordinator:
         assert eventually(migration.mark.exists, within_s=60)
         yield coordinator
-
-
-def workers_of(coordinator: subprocess.Popen[str]) -> list[int]:
-    """The processes that a coordinator has started."""
-    tasks = Path(f"/proc/{coordinator.pid}/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
 
 
 def said(coordinator: subprocess.Popen[str]) -> str:
@@ -47,15 +42,15 @@ def test_one_signal_finishes_what_is_in_flight_and_the_same_command_goes_on(
     migration: Migration, undisturbed: dict[Role, Undisturbed], expected: Content, number: signal.Signals
 ) -> None:
     with paused(migration, undisturbed) as coordinator:
-        workers = workers_of(coordinator)
+        started = descendants_of(coordinator.pid)
         os.killpg(coordinator.pid, number)
         with pytest.raises(subprocess.TimeoutExpired):
             coordinator.wait(1)
         migration.mark.unlink()
         assert "interrupted" in said(coordinator)
     assert coordinator.returncode == 130
-    assert workers
-    assert eventually(lambda: all(map(is_gone, workers)), within_s=5)
+    assert started
+    assert eventually(lambda: all(map(is_gone, started)), within_s=5)
     assert migration.execute().returncode == 0
     assert migration.content().differences_from(expected) == []
 
@@ -64,7 +59,7 @@ def test_two_interrupts_stop_at_once_and_the_same_command_goes_on(
     migration: Migration, undisturbed: dict[Role, Undisturbed], expected: Content
 ) -> None:
     with paused(migration, undisturbed) as coordinator:
-        workers = workers_of(coordinator)
+        started = descendants_of(coordinator.pid)
         os.killpg(coordinator.pid, signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             coordinator.wait(1)
@@ -73,8 +68,8 @@ def test_two_interrupts_stop_at_once_and_the_same_command_goes_on(
     assert coordinator.returncode == 130
     assert "interrupted" in words
     assert "Traceback" not in words
-    assert workers
-    assert eventually(lambda: all(map(is_gone, workers)), within_s=5)
+    assert started
+    assert eventually(lambda: all(map(is_gone, started)), within_s=5)
     assert migration.execute().returncode == 0
     assert migration.content().differences_from(expected) == []
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shardmig.cli.app import execute
+from tests.processes import workers_of
 
 
 class Copy(NamedTuple):
@@ -58,7 +59,7 @@ class Copy(NamedTuple):
         )
         killed: set[int] = set()
         while process.poll() is None:
-            for worker in _workers_of(process.pid) - killed:
+            for worker in workers_of(process.pid) - killed:
                 if len(killed) < deaths:
                     time.sleep(0.25)
                     killed.add(worker)
@@ -83,16 +84,3 @@ class Copy(NamedTuple):
         ended = subprocess.run(line, capture_output=True, text=True, cwd=self.folder)
         assert ended.returncode == code, ended.stderr[-3000:]
         return json.loads(ended.stdout)
-
-
-def _workers_of(pid: int) -> set[int]:
-    found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (folder / "cmdline").read_bytes()
-        except (OSError, ValueError):
-            continue
-        if parent == pid and b"local_worker" in command:
-            found.add(int(folder.name))
-    return found

@@ -20,6 +20,7 @@ from shardmig.archive.handles import FieldHandle
 from shardmig.archive.namespace import Archive, Run
 from shardmig.cli.app import execute
 from tests.contract.neptune2.vendor import OTHER, POINTS, PROJECT
+from tests.processes import workers_of
 from tests.servers.neptune2.entities import Attribute, Series
 from tests.servers.neptune2.server import NeptuneServer
 
@@ -86,7 +87,7 @@ def test_a_killed_worker_is_continued_inside_its_run(empty_neptune2: NeptuneServ
     while empty_neptune2.requests["getFloatSeriesValues"] < _POINTS // 2000:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.kill(_worker_of(process.pid), signal.SIGKILL)
+    os.kill(min(workers_of(process.pid)), signal.SIGKILL)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
     run = shardmig.open_archive(tmp_path / "data", tmp_path / "files")[PROJECT]["VIS-1"]
@@ -136,12 +137,3 @@ def test_the_commands_of_the_documentation_are_understood(
     assert len(lines) == 5
     for line in lines:
         assert execute(shlex.split(line)[1:]) == 0, line
-
-
-def _worker_of(pid: int) -> int:
-    """The worker process of a coordinator."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            if b"local_worker" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return child
-    raise AssertionError(f"process {pid} has no worker")

@@ -18,6 +18,7 @@ from shardmig.adapters.archive import open_source as open_archive_source
 from shardmig.cli.app import execute
 from tests.contract.neptune3.filling import CREATED_MS, add_long_series, append, assign, create, rich_project, upload
 from tests.contract.neptune3.reading import list_all, read_all, same
+from tests.processes import workers_of
 from tests.servers.neptune3.server import Neptune3
 
 PAGE = Path(__file__).parents[3] / "docs" / "neptune3.md"
@@ -73,7 +74,7 @@ def test_a_killed_worker_goes_on_inside_its_run(server: Neptune3, tmp_path: Path
     command = ("export", "--source", "neptune3", "-p", "ws/p", "-d", "data", "-f", "files", "--workers", "1")
     process = start(tmp_path, *command, SHARDMIG_CHUNK_POINTS="2000")
     wait_for_pages(server, 25, process)
-    os.kill(worker_of(process.pid), signal.SIGKILL)
+    os.kill(min(workers_of(process.pid)), signal.SIGKILL)
     finish(process)
     assert_archived(server, tmp_path, "ws/p")
     pages = points // 2_000 + 1
@@ -162,12 +163,3 @@ def wait_for_pages(server: Neptune3, count: int, process: subprocess.Popen[str])
     while server.requests[FLOATS] < count:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-
-
-def worker_of(pid: int) -> int:
-    """The worker process of a coordinator."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            if b"local_worker" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return child
-    raise AssertionError(f"process {pid} has no worker")

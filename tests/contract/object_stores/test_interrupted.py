@@ -20,6 +20,7 @@ from shardmig.archive.reader import ArchiveReader
 from shardmig.cli.app import execute
 from shardmig.errors import JournalLocked
 from shardmig.records import ProjectId, Receipt
+from tests.processes import workers_of
 from tests.servers.s3.faults import Asked
 from tests.servers.s3.server import Bucket, Server
 
@@ -55,8 +56,7 @@ class Export:
 
     def worker(self) -> int:
         """Its worker's process id."""
-        coordinator = self.process.pid
-        return int(Path(f"/proc/{coordinator}/task/{coordinator}/children").read_text().split()[0])
+        return min(workers_of(self.process.pid))
 
 
 def content(bucket: Bucket) -> tuple[list[str], list[Receipt], dict[str, bytes]]:
