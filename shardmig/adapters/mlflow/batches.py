@@ -2,7 +2,8 @@
 
 Points wait until there are enough of them; then the series are dealt to lanes, each sent by one connection after the
 other. A series stays in one lane, so no two requests touch the same key at the same time: the server's rule for the
-latest value needs no conflict, and nothing waits for a lock of our own. There are no more lanes than there are full
+latest value needs no conflict, and nothing waits for a lock of our own. The latest point of a series goes first: a server
+writes each one anew that is later than those before. There are no more lanes than there are full
 requests: a request costs a server 8 ms, and 0.1 ms a point (measured, SQLite).
 """
 
@@ -15,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from shardmig.adapters.mlflow.latest import latest_rows
 from shardmig.adapters.sidecar.fitting import Metrics
 
 MAX_ENTRIES: Final = 1000
@@ -80,9 +82,12 @@ class Batches:
         lanes = [_Lane([*chain.from_iterable(blocks[lane::count])]) for lane in range(count)]
         home: dict[str, _Lane] = {}
         for metrics in self._metrics:
+            latest = iter(latest_rows(metrics).tolist())
             for key, rows in metrics.spans():
+                if rows.start == rows.stop:
+                    continue
                 lane = home.setdefault(key, min(lanes, key=lambda lane: lane.rows))
-                lane.add(key, metrics, rows)
+                lane.add(key, metrics, rows, next(latest))
         self._send_all([lane for lane in lanes if lane.rows or lane.params])
         self._params, self._metrics, self._rows = {}, [], 0
 
@@ -110,9 +115,10 @@ class _Lane:
         self._longest_key = 0
         self._spans: list[tuple[str, Metrics, slice]] = []
 
-    def add(self, key: str, metrics: Metrics, rows: slice) -> None:
-        """Send these rows of one series."""
-        self._spans.append((key, metrics, rows))
+    def add(self, key: str, metrics: Metrics, rows: slice, first: int) -> None:
+        """Send these rows of one series, one of them first."""
+        for part in (slice(first, first + 1), slice(rows.start, first), slice(first + 1, rows.stop)):
+            self._spans.append((key, metrics, part))
         self._longest_key = max(self._longest_key, len(key.encode()))
         self.rows += rows.stop - rows.start
 

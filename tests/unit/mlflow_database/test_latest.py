@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardmig.adapters.mlflow.database.latest import latest_rows
+from shardmig.adapters.mlflow.latest import latest_rows
 from shardmig.adapters.sidecar.fitting import Metrics
 from tests.contract.mlflow.runs import metrics_of
 
