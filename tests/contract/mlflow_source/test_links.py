@@ -95,3 +95,17 @@ def test_a_trace_of_many_runs_has_no_tag_that_a_server_cuts(client: MlflowClient
     held = client.get_trace(trace).info.tags
     assert max(map(len, held.values())) <= 3000  # a server tells 4096 characters
     assert ids_told(LINKED, held) == runs
+
+
+def test_links_of_a_trace_that_is_written_to_are_looked_for_again(client: MlflowClient, stores: Stores) -> None:
+    for number in (1, 2):
+        make_trace(client, "0", number)
+    ids = [f"tr-{number:032x}" for number in (1, 2)]
+    first, second = (stores.tracking.get_trace_info(id_) for id_ in ids)
+    run = client.create_run("0").info.run_id
+    links = TraceLinks(stores, is_target=True)
+    links.expect(ids)
+    assert links.runs_of(first) == []  # which looks for those of the second, too
+    client.link_traces_to_run([second.trace_id], run)
+    links.forget(second.trace_id)
+    assert links.runs_of(second) == [run]

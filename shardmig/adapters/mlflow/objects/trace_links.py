@@ -41,9 +41,13 @@ class TraceLinks:
         """These are asked about next: in a database one look for all of them."""
         self._expected = dict.fromkeys(trace_ids)
 
+    def forget(self, trace_id: str) -> None:
+        """It is written to: what was found of it holds no longer."""
+        if trace_id in self._expected:
+            self._expected[trace_id] = None
+
     def link(self, trace_id: str, run_ids: list[str], tags: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
         """Link a trace that has these tags; the tags that remember it."""
-        self._expected.pop(trace_id, None)
         for run_id in run_ids:
             self._stores.tracking.link_traces_to_run([trace_id], run_id)
             self._traces.pop(run_id, None)
@@ -77,9 +81,9 @@ class TraceLinks:
     def _expected_of(self, trace_id: str, engine: Any) -> list[str]:
         """Once: it may be linked afterwards."""
         if self._expected[trace_id] is None:
-            asked = list(self._expected)
+            asked = [id_ for id_, runs in self._expected.items() if runs is None]
             linked = runs_of_traces(engine, asked)
-            self._expected = {id_: linked.get(id_, []) for id_ in asked}
+            self._expected |= {id_: linked.get(id_, []) for id_ in asked}
         return self._expected.pop(trace_id) or []
 
     def _linked_here(self, info: Any) -> list[str]:

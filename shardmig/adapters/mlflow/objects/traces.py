@@ -294,6 +294,7 @@ class Traces:
         """What was fetched of it before holds no longer."""
         self._sought.forget(id_)
         self._ahead.forget(id_)
+        self._links.forget(id_)
         self._written.pop(id_, None)
 
     def _search(self, condition: str | None) -> Iterator[Stored]:
