@@ -9,19 +9,18 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from shardmig.engines.base import TICK_S, Ahead, Outcome, Tick, Work
 from shardmig.engines.local_worker import HEAD, RAISED, TASK_OR_REPLY, name_work
 from shardmig.engines.nursery import Nursery, can_fork
-from shardmig.engines.starting import Executed, Process, start
+from shardmig.engines.starting import Executed, Process, connected, start
 from shardmig.errors import DeadlineExceeded, WorkerLost
 
 _READ_BYTES: Final = 1 << 20
@@ -178,16 +177,7 @@ class _Worker:
         """`begin` starts it with its socket and its lifeline. Raises OSError when this machine has no process or descriptor
         left."""
         self.work_name = work_name
-        with ExitStack() as on_error, ExitStack() as always:
-            self.connection, theirs = socket.socketpair()
-            on_error.callback(self.connection.close)
-            always.callback(theirs.close)
-            their_lifeline, self._lifeline = os.pipe()
-            on_error.callback(os.close, self._lifeline)
-            always.callback(os.close, their_lifeline)
-            self.process = begin(theirs.fileno(), their_lifeline)
-            on_error.pop_all()
-        self.connection.setblocking(False)
+        self.process, self.connection, self._lifeline = connected(begin)
         self.task = b""
         self.is_cut_off = False
         self._is_ended = False

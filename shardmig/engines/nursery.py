@@ -17,11 +17,11 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from shardmig.engines.local_worker import answer, die_with_the_coordinator, import_all
-from shardmig.engines.starting import start
+from shardmig.engines.starting import Executed, connected, start
 
 _TOLD: Final = struct.Struct("<qq")
 """Number of a worker and its exit code, as subprocess has it; a reason may follow."""
@@ -52,17 +52,11 @@ class Nursery:
         self._number = 0
         self._is_ready = False
         self.is_lost = False
-        with ExitStack() as on_error, ExitStack() as always:
-            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            on_error.callback(self._control.close)
-            always.callback(theirs.close)
-            their_lifeline, self._lifeline = os.pipe()
-            on_error.callback(os.close, self._lifeline)
-            always.callback(os.close, their_lifeline)
-            fds = theirs.fileno(), their_lifeline
-            self._process = start("shardmig.engines.nursery", [*map(str, fds), ",".join(imports)], fds)
-            on_error.pop_all()
-        self._control.setblocking(False)
+
+        def begin(*fds: int) -> Executed:
+            return start("shardmig.engines.nursery", [*map(str, fds), ",".join(imports)], fds)
+
+        self._process, self._control, self._lifeline = connected(begin, socket.SOCK_SEQPACKET)
 
     def fork(self, work_name: str, connection: int, lifeline: int) -> Forked:
         """A worker with these descriptors, as soon as the imports are made. Raises OSError when the process is gone."""
@@ -182,7 +176,8 @@ def _fork_workers(control: socket.socket) -> _Born | None:
                 asked, fds, _, _ = socket.recv_fds(control, _MOST_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
                 if not asked:
                     return None
-                pid = _forked(control, *_ASKED.unpack_from(asked))
+                (number,) = _ASKED.unpack_from(asked)
+                pid = _forked(control, number)
                 if pid == 0:
                     connection, lifeline = fds
                     return _Born(connection, lifeline, asked[_ASKED.size :].decode())
@@ -190,7 +185,7 @@ def _fork_workers(control: socket.socket) -> _Born | None:
                     os.close(fd)
                 if pid is not None:
                     ended = os.pidfd_open(pid)
-                    selector.register(ended, selectors.EVENT_READ, (ended, pid, *_ASKED.unpack_from(asked)))
+                    selector.register(ended, selectors.EVENT_READ, (ended, pid, number))
 
 
 def _forked(control: socket.socket, number: int) -> int | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+
+P = TypeVar("P")
 
 _BOOT: Final = (
     "import sys; from importlib import import_module; count = int(sys.argv[2]);"
@@ -34,6 +37,31 @@ class Process(Protocol):
     def kill_group(self) -> None:
         """Kill it and every process that it started, as far as the end of its lifeline does not do that."""
         ...
+
+
+class Connected(NamedTuple, Generic[P]):
+    """A process that was begun, our end of its socket, and of its lifeline the end that only we have: cut, it kills the process
+    and every other one of its group."""
+
+    process: P
+    connection: socket.socket
+    lifeline: int
+
+
+def connected(begin: Callable[[int, int], P], kind: socket.SocketKind = socket.SOCK_STREAM) -> Connected[P]:
+    """`begin` starts a process with its ends of a socket and of a lifeline, which are closed here then. Raises OSError, with
+    nothing left open, when this machine has no process or descriptor left."""
+    with ExitStack() as on_error, ExitStack() as always:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        on_error.callback(ours.close)
+        always.callback(theirs.close)
+        their_lifeline, lifeline = os.pipe()
+        on_error.callback(os.close, lifeline)
+        always.callback(os.close, their_lifeline)
+        process = begin(theirs.fileno(), their_lifeline)
+        on_error.pop_all()
+    ours.setblocking(False)
+    return Connected(process, ours, lifeline)
 
 
 class Executed(subprocess.Popen[bytes]):

@@ -41,3 +41,16 @@ def postgres_uri(
     """Tracking URI of an initialised PostgreSQL database of its own."""
     monkeypatch.chdir(tmp_path)
     return postgres_server.uri(postgres_server.create_database(postgres_template))
+
+
+@pytest.fixture
+def sqlite_pair(sqlite_file: Path) -> tuple[str, str]:
+    """Tracking URIs of two equal SQLite files."""
+    other = shutil.copy(sqlite_file, sqlite_file.with_name("other.db"))
+    return f"sqlite:///{sqlite_file}", f"sqlite:///{other}"
+
+
+@pytest.fixture
+def postgres_pair(postgres_uri: str, postgres_server: PostgresServer, postgres_template: str) -> tuple[str, str]:
+    """Tracking URIs of two equal PostgreSQL databases."""
+    return postgres_uri, postgres_server.uri(postgres_server.create_database(postgres_template))

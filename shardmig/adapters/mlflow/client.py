@@ -248,24 +248,8 @@ def _stored(run: Run) -> StoredRun:
 
 
 def _dataset(given: DatasetInput) -> Dataset:
-    dataset = given.dataset
-    return Dataset(
-        name=dataset.name,
-        digest=dataset.digest,
-        source_type=dataset.source_type or "",
-        source=dataset.source or "",
-        schema=dataset.schema or "",
-        profile=dataset.profile or "",
-        tags={tag.key: tag.value for tag in given.tags},
-    )
+    return Dataset.told(given.dataset, {tag.key: tag.value for tag in given.tags})
 
 
 def _experiment(found: entities.Experiment) -> Experiment:
-    return Experiment(
-        id=str(found.experiment_id),
-        name=found.name,
-        is_deleted=found.lifecycle_stage == "deleted",
-        artifact_location=found.artifact_location or "",
-        created_ms=found.creation_time,
-        tags=dict(found.tags),
-    )
+    return Experiment.told(found, dict(found.tags))

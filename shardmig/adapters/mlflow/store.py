@@ -7,7 +7,7 @@ bulk path) through MLflow's API, `database` through SQL. `write` and `read` are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -42,6 +42,19 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     profile: str = ""
     tags: dict[str, str] = {}
 
+    @classmethod
+    def told(cls, dataset: Any, tags: dict[str, str]) -> Dataset:
+        """By an object of MLflow's, or a row with its names."""
+        return cls(
+            name=dataset.name,
+            digest=dataset.digest,
+            source_type=dataset.source_type or "",
+            source=dataset.source or "",
+            schema=dataset.schema or "",
+            profile=dataset.profile or "",
+            tags=tags,
+        )
+
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     """What MLflow tells of an experiment."""
@@ -52,6 +65,18 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     artifact_location: str = ""
     created_ms: int | None = None
     tags: dict[str, str] = {}
+
+    @classmethod
+    def told(cls, experiment: Any, tags: dict[str, str]) -> Experiment:
+        """By an object of MLflow's, or a row of its table."""
+        return cls(
+            id=str(experiment.experiment_id),
+            name=experiment.name,
+            is_deleted=experiment.lifecycle_stage == "deleted",
+            artifact_location=experiment.artifact_location or "",
+            created_ms=experiment.creation_time,
+            tags=tags,
+        )
 
 
 class LatestPoint(msgspec.Struct, frozen=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from shardmig.adapters.sidecar.fitting import Metrics
 from shardmig.errors import NotFound, TargetConflict
 from shardmig.records import MigrationKey, TargetRunId
 from tests.contract.mlflow.runs import generated_runs, write
-from tests.servers.postgres import PostgresServer
 
 FILTERS = [
     "",
@@ -70,17 +68,6 @@ def answers(uri: str) -> dict[str, Any]:
     for order in ORDERS:
         found[f"order {order}"] = [run.info.run_name for run in client.search_runs(ids, order_by=order)]
     return found
-
-
-@pytest.fixture
-def sqlite_pair(sqlite_file: Path) -> tuple[str, str]:
-    bulk = shutil.copy(sqlite_file, sqlite_file.with_name("bulk.db"))
-    return f"sqlite:///{sqlite_file}", f"sqlite:///{bulk}"
-
-
-@pytest.fixture
-def postgres_pair(postgres_uri: str, postgres_server: PostgresServer, postgres_template: str) -> tuple[str, str]:
-    return postgres_uri, postgres_server.uri(postgres_server.create_database(postgres_template))
 
 
 @pytest.mark.parametrize("databases", ["sqlite_pair", pytest.param("postgres_pair", marks=pytest.mark.postgres)])

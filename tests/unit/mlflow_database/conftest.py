@@ -11,9 +11,24 @@ from shardmig.adapters.mlflow.client import ClientStore
 from shardmig.adapters.mlflow.database import open_store
 from shardmig.adapters.mlflow.store import NewRun, RunStore, StoredRun
 from tests.servers.postgres import postgres_server
-from tests.servers.tracking_databases import postgres_template, postgres_uri, sqlite_file, sqlite_template
+from tests.servers.tracking_databases import (
+    postgres_pair,
+    postgres_template,
+    postgres_uri,
+    sqlite_file,
+    sqlite_pair,
+    sqlite_template,
+)
 
-__all__ = ["postgres_server", "postgres_template", "postgres_uri", "sqlite_file", "sqlite_template"]
+__all__ = [
+    "postgres_pair",
+    "postgres_server",
+    "postgres_template",
+    "postgres_uri",
+    "sqlite_file",
+    "sqlite_pair",
+    "sqlite_template",
+]
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -14,7 +12,6 @@ from mlflow.entities import AssessmentSource, Feedback, TraceInfo, TraceLocation
 
 from shardmig.adapters.mlflow.objects.starting import start_together
 from shardmig.adapters.mlflow.objects.stores import Stores
-from tests.servers.postgres import PostgresServer
 
 _TABLES = ("trace_info", "trace_tags", "trace_request_metadata", "assessments")
 _USAGE = {"input_tokens": 7, "output_tokens": 2**40, "total_tokens": "nine"}
@@ -63,17 +60,6 @@ def rows(uri: str) -> dict[str, list[str]]:
         }
     engine.dispose()
     return found
-
-
-@pytest.fixture
-def sqlite_pair(sqlite_file: Path) -> tuple[str, str]:
-    other = shutil.copy(sqlite_file, sqlite_file.with_name("other.db"))
-    return f"sqlite:///{sqlite_file}", f"sqlite:///{other}"
-
-
-@pytest.fixture
-def postgres_pair(postgres_uri: str, postgres_server: PostgresServer, postgres_template: str) -> tuple[str, str]:
-    return postgres_uri, postgres_server.uri(postgres_server.create_database(postgres_template))
 
 
 @pytest.fixture

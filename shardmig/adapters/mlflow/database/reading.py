@@ -65,17 +65,8 @@ def read_experiments(connection: Connection, only: str = "") -> list[Experiment]
     tags: dict[int, dict[str, str]] = {}
     for tag in connection.execute(_of_experiment(EXPERIMENT_TAGS, only)):
         tags.setdefault(tag.experiment_id, {})[tag.key] = tag.value or ""
-    return [
-        Experiment(
-            id=str(row.experiment_id),
-            name=row.name,
-            is_deleted=row.lifecycle_stage == LifecycleStage.DELETED,
-            artifact_location=row.artifact_location or "",
-            created_ms=row.creation_time,
-            tags=tags.get(row.experiment_id, {}),
-        )
-        for row in connection.execute(_of_experiment(EXPERIMENTS, only))
-    ]
+    rows = connection.execute(_of_experiment(EXPERIMENTS, only))
+    return [Experiment.told(row, tags.get(row.experiment_id, {})) for row in rows]
 
 
 def active_experiment(connection: Connection, name: str) -> str | None:
@@ -121,21 +112,13 @@ def _latest(connection: Connection, run_id: TargetRunId) -> Iterator[LatestPoint
 def _datasets(connection: Connection, run_id: TargetRunId) -> list[Dataset]:
     """One that was given twice is told once, with the tags of both, as MLflow tells it."""
     to_run = (INPUTS.c.destination_type == "RUN") & (INPUTS.c.destination_id == run_id)
-    given = select(DATASETS, INPUT_TAGS.c.name.label("tag"), INPUT_TAGS.c.value.label("text")).where(to_run)
+    own = [column.label(column.name.removeprefix("dataset_")) for column in DATASETS.c]
+    given = select(*own, INPUT_TAGS.c.name.label("tag"), INPUT_TAGS.c.value.label("text")).where(to_run)
     given = given.select_from(INPUTS).join(DATASETS, INPUTS.c.source_id == DATASETS.c.dataset_uuid)
     given = given.outerjoin(INPUT_TAGS, INPUT_TAGS.c.input_uuid == INPUTS.c.input_uuid)
     found: dict[str, Dataset] = {}
     for row in connection.execute(given):
-        if row.dataset_uuid not in found:
-            found[row.dataset_uuid] = Dataset(
-                name=row.name,
-                digest=row.digest,
-                source_type=row.dataset_source_type or "",
-                source=row.dataset_source or "",
-                schema=row.dataset_schema or "",
-                profile=row.dataset_profile or "",
-                tags={},
-            )
+        dataset = found.setdefault(row.uuid, Dataset.told(row, {}))
         if row.tag is not None:
-            found[row.dataset_uuid].tags[row.tag] = row.text
+            dataset.tags[row.tag] = row.text
     return list(found.values())
