@@ -13,8 +13,11 @@ class _Process(NamedTuple):
 
 
 def descendants_of(pid: int) -> set[int]:
-    """What a process has started, and what that has started, unless it has ended."""
+    """What a process has started, and what that has started, unless it has ended.
+    (Not what a node of Ray has started: it starts and ends its workers when it likes.)"""
     table = dict(_table())
+    nodes_of_ray = {one for one, process in table.items() if b"/raylet/raylet" in process.command}
+    table = {one: process for one, process in table.items() if process.parent not in nodes_of_ray}
     found = {pid}
     while new := {one for one, process in table.items() if process.parent in found} - found:
         found |= new
