@@ -417,16 +417,22 @@ def test_a_nursery_ends_with_an_engine_that_never_executes(ahead: StartedAhead) 
 def test_a_nursery_that_dies_costs_the_attempts_in_flight_and_its_successors_make_the_imports(
     ahead: StartedAhead,
 ) -> None:
+    successor, ends = b"%d" % os.getpid(), time.monotonic() + 30
+    replies: set[bytes | None] = set()
+    failures = 0
+
     def tasks() -> Iterator[bytes]:
         yield b"colorsys"
         yield b"colorsys"
         os.kill(ahead.nursery, signal.SIGKILL)
-        yield from [b"colorsys"] * 10
+        while successor not in replies and time.monotonic() < ends:
+            yield b"colorsys"  # its orphans go on until the coordinator has seen that it died
 
-    outcomes = list(ahead.engine.execute(tasks(), works.parent_if_imported))
-    assert len(outcomes) == 12
-    assert len([outcome for outcome in outcomes if outcome.failure]) <= 2
-    assert outcomes[-1].reply == b"%d" % os.getpid()
+    for outcome in ahead.engine.execute(tasks(), works.parent_if_imported):
+        replies.add(outcome.reply)
+        failures += outcome.failure is not None
+    assert failures <= 2
+    assert successor in replies
 
 
 def test_a_deadline_holds_while_the_imports_are_made() -> None:

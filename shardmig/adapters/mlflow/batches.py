@@ -80,16 +80,23 @@ class Batches:
         blocks = [params[start : start + MAX_PARAMS] for start in range(0, len(params), MAX_PARAMS)]
         count = max(1, min(self._lanes, max(len(blocks), -(-self._rows // MAX_ENTRIES))))
         lanes = [_Lane([*chain.from_iterable(blocks[lane::count])]) for lane in range(count)]
+        self._deal(lanes)
+        self._send_all([lane for lane in lanes if lane.entries])
+        self._params, self._metrics, self._rows = {}, [], 0
+
+    def _deal(self, lanes: list[_Lane]) -> None:
+        """Series to lanes: one is given full requests before the least one has its turn."""
         home: dict[str, _Lane] = {}
+        turn, full = lanes[0], 0
         for metrics in self._metrics:
             latest = iter(latest_rows(metrics).tolist())
             for key, rows in metrics.spans():
                 if rows.start == rows.stop:
                     continue
-                lane = home.setdefault(key, min(lanes, key=lambda lane: lane.rows))
-                lane.add(key, metrics, rows, next(latest))
-        self._send_all([lane for lane in lanes if lane.rows or lane.params])
-        self._params, self._metrics, self._rows = {}, [], 0
+                if turn.entries >= full:
+                    turn = min(lanes, key=lambda lane: lane.entries)
+                    full = (turn.entries // MAX_ENTRIES + 1) * MAX_ENTRIES
+                home.setdefault(key, turn).add(key, metrics, rows, next(latest))
 
     def _send_all(self, lanes: list[_Lane]) -> None:
         if len(lanes) <= 1:
@@ -111,7 +118,7 @@ class _Lane:
 
     def __init__(self, params: list[Param]) -> None:
         self.params = params
-        self.rows = 0
+        self.entries = len(params)
         self._longest_key = 0
         self._spans: list[tuple[str, Metrics, slice]] = []
 
@@ -120,7 +127,7 @@ class _Lane:
         for part in (slice(first, first + 1), slice(rows.start, first), slice(first + 1, rows.stop)):
             self._spans.append((key, metrics, part))
         self._longest_key = max(self._longest_key, len(key.encode()))
-        self.rows += rows.stop - rows.start
+        self.entries += rows.stop - rows.start
 
     def batches(self, run_id: str) -> Iterator[Batch]:
         """Everything, in requests of at most 1000 entries, 100 params and 1 MB."""

@@ -44,6 +44,11 @@ def test_connections_share_what_takes_more_than_one_request() -> None:
     assert len(sent({}, metrics({f"m{number}": 500 for number in range(8)}), lanes=4)) == 4
 
 
+def test_connections_share_full_requests() -> None:
+    batches = sent({f"p{number}": "v" for number in range(20)}, metrics({f"m{number}": 500 for number in range(20)}))
+    assert sorted(len(batch.metrics) + len(batch.params) for batch in batches) == [20, *[1000] * 10]
+
+
 def test_params_travel_with_points() -> None:
     batches = sent({f"p{number}": "v" for number in range(150)}, metrics({"m": 1500}), lanes=1)
     assert [(len(batch.params), len(batch.metrics)) for batch in batches] == [(100, 900), (50, 600)]
