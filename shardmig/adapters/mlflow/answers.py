@@ -178,6 +178,8 @@ class Point(msgspec.Struct):
     value: float | str
     timestamp: int
     step: int = 0
+    run_id: TargetRunId = TargetRunId("")
+    """Where the answer is of several runs."""
 
 
 class HistoryAnswer(msgspec.Struct):

@@ -37,6 +37,10 @@ class History:
         self._repeats = 0
         """How many points came once more within their page."""
 
+    def __len__(self) -> int:
+        """Its points so far."""
+        return self._held + self._spilled
+
     def add(self, steps: Sequence[int], times_ms: Sequence[int], values: Sequence[float]) -> None:
         """Take a page. Raises DiskFull."""
         numbers = _ordered(np.array(values, np.float64).view(np.int64))

@@ -68,9 +68,9 @@ class HttpClient:
             raise Unavailable(f"{method} {path}: the answer is not what MLflow sends: {error}") from error
 
     def read(self, path: str, query: Mapping[str, Any], body: Any = None) -> bytes:
-        """The raw answer to a GET. `body`: sent with it as JSON."""
+        """The raw answer to a GET. `query`: a list says the same parameter several times. `body`: sent with it as JSON."""
         sent, headers = (None, {}) if body is None else (msgspec.json.encode(body), _JSON)
-        with self._response("GET", f"{path}?{urlencode(query)}", sent, headers) as response:
+        with self._response("GET", f"{path}?{urlencode(query, doseq=True)}", sent, headers) as response:
             return response.read()
 
     def upload(self, path: str, file: BinaryIO, size_bytes: int) -> None:

@@ -110,6 +110,18 @@ def test_a_server_without_the_bulk_answer_is_asked_for_it_once(
     assert paths == ["get-history-bulk", "get-history", "get-history"]
 
 
+def test_a_server_that_refuses_several_runs_in_one_request_is_asked_so_once(scripted_server: Server) -> None:
+    facts = {"info": {"run_id": "r", "experiment_id": "0"}, "data": {"metrics": [{"key": key} for key in "ab"]}}
+    told: tuple[int, dict[str, str], bytes] = (200, {}, msgspec.json.encode({"run": facts}))
+    scripted_server.script = [told, told, (403, {}, b"no"), answer(0, 2), answer(0, 3)]
+    store = RestStore(HttpClient(scripted_server.uri, Login(Credentials()), connections=1, timeout_s=5), connections=1)
+    store.expect([TargetRunId("r"), TargetRunId("s")])
+    run = store.get_run(TargetRunId("r"))
+    assert [len(part) for part in store.history(run, ["a", "b"], 100_000)] == [2, 3]
+    store.close()
+    assert [path.count("run_id=") for _, path, _, _ in scripted_server.asked] == [1, 1, 2, 1, 1]
+
+
 def test_a_series_that_the_bulk_answer_may_have_cut_is_read_in_pages(scripted_server: Server) -> None:
     whole = answer(0, MOST_HISTORY)
     scripted_server.script = [whole, answer(0, MOST_HISTORY, "next"), answer(MOST_HISTORY, 5), answer(0, 1)]

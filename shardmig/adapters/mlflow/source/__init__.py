@@ -51,7 +51,8 @@ def open_source(options: Mapping[str, str]) -> ReadSide:
     rate = chosen.requests_per_s
     http = HttpClient(chosen.tracking_uri, login, connections=most, timeout_s=chosen.timeout_s, requests_per_s=rate)
     store = RestStore(http, connections=chosen.connections)
-    return MlflowSource(store, http, objects=_objects(chosen, wanted, http), wanted=wanted)
+    objects = _objects(chosen, wanted, http)
+    return MlflowSource(store, http, objects=objects, wanted=wanted, expect=store.expect)
 
 
 def _objects(options: SourceOptions, wanted: Wanted, http: HttpClient | None) -> ObjectSource:

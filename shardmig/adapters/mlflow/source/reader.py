@@ -6,7 +6,7 @@ by `read`. Any other is given by the map of `native`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -60,7 +60,7 @@ class _Identity(NamedTuple):
 
 class MlflowSource:
     """Read side of MLflow, over any store. `http` is the tracking server's client, None without one. `lost`: where the
-    store tells what it could not read of the run at hand."""
+    store tells what it could not read of the run at hand. `expect`: tells the store which runs are read next."""
 
     def __init__(
         self,
@@ -70,8 +70,10 @@ class MlflowSource:
         lost: list[Finding] | None = None,
         objects: ObjectSource | None = None,
         wanted: Wanted | None = None,
+        expect: Callable[[Iterable[TargetRunId]], None] | None = None,
     ) -> None:
         self._store = store
+        self._expect = expect
         self._objects = objects
         self._wanted = wanted or Wanted()
         self._with_runs = "runs" in self._wanted.scopes
@@ -131,6 +133,8 @@ class MlflowSource:
         runs = list(runs)
         if self._objects is not None:
             self._objects.expect(runs)
+        if self._expect is not None:
+            self._expect(_stored_id(run) for run in runs if run.scope not in OBJECT_SCOPES)
         for run in runs:
             try:
                 if run.scope in OBJECT_SCOPES and self._objects is not None:
@@ -237,7 +241,7 @@ class MlflowSource:
             raise NotFound(f"experiment {run.experiment_id} of run {run.id} is gone") from None
 
     def _read_run(self, run: RunRef, want: Want, files: FileSink) -> Iterator[Piece]:
-        stored = self._store.get_run(TargetRunId(run.locator or run.id))
+        stored = self._store.get_run(_stored_id(run))
         artifacts = artifacts_of(stored, self._http)
         if _was_brought(stored):
             yield from self._restored(run, stored, artifacts, want, files)
@@ -315,6 +319,10 @@ class MlflowSource:
 def _without_files(want: Want) -> Want:
     classes = tuple(name for name in want.selection.classes if name != "files")
     return msgspec.structs.replace(want, selection=msgspec.structs.replace(want.selection, classes=classes))
+
+
+def _stored_id(run: RunRef) -> TargetRunId:
+    return TargetRunId(run.locator or run.id)
 
 
 def _was_brought(run: StoredRun) -> bool:
