@@ -211,15 +211,25 @@ class RestStore:
         return own
 
     def _together(self, runs: list[TargetRunId], key: str) -> dict[TargetRunId, History]:
-        """All points of one key of the first run, and of others as far as they came along: in one answer of get-history-bulk
-        (measured: half the server's time a point), or in pages where they are more than that gives."""
-        for asked in (runs, runs[:1]) if len(runs) > 1 else (runs,):
-            if (points := self._bulk_points(asked, key)) is not None:
-                histories = {runs[0]: History(key)}
-                for run_id, of_run in groupby(points, key=attrgetter("run_id")):
-                    _add(histories.setdefault(run_id if len(asked) > 1 else runs[0], History(key)), list(of_run))
+        """All points of one key of the first run, and of others as far as they came along."""
+        first = runs[0]
+        if len(runs) > 1 and (points := self._bulk_points(runs, key)) is not None:
+            histories: dict[TargetRunId, History] = {}
+            for run_id, of_run in groupby(points, key=attrgetter("run_id")):
+                _add(histories.setdefault(run_id, History(key)), list(of_run))
+            if first in histories and histories.keys() <= set(runs):
                 return histories
-        return {runs[0]: self._paged(runs[0], key)}
+            self._runs_in_bulk = min(self._runs_in_bulk, 1)  # whatever answers does not tell runs apart
+        return {first: self._alone(first, key)}
+
+    def _alone(self, run_id: TargetRunId, key: str) -> History:
+        """All points of one key: in one answer of get-history-bulk (measured: half the server's time a point), or in
+        pages where they are more than that gives."""
+        if (points := self._bulk_points([run_id], key)) is None:
+            return self._paged(run_id, key)
+        history = History(key)
+        _add(history, points)
+        return history
 
     def _paged(self, run_id: TargetRunId, key: str) -> History:
         history = History(key)

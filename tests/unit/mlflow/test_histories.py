@@ -110,10 +110,22 @@ def test_a_server_without_the_bulk_answer_is_asked_for_it_once(
     assert paths == ["get-history-bulk", "get-history", "get-history"]
 
 
-def test_a_server_that_refuses_several_runs_in_one_request_is_asked_so_once(scripted_server: Server) -> None:
+def answer_of(run_id: str, count: int) -> tuple[int, dict[str, str], bytes]:
+    points = [{"value": 1.5, "timestamp": "7", "step": str(step), "run_id": run_id} for step in range(count)]
+    return 200, {}, msgspec.json.encode({"metrics": points})
+
+
+@pytest.mark.parametrize(
+    "in_vain",
+    [(403, {}, b"no"), answer(0, 2), answer_of("s", 2), answer_of("x", 2), (200, {}, b"{}")],
+    ids=["refused", "whose points they are is not told", "only the other run", "another run", "nothing"],
+)
+def test_a_server_that_does_not_tell_several_runs_apart_is_asked_so_once(
+    scripted_server: Server, in_vain: tuple[int, dict[str, str], bytes]
+) -> None:
     facts = {"info": {"run_id": "r", "experiment_id": "0"}, "data": {"metrics": [{"key": key} for key in "ab"]}}
     told: tuple[int, dict[str, str], bytes] = (200, {}, msgspec.json.encode({"run": facts}))
-    scripted_server.script = [told, told, (403, {}, b"no"), answer(0, 2), answer(0, 3)]
+    scripted_server.script = [told, told, in_vain, answer(0, 2), answer(0, 3)]
     store = RestStore(HttpClient(scripted_server.uri, Login(Credentials()), connections=1, timeout_s=5), connections=1)
     store.expect([TargetRunId("r"), TargetRunId("s")])
     run = store.get_run(TargetRunId("r"))
